@@ -1,0 +1,1 @@
+"""Pure building blocks that know no driver, no clock and no service."""
