@@ -1,0 +1,390 @@
+"""The account service: customers, accounts, and the double-entry ledger with its holds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Protocol
+from uuid import UUID
+
+import msgspec
+
+from payflow.contracts.operation import Answers, operation
+from payflow.kernel.errors import Conflict, Rejection
+
+
+class AccountState(StrEnum):
+    OPEN = "OPEN"
+    BLOCKED_DEBIT = "BLOCKED_DEBIT"
+    BLOCKED_CREDIT = "BLOCKED_CREDIT"
+    BLOCKED = "BLOCKED"
+    CLOSED = "CLOSED"
+
+
+class CustomerState(StrEnum):
+    ACTIVE = "ACTIVE"
+    BLOCKED = "BLOCKED"
+
+
+class InsufficientFunds(Rejection):
+    """The available balance is below the amount."""
+
+    code = "INSUFFICIENT_FUNDS"
+
+
+class AccountNotFound(Rejection):
+    """No such account."""
+
+    code = "ACCOUNT_NOT_FOUND"
+
+
+class CustomerNotFound(Rejection):
+    """No such customer."""
+
+    code = "CUSTOMER_NOT_FOUND"
+
+
+class AccountNotYours(Rejection):
+    """The debtor account belongs to another customer; told as 403."""
+
+    code = "ACCOUNT_NOT_OWNED"
+
+
+class AccountBlocked(Rejection):
+    """The account's or its owner's state does not allow this movement."""
+
+    code = "ACCOUNT_BLOCKED"
+
+
+class AccountClosed(Rejection):
+    """The account is closed."""
+
+    code = "ACCOUNT_CLOSED"
+
+
+class CreditorUnreachable(Rejection):
+    """The creditor is neither an account here nor a payable IBAN nor an account at a known bank."""
+
+    code = "CREDITOR_UNREACHABLE"
+
+
+class SameAccount(Rejection):
+    """Debtor and creditor account are the same."""
+
+    code = "SAME_ACCOUNT"
+
+
+class HoldNotFound(Conflict):
+    """The payment holds no funds."""
+
+    code = "HOLD_NOT_FOUND"
+
+
+class StaleCommand(Conflict):
+    """A later owner of the payment has already sent a command; this process must stop driving it."""
+
+    code = "STALE_COMMAND"
+
+
+class AlreadyExists(Conflict):
+    """A record with this id exists and has other contents."""
+
+    code = "ALREADY_EXISTS"
+
+
+class ResolveParties(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask who the two sides of a payment are. `creditor_agent` is the BIC given by the customer, if any."""
+
+    customer_id: str
+    debtor_account: str
+    creditor_account: str
+    creditor_agent: str | None = None
+
+
+class Party(msgspec.Struct, frozen=True, kw_only=True):
+    """An account of ours and its owner, as a payment needs them."""
+
+    account_id: UUID
+    number: str
+    customer_id: str
+    name: str
+    country: str | None
+    currency: str
+
+
+class ExternalParty(msgspec.Struct, frozen=True, kw_only=True):
+    """An account at another bank: an IBAN, or a number together with the bank's BIC."""
+
+    number: str
+    agent_bic: str
+    country: str | None
+
+
+class PartiesResolved(msgspec.Struct, frozen=True, kw_only=True):
+    """Both sides. `creditor` is None where the money leaves us; then `external` tells where it goes."""
+
+    debtor: Party
+    creditor: Party | None = None
+    external: ExternalParty | None = None
+
+    @property
+    def is_on_us(self) -> bool:
+        """Whether both accounts are in our ledger."""
+        return self.creditor is not None
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """Move money between two accounts of ours; `amount_minor` in minor units of the accounts' currency.
+
+    `captures_hold`: take it from the payment's open hold instead of from the available balance.
+    """
+
+    payment_id: UUID
+    fencing_token: int
+    debtor_account_id: UUID
+    creditor_account_id: UUID
+    amount_minor: int
+    currency: str
+    captures_hold: bool = False
+
+
+class Booked(msgspec.Struct, frozen=True, kw_only=True):
+    """A journal entry was written (or had been, when the command is a repeat)."""
+
+    entry_id: UUID
+    booked_at: datetime
+
+
+class PlaceHold(msgspec.Struct, frozen=True, kw_only=True):
+    """Reserve funds for a payment. One hold per payment: a repeat gets the first one."""
+
+    payment_id: UUID
+    fencing_token: int
+    account_id: UUID
+    amount_minor: int
+    currency: str
+    expires_at: datetime | None = None
+
+
+class HoldPlaced(msgspec.Struct, frozen=True, kw_only=True):
+    hold_id: UUID
+    placed_at: datetime
+
+
+class CaptureHold(msgspec.Struct, frozen=True, kw_only=True):
+    """Book the held amount to another bank's nostro account (inter-bank)."""
+
+    payment_id: UUID
+    fencing_token: int
+    agent_bic: str
+
+
+class ReleaseHold(msgspec.Struct, frozen=True, kw_only=True):
+    """Give the held amount back. A payment without a hold is answered as released: nothing is held afterwards."""
+
+    payment_id: UUID
+    fencing_token: int
+    reason: str
+
+
+class Released(msgspec.Struct, frozen=True, kw_only=True):
+    released_at: datetime
+
+
+class KeepHold(msgspec.Struct, frozen=True, kw_only=True):
+    """Take the expiry off a hold before submission: from then on only the saga ends it."""
+
+    payment_id: UUID
+    fencing_token: int
+
+
+class HoldKept(msgspec.Struct, frozen=True, kw_only=True):
+    hold_id: UUID
+
+
+class CreditIncoming(msgspec.Struct, frozen=True, kw_only=True):
+    """Credit money that came in from another bank, once per `payment_id` (derived from its end-to-end id)."""
+
+    payment_id: UUID
+    creditor_account: str
+    amount_minor: int
+    currency: str
+    agent_bic: str
+    to_suspense: bool = False
+
+
+class NewCustomer(msgspec.Struct, frozen=True, kw_only=True):
+    customer_id: str
+    name: str
+    country: str | None = None
+    email: str | None = None
+    phone: str | None = None
+
+
+class NewAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """`opening_balance_minor` is booked from the internal opening-balances account of the currency."""
+
+    number: str
+    customer_id: str
+    currency: str
+    opening_balance_minor: int = 0
+
+
+class ChangeAccountState(msgspec.Struct, frozen=True, kw_only=True):
+    number: str
+    state: AccountState
+    reason: str
+    changed_by: str
+
+
+class ChangeCustomerState(msgspec.Struct, frozen=True, kw_only=True):
+    customer_id: str
+    state: CustomerState
+    reason: str
+    changed_by: str
+
+
+class CustomerView(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer as an operator, or notification, may see it."""
+
+    customer_id: str
+    name: str
+    country: str | None
+    email: str | None
+    phone: str | None
+    state: CustomerState
+    created_at: datetime
+
+
+class GetCustomer(msgspec.Struct, frozen=True, kw_only=True):
+    customer_id: str
+
+
+class AccountView(msgspec.Struct, frozen=True, kw_only=True):
+    """An account with its balances in minor units; `available` is posted minus held."""
+
+    number: str
+    customer_id: str
+    currency: str
+    state: AccountState
+    posted_minor: int
+    held_minor: int
+    opened_at: datetime
+
+    @property
+    def available_minor(self) -> int:
+        """What can be spent: posted minus held."""
+        return self.posted_minor - self.held_minor
+
+
+class GetAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """`customer_id` None asks as an operator; else another customer's account is AccountNotFound."""
+
+    number: str
+    customer_id: str | None = None
+
+
+class ListAccounts(msgspec.Struct, frozen=True, kw_only=True):
+    customer_id: str
+
+
+class AccountList(msgspec.Struct, frozen=True, kw_only=True):
+    accounts: list[AccountView]
+
+
+class ListEntries(msgspec.Struct, frozen=True, kw_only=True):
+    """Statement lines, newest first, after `cursor` (a posting's sequence number), at most `limit`."""
+
+    number: str
+    customer_id: str | None = None
+    cursor: int | None = None
+    limit: int = 50
+
+
+class EntryLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One posting: `amount_minor` is signed (negative leaves the account), `balance_minor` the balance after it."""
+
+    sequence: int
+    entry_id: UUID
+    payment_id: UUID | None
+    kind: str
+    amount_minor: int
+    balance_minor: int
+    currency: str
+    booked_at: datetime
+
+
+class EntryPage(msgspec.Struct, frozen=True, kw_only=True):
+    entries: list[EntryLine]
+    next_cursor: int | None
+
+
+class VerifyLedger(msgspec.Struct, frozen=True, kw_only=True):
+    """Recompute every balance from the postings, in one snapshot."""
+
+
+class LedgerVerified(msgspec.Struct, frozen=True, kw_only=True):
+    """What was recomputed, and each broken rule in words; an empty list means the ledger is whole."""
+
+    accounts: int
+    entries: int
+    postings: int
+    open_holds: int
+    broken: list[str]
+
+
+_OPERATORS = {"gateway", "cli"}
+
+
+class Account(Protocol):
+    """Operations of the account service."""
+
+    service: ClassVar[str] = "account"
+
+    @operation(callers={"confirm", "partner_bank", "gateway", "cli"})
+    async def resolve(self, queries: list[ResolveParties]) -> Answers[PartiesResolved]: ...
+
+    @operation(callers={"confirm"})
+    async def transfer(self, commands: list[Transfer]) -> Answers[Booked]: ...
+
+    @operation(callers={"confirm"})
+    async def place_hold(self, commands: list[PlaceHold]) -> Answers[HoldPlaced]: ...
+
+    @operation(callers={"confirm"})
+    async def keep_hold(self, commands: list[KeepHold]) -> Answers[HoldKept]: ...
+
+    @operation(callers={"confirm"})
+    async def capture_hold(self, commands: list[CaptureHold]) -> Answers[Booked]: ...
+
+    @operation(callers={"confirm"})
+    async def release_hold(self, commands: list[ReleaseHold]) -> Answers[Released]: ...
+
+    @operation(callers={"partner_bank"})
+    async def credit_incoming(self, commands: list[CreditIncoming]) -> Answers[Booked]: ...
+
+    @operation(callers=_OPERATORS, timeout_s=30)
+    async def create_customers(self, commands: list[NewCustomer]) -> Answers[CustomerView]: ...
+
+    @operation(callers=_OPERATORS, timeout_s=30)
+    async def create_accounts(self, commands: list[NewAccount]) -> Answers[AccountView]: ...
+
+    @operation(callers=_OPERATORS)
+    async def change_account_state(self, commands: list[ChangeAccountState]) -> Answers[AccountView]: ...
+
+    @operation(callers=_OPERATORS)
+    async def change_customer_state(self, commands: list[ChangeCustomerState]) -> Answers[CustomerView]: ...
+
+    @operation(callers=_OPERATORS | {"notification", "risk", "kyc"})
+    async def get_customers(self, queries: list[GetCustomer]) -> Answers[CustomerView]: ...
+
+    @operation(callers=_OPERATORS)
+    async def get_accounts(self, queries: list[GetAccount]) -> Answers[AccountView]: ...
+
+    @operation(callers=_OPERATORS)
+    async def list_accounts(self, queries: list[ListAccounts]) -> Answers[AccountList]: ...
+
+    @operation(callers=_OPERATORS)
+    async def list_entries(self, queries: list[ListEntries]) -> Answers[EntryPage]: ...
+
+    @operation(callers={"cli"}, timeout_s=600)
+    async def verify_ledger(self, queries: list[VerifyLedger]) -> Answers[LedgerVerified]: ...

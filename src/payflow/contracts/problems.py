@@ -1,0 +1,133 @@
+"""The one place that knows HTTP status codes and ISO 20022 reasons: error code -> RFC 9457 problem type."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+TYPE_BASE: Final = "https://docs.payflow.example/problems/"
+
+
+class ProblemType(msgspec.Struct, frozen=True, kw_only=True):
+    """An RFC 9457 problem type. `iso_reason` is the ISO 20022 external status reason, where one fits."""
+
+    code: str
+    status: int
+    title: str
+    detail: str
+    iso_reason: str | None = None
+
+    @property
+    def type(self) -> str:
+        """The problem type's URI."""
+        return TYPE_BASE + self.code.lower().replace("_", "-")
+
+
+_ROWS: Final = (
+    # 400: not readable
+    ("MALFORMED_REQUEST", 400, "Malformed request", "The request could not be read.", None),
+    ("MISSING_REQUIRED_FIELDS", 400, "Missing required fields", "Required fields are missing.", None),
+    ("MISSING_IDEMPOTENCY_KEY", 400, "Idempotency key missing", "Send an Idempotency-Key header.", None),
+    (
+        "INVALID_IDEMPOTENCY_KEY",
+        400,
+        "Idempotency key invalid",
+        "An Idempotency-Key is 1 to 255 printable ASCII characters.",
+        None,
+    ),
+    # 401, 403
+    ("INVALID_CREDENTIALS", 401, "Invalid credentials", "User name or password is wrong.", None),
+    ("ACCESS_TOKEN_REQUIRED", 401, "Access token required", "Send Authorization: Bearer <access token>.", None),
+    ("INVALID_TOKEN", 401, "Invalid token", "The token is not valid or has expired; sign in again.", None),
+    ("TOKEN_REVOKED", 401, "Token revoked", "The token was revoked; sign in again.", None),
+    ("SERVICE_IDENTITY_REQUIRED", 401, "Service identity required", "Calls between services are signed.", None),
+    ("FORBIDDEN", 403, "Forbidden", "This is not allowed for the signed-in user.", None),
+    ("ACCOUNT_NOT_OWNED", 403, "Account not owned", "from_account is not an account of this customer.", None),
+    ("REVIEW_OWN_PAYMENT", 403, "Own payment", "Nobody decides about a payment of their own.", None),
+    ("CALLER_NOT_ALLOWED", 403, "Caller not allowed", "This service may not call this operation.", None),
+    # 404, 405, 408, 413, 415, 431
+    ("NOT_FOUND", 404, "Not found", "There is nothing at this address.", None),
+    ("PAYMENT_NOT_FOUND", 404, "Payment not found", "No such payment.", None),
+    ("REVIEW_NOT_FOUND", 404, "Review not found", "No such review case.", None),
+    ("CUSTOMER_NOT_FOUND", 404, "Customer not found", "No such customer.", None),
+    ("VERIFICATION_NOT_FOUND", 404, "Verification not found", "The customer has no verification record.", None),
+    ("MESSAGE_NOT_FOUND", 404, "Message not found", "No such message.", None),
+    ("INSTRUCTION_NOT_FOUND", 404, "Instruction not found", "No instruction for this payment.", None),
+    ("METHOD_NOT_ALLOWED", 405, "Method not allowed", "This address does not take that method.", None),
+    ("REQUEST_TIMEOUT", 408, "Request time-out", "The request did not arrive in time.", None),
+    ("PAYLOAD_TOO_LARGE", 413, "Payload too large", "The body is larger than 64 KB.", None),
+    ("UNSUPPORTED_MEDIA_TYPE", 415, "Unsupported media type", "Send Content-Type: application/json.", None),
+    ("HEADERS_TOO_LARGE", 431, "Headers too large", "The request's header fields are too large.", None),
+    # 409
+    ("PAYMENT_IN_PROGRESS", 409, "Payment in progress", "This payment is being worked on; ask again.", None),
+    (
+        "TRANSACTION_EXISTS",
+        409,
+        "Transaction exists",
+        "A payment with this transaction_id exists under another Idempotency-Key.",
+        "AM05",
+    ),
+    ("ILLEGAL_TRANSITION", 409, "Illegal transition", "The payment's state does not allow this.", None),
+    ("NOT_CANCELLABLE", 409, "Not cancellable", "The payment can no longer be cancelled.", None),
+    ("REVIEW_ALREADY_DECIDED", 409, "Review decided", "The case was decided already.", None),
+    ("ALREADY_EXISTS", 409, "Already exists", "A record with this id exists with other contents.", None),
+    ("USER_EXISTS", 409, "User exists", "The user name is taken.", None),
+    ("HOLD_NOT_FOUND", 409, "Hold not found", "The payment holds no funds.", None),
+    ("STALE_COMMAND", 409, "Stale command", "Another process has taken this payment over.", None),
+    # 422: readable and refused
+    ("VALIDATION_FAILED", 422, "Validation failed", "A value is not allowed.", None),
+    ("INVALID_AMOUNT", 422, "Invalid amount", "The amount is not valid.", "AM12"),
+    ("UNKNOWN_CURRENCY", 422, "Unknown currency", "The currency is not an ISO 4217 code.", "AM11"),
+    ("CURRENCY_MISMATCH", 422, "Currency mismatch", "The currencies differ.", "AM03"),
+    ("INSUFFICIENT_FUNDS", 422, "Insufficient funds", "The available balance does not cover the amount.", "AM04"),
+    ("ACCOUNT_NOT_FOUND", 422, "Account not found", "No such account.", "AC01"),
+    ("ACCOUNT_CLOSED", 422, "Account closed", "The account is closed.", "AC04"),
+    ("ACCOUNT_BLOCKED", 422, "Account blocked", "The account does not allow this payment.", "AC06"),
+    ("SAME_ACCOUNT", 422, "Same account", "from_account and to_account are the same.", "AG01"),
+    (
+        "CREDITOR_UNREACHABLE",
+        422,
+        "Creditor unreachable",
+        "to_account is no account here, no payable IBAN, and no account at a known bank.",
+        "AC03",
+    ),
+    ("UNKNOWN_AGENT", 422, "Unknown bank", "There is no route to that bank.", "RC03"),
+    ("IDEMPOTENCY_KEY_REUSED", 422, "Idempotency key reused", "This key was used with other content.", None),
+    ("INVALID_OTP", 422, "Invalid one-time password", "The one-time password is wrong.", None),
+    (
+        "OTP_EXPIRED",
+        422,
+        "One-time password expired",
+        "The one-time password is no longer valid; send the payment again without otp for a new one.",
+        None,
+    ),
+    ("PAYMENT_CANCELLED", 422, "Payment cancelled", "The payment was cancelled.", "CUST"),
+    ("PAYMENT_EXPIRED", 422, "Payment expired", "The payment was not completed in time.", "TM01"),
+    ("PAYMENT_REFUSED", 422, "Payment refused", "The payment was refused.", "NARR"),
+    ("NO_DEMO_CHANNEL", 422, "No demo channel", "The demo channel is switched off.", None),
+    # 429, 500, 503
+    ("RATE_LIMITED", 429, "Too many requests", "Too many requests; wait before the next.", None),
+    ("TOO_MANY_OTPS", 429, "Too many one-time passwords", "Wait before asking for another one.", None),
+    ("INTERNAL_ERROR", 500, "Internal error", "Something went wrong on our side; the trace id finds it.", None),
+    ("SERVICE_UNAVAILABLE", 503, "Service unavailable", "Nothing happened; repeat with the same key.", "AB05"),
+    ("OVERLOADED", 503, "Overloaded", "Too much work is waiting; repeat with the same key.", "AB05"),
+    ("DEADLINE_EXCEEDED", 503, "Deadline exceeded", "It took too long; repeat with the same key.", "AB05"),
+    (
+        "UNKNOWN_OUTCOME",
+        503,
+        "Outcome not yet known",
+        "The outcome is not known yet; repeat with the same key to learn it.",
+        "AB08",
+    ),
+)
+
+PROBLEMS: Final[dict[str, ProblemType]] = {
+    code: ProblemType(code=code, status=status, title=title, detail=detail, iso_reason=iso)
+    for code, status, title, detail, iso in _ROWS
+}
+
+
+def problem_for(code: str) -> ProblemType:
+    """The problem type of an error code; an unknown code is INTERNAL_ERROR, so that nothing leaks."""
+    return PROBLEMS.get(code) or PROBLEMS["INTERNAL_ERROR"]
