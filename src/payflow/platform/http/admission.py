@@ -1,0 +1,131 @@
+"""Refusing early: beyond a bounded number of requests the answer is 503 at once, never an unbounded wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from payflow.kernel.errors import Overloaded
+from payflow.platform.http.asgi import ASGIApp, Receive, Scope, Send
+
+QUEUE_WAIT_MAX_S: Final = 1.0
+STREAMS_MAX: Final = 256
+_TICKET: Final = "payflow.admission"
+
+
+class Admission:
+    """Lets `max_in_flight` requests in, lets `max_queue` more wait in order for at most `queue_wait_max_s`.
+
+    Any further request, and one that has waited in vain, gets Overloaded (503 with Retry-After) before any work was
+    done for it. Wrap the routes that do work; /live, /ready, /health and /metrics stay outside, so that a full process
+    still says that it lives.
+    """
+
+    def __init__(
+        self,
+        max_in_flight: int,
+        max_queue: int,
+        *,
+        queue_wait_max_s: float = QUEUE_WAIT_MAX_S,
+        max_streams: int = STREAMS_MAX,
+    ) -> None:
+        if max_in_flight < 1 or max_queue < 0:
+            raise ValueError("max_in_flight must be at least 1, max_queue at least 0")
+        self._max_in_flight = max_in_flight
+        self._max_queue = max_queue
+        self._queue_wait_max_s = queue_wait_max_s
+        self._max_streams = max_streams
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self.in_flight = 0
+        self.streams = 0
+        self.refused = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their turn."""
+        return len(self._queue)
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """`app` behind this admission; several applications behind one share its places."""
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            if self.in_flight < self._max_in_flight:
+                self.in_flight += 1
+            else:
+                await self._wait_for_place()
+            ticket = scope[_TICKET] = _Ticket(self)
+            try:
+                await app(scope, receive, send)
+            finally:
+                ticket.give_back()
+
+        return application
+
+    def begin_stream(self) -> None:
+        """Raises Overloaded when as many streams as may be are open."""
+        if self.streams >= self._max_streams:
+            self.refused += 1
+            raise Overloaded("Too many streams are open.", retry_after_s=5)
+        self.streams += 1
+
+    def leave(self) -> None:
+        """Give a place to whoever waits longest, else free it."""
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.in_flight -= 1
+
+    async def _wait_for_place(self) -> None:
+        if len(self._queue) >= self._max_queue:
+            self.refused += 1
+            raise Overloaded
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            async with asyncio.timeout(self._queue_wait_max_s):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self.leave()  # the place came in the same instant as the end of the wait
+            elif turn in self._queue:
+                self._queue.remove(turn)
+            if isinstance(error, TimeoutError):
+                self.refused += 1
+                raise Overloaded from None
+            raise
+
+
+class _Ticket:
+    """One request's place, or one open stream's."""
+
+    __slots__ = ("_admission", "_is_stream")
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._is_stream = False
+
+    def turn_into_stream(self) -> None:
+        if not self._is_stream:
+            self._admission.begin_stream()
+            self._is_stream = True
+            self._admission.leave()
+
+    def give_back(self) -> None:
+        if self._is_stream:
+            self._admission.streams -= 1
+        else:
+            self._admission.leave()
+
+
+def turn_into_stream(scope: Scope) -> None:
+    """Called by a route before it streams for minutes: its place goes to the next request, and streams have a bound of
+    their own, so that open event streams never keep payments out. Raises Overloaded when that bound is reached."""
+    ticket = scope.get(_TICKET)
+    if ticket is not None:
+        ticket.turn_into_stream()

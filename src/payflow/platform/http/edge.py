@@ -1,0 +1,241 @@
+"""The outermost layer of every process: whatever happens inside, the answer has its trace, its headers and its shape.
+
+It is outermost because a framework's own middleware never sees a path that no route knows, and because bodies and
+methods must be limited there too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from payflow.kernel.errors import PayflowError, Unavailable
+from payflow.platform.context import current_traceparent
+from payflow.platform.http import headers as security
+from payflow.platform.http.asgi import BODY_MAX_BYTES, ASGIApp, Headers, Message, Receive, Response, Scope, Send
+from payflow.platform.http.errors import ClientGone, MethodNotAllowed, PayloadTooLarge
+from payflow.platform.http.health import HEALTH_PATHS
+from payflow.platform.http.problem import PROBLEM_JSON, problem_for_status, problem_response
+from payflow.platform.http.trace import continue_trace, trace_id_of
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Calls between services carry hundreds of payments.
+INTERNAL_BODY_MAX_BYTES: Final = 16 * 1024 * 1024
+_INSTANCE_MAX: Final = 256
+_CLOSE: Final = (b"connection", b"close")
+# Ours to set, or the server's: an application that sets them too would double them.
+_NOT_THE_APPS: Final = frozenset({b"server", b"date", b"traceresponse"})
+# What an application may say better than the default: a public key may be cached, a page may need its own policy.
+_THE_APPS_IF_SET: Final = frozenset({b"cache-control", b"content-security-policy", b"cross-origin-resource-policy"})
+_WATCHED: Final = _NOT_THE_APPS | _THE_APPS_IF_SET
+_ABOUT_THE_BODY: Final = frozenset({b"content-type", b"content-length", b"content-encoding", b"transfer-encoding"})
+
+log = structlog.get_logger("payflow.http")
+
+
+def _never() -> bool:
+    return False
+
+
+class EdgeLayer:
+    """Wraps one process's ASGI application.
+
+    `public` chooses the security headers, the default body limit (64 KB; 16 MB inside) and whose sampling decision
+    counts: a client's trace id is continued, but only our own `is_sampled` makes us record it; a service's is believed.
+    Every error becomes a problem: a PayflowError its own, anything else a bare 500 that is logged with its place in
+    the code and its type, without its message, which might hold a customer's data.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        service: str,
+        public: bool,
+        body_max_bytes: int | None = None,
+        is_sampled: Callable[[], bool] = _never,
+        docs_path: str = "/docs",
+    ) -> None:
+        self._app = app
+        self._service = service
+        self._public = public
+        self._body_max_bytes = body_max_bytes or (BODY_MAX_BYTES if public else INTERNAL_BODY_MAX_BYTES)
+        self._is_sampled = is_sampled
+        self._docs_path = docs_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trace_header, length, is_chunked = _read_head(scope)
+        traceparent = continue_trace(trace_header, is_sampled=self._is_sampled() if self._public else None)
+        current_traceparent.set(traceparent)
+        answer = _Answer(scope, send, traceparent, self._headers_for(scope), self._public)
+        try:
+            if scope["method"] not in METHODS:
+                raise MethodNotAllowed(allow=METHODS)
+            if length > self._body_max_bytes:
+                raise PayloadTooLarge(limit_bytes=self._body_max_bytes)
+            if is_chunked:
+                receive = _counted(receive, self._body_max_bytes)
+            await self._app(scope, receive, answer.send)
+            if not answer.is_started:
+                raise RuntimeError("the application returned without an answer")
+        except ClientGone:
+            return
+        except PayflowError as error:
+            await answer.fail(error)
+        except asyncio.CancelledError:
+            # Only a drain that ran out of time cancels a request; its task ends here.
+            await answer.fail(Unavailable("The service is stopping; repeat with the same key."))
+        except Exception as error:
+            self._log_bug(error, scope, traceparent)
+            await answer.fail(error)
+
+    def _headers_for(self, scope: Scope) -> Headers:
+        if not self._public:
+            return security.INTERNAL
+        path = scope["path"]
+        if path.startswith(self._docs_path) and path[len(self._docs_path) :][:1] in ("", "/"):
+            return security.PUBLIC_DOCS
+        return security.PUBLIC
+
+    def _log_bug(self, error: Exception, scope: Scope, traceparent: str) -> None:
+        log.error(
+            "unhandled_exception",
+            service=self._service,
+            trace_id=trace_id_of(traceparent),
+            method=scope["method"],
+            error=_kind_of(error),
+            at=_places_in_code(error),
+        )
+
+
+class _Answer:
+    """One answer on its way out: adds the headers, and replaces an error that is not a problem by one that is."""
+
+    __slots__ = ("_headers", "_public", "_replaced", "_scope", "_send", "_traceparent", "is_started")
+
+    def __init__(self, scope: Scope, send: Send, traceparent: str, headers: Headers, public: bool) -> None:
+        self._scope = scope
+        self._send = send
+        self._traceparent = traceparent
+        self._headers = headers
+        self._public = public
+        self._replaced: Response | None = None
+        self.is_started = False
+
+    async def send(self, message: Message) -> None:
+        """The `send` that the application gets."""
+        if message["type"] == "http.response.start":
+            self.is_started = True
+            status, headers = message["status"], message.get("headers", ())
+            if status >= 400 and self._is_foreign(headers):
+                self._replaced = self._problem_instead(status, headers)
+                return
+            message["headers"] = self._dressed(headers)
+        elif self._replaced is not None:
+            if not message.get("more_body", False):
+                replaced, self._replaced = self._replaced, None
+                await self._send_whole(replaced)
+            return
+        await self._send(message)
+
+    async def fail(self, error: BaseException) -> None:
+        """Answer with the error's problem; an answer that has begun already stays cut off, for the server to end."""
+        if self.is_started and self._replaced is None:
+            return
+        self.is_started = True
+        response = problem_response(error, instance=self._instance(), trace_id=trace_id_of(self._traceparent))
+        if isinstance(error, PayloadTooLarge):
+            response.headers.append(_CLOSE)  # the rest of the body is not worth reading
+        await self._send_whole(response)
+
+    async def _send_whole(self, response: Response) -> None:
+        headers = self._dressed(response.headers)
+        await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": response.body})
+
+    def _dressed(self, headers: Any) -> Headers:
+        """The application's headers and ours."""
+        own = self._headers
+        trace = (b"traceresponse", self._traceparent.encode("ascii"))
+        seen = {name for name, _ in headers} & _WATCHED
+        if not seen:
+            return [*headers, *own, trace]
+        kept = [(name, value) for name, value in headers if name not in _NOT_THE_APPS]
+        return [*kept, *((name, value) for name, value in own if name not in seen), trace]
+
+    def _is_foreign(self, headers: Any) -> bool:
+        """Whether an error answer is a framework's rather than one of ours.
+
+        A health check says 503 in its own words, and calls between services have a format of their own.
+        """
+        if self._scope["path"] in HEALTH_PATHS and not self._public:
+            return False
+        content_type = next((value for name, value in headers if name == b"content-type"), b"")
+        if content_type.startswith(PROBLEM_JSON):
+            return False
+        if self._scope["path"] in HEALTH_PATHS and content_type.startswith(b"application/json"):
+            return False
+        return self._public or not content_type or content_type.startswith(b"text/")
+
+    def _problem_instead(self, status: int, headers: Any) -> Response:
+        problem = problem_for_status(status, instance=self._instance(), trace_id=trace_id_of(self._traceparent))
+        kept = [(name, value) for name, value in headers if name not in _ABOUT_THE_BODY]
+        said = {name for name, _ in kept}
+        return Response(status, kept + [item for item in problem.headers if item[0] not in said], problem.body)
+
+    def _instance(self) -> str:
+        return str(self._scope["path"])[:_INSTANCE_MAX]
+
+
+def _read_head(scope: Scope) -> tuple[bytes | None, int, bool]:
+    """(traceparent unless doubled, Content-Length or 0, whether the length is not known beforehand)."""
+    trace_header: bytes | None = None
+    length, is_chunked, traces = 0, False, 0
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            length = int(value)
+        elif name == b"traceparent":
+            trace_header = value
+            traces += 1
+        elif name == b"transfer-encoding":
+            is_chunked = True
+    return trace_header if traces == 1 else None, length, is_chunked
+
+
+def _counted(receive: Receive, limit_bytes: int) -> Receive:
+    """`receive` that raises PayloadTooLarge as soon as more than the limit has arrived."""
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit_bytes:
+            raise PayloadTooLarge(limit_bytes=limit_bytes)
+        return message
+
+    return counted
+
+
+def _kind_of(error: BaseException) -> str:
+    """The exception's type and those it came from, innermost last."""
+    kinds = [f"{type(error).__module__}.{type(error).__qualname__}"]
+    cause = error.__cause__ or error.__context__
+    while cause is not None and len(kinds) < 5:
+        kinds.append(f"{type(cause).__module__}.{type(cause).__qualname__}")
+        cause = cause.__cause__ or cause.__context__
+    return " <- ".join(kinds)
+
+
+def _places_in_code(error: BaseException) -> list[str]:
+    """Where it happened: the last ten frames, innermost last."""
+    frames = traceback.extract_tb(error.__traceback__)[-10:]
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]

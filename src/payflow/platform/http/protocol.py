@@ -1,0 +1,321 @@
+"""One HTTP/1.1 connection, with the bounds and the strictness that uvicorn's httptools protocol leaves to others.
+
+Parsed by llhttp, which refuses most ambiguous framing itself. What it lets through is refused here: a missing or
+doubled Host, transfer codings other than chunked, HTTP/0.9 and 2.0 request lines, CONNECT, hidden characters in the
+path, trailers posing as headers, and heads and bodies without end in size or time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+import httptools
+import msgspec
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from payflow.kernel.errors import Overloaded, PayflowError
+from payflow.platform.http.errors import HeadersTooLarge, MalformedHead, PayloadTooLarge, RequestTimedOut
+from payflow.platform.http.headers import PUBLIC
+from payflow.platform.http.problem import problem_response
+from payflow.platform.http.trace import continue_trace, trace_id_of
+
+_IDLE: Final = 0  # between two messages
+_HEAD: Final = 1  # inside a head
+_BODY: Final = 2  # inside a body
+
+_PLAIN_TARGET: Final = re.compile(rb"/[!-$&-~]*+")
+_ABSOLUTE_TARGET: Final = re.compile(rb"https?://([^/?#]+)(/[!-~]*)?", re.IGNORECASE)
+_BROKEN_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_HIDDEN_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_FRAMING: Final = "The request is not valid HTTP/1.1."
+
+
+class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one connection may cost. A bound in seconds is kept to within half a second."""
+
+    head_bytes_max: int = 32 * 1024
+    header_fields_max: int = 100
+    target_bytes_max: int = 8 * 1024
+    # Bytes on the wire, chunk sizes, extensions and trailers included; the body's own limit is the application's.
+    body_wire_bytes_max: int = 32 * 1024 * 1024
+    head_s: float = 10.0
+    body_s: float = 30.0
+    idle_s: float = 75.0
+    # For a client that does not read its answer.
+    write_s: float = 30.0
+    # For a client that still sends while the connection ends.
+    linger_s: float = 2.0
+    connections_max: int = 8192
+
+
+class EdgeConfig(Config):
+    """uvicorn's configuration and the limits of a connection."""
+
+    limits: ConnectionLimits = ConnectionLimits()
+
+
+class EdgeProtocol(HttpToolsProtocol):
+    """A connection whose every wait and every buffer has an end. `check_deadline` is called twice a second: one round
+    over the connections is cheaper than a timer set and cancelled for each request."""
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.limits = config.limits
+        self._phase = _IDLE
+        self._deadline: float | None = None  # None: to be set from the phase
+        self._write_deadline = math.inf
+        self._fed = 0  # bytes of the present head or body that earlier reads brought
+        self._reading = 0  # bytes of the present read
+        self._has_completed = False  # whether the present read ended a message
+        self._is_ending = False
+        self._running: RequestResponseCycle | None = None
+        self._wire: asyncio.Transport = None  # type: ignore[assignment]
+
+    # The connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wire = transport
+        self.transport = _GentleTransport(self, transport)
+        # The first head must come soon; only a connection that has carried a request may idle for long.
+        self._deadline = self.loop.time() + self.limits.head_s
+        if len(self.connections) > self.limits.connections_max:
+            self._refuse(Overloaded("Too many connections are open."))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_ending = True
+        self._deadline = self._write_deadline = math.inf
+        self.pipeline.clear()
+        super().connection_lost(exc)
+        self._running = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_ending:
+            return
+        phase_before, fed_before = self._phase, self._fed
+        self._reading = len(data)
+        self._has_completed = False
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._is_ending = True  # answered as plain HTTP/1.1, then closed; what follows is of no protocol we speak
+            self._deadline = math.inf
+            return
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._refuse(cause if isinstance(cause, PayflowError) else MalformedHead(_FRAMING))
+            return
+        if self._phase != _IDLE:
+            self._count(phase_before, fed_before)
+        if self._deadline is None:
+            self._set_deadline()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_deadline = self.loop.time() + self.limits.write_s
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._write_deadline = math.inf
+
+    def check_deadline(self, now: float) -> None:
+        """End the connection if it is over time: with 408 where a request is half there, silently where none is."""
+        if now >= self._write_deadline:
+            self._wire.abort()
+        elif self._deadline is None or now < self._deadline:
+            return
+        elif self._is_ending:
+            self._wire.abort()
+        elif self.flow.read_paused and self._phase != _IDLE:
+            self._deadline = None  # we are the ones who do not read
+            self._set_deadline()
+        elif self._phase == _IDLE:
+            self.transport.close()
+        else:
+            what = "head" if self._phase == _HEAD else "body"
+            self._refuse(RequestTimedOut(f"The request's {what} did not arrive in time."))
+
+    def close_gently(self) -> None:
+        """Close once everything is sent. Where the client is still sending, the rest is read and thrown away for a
+        moment: closing over unread data makes the kernel send a reset, which can destroy the answer on its way."""
+        is_sending = self._phase != _IDLE or self._is_ending
+        self._is_ending = True
+        self._deadline = self.loop.time() + self.limits.linger_s
+        if is_sending and not self._wire.is_closing() and self._wire.can_write_eof():
+            self.flow.resume_reading()
+            self._wire.write_eof()
+        else:
+            self._wire.close()
+
+    def cut(self) -> None:
+        """End the connection now, whatever is under way on it."""
+        self._wire.abort()
+
+    # The parser's callbacks
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._phase, self._deadline, self._fed = _HEAD, None, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._phase == _HEAD:  # a trailer must not become a header after the checks
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._check_head()
+        super().on_headers_complete()
+        self._phase, self._deadline, self._fed = _BODY, None, 0
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._phase, self._deadline, self._has_completed = _IDLE, None, True
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._phase == _IDLE and not self._is_ending:
+            self._deadline = self.loop.time() + self.limits.idle_s
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    # The checks
+
+    def _check_head(self) -> None:
+        """Raises the PayflowError that the head is refused with."""
+        if len(self.headers) > self.limits.header_fields_max:
+            raise HeadersTooLarge("There are too many header fields.")
+        if self._fed + self._reading > self.limits.head_bytes_max:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > self.limits.head_bytes_max:
+                raise HeadersTooLarge
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise MalformedHead("Send HTTP/1.1.")
+        hosts: list[bytes] = []
+        for name, value in self.headers:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"transfer-encoding" and (value.lower() != b"chunked" or version == "1.0"):
+                raise MalformedHead("The only transfer coding is chunked, with HTTP/1.1.")
+        if len(hosts) != 1 and (hosts or version == "1.1"):
+            raise MalformedHead("Send exactly one Host header.")
+        if hosts and not _HOST.fullmatch(hosts[0]):
+            raise MalformedHead("The Host header is not a host name.")
+        if not _PLAIN_TARGET.fullmatch(self.url) or len(self.url) > self.limits.target_bytes_max:
+            _check_unusual_target(self.url, hosts, self.limits.target_bytes_max)
+
+    def _count(self, phase_before: int, fed_before: int) -> None:
+        """Count the bytes of a head or body that this read did not finish; refuse the connection beyond the limit.
+
+        A read that ended one message and began the next is not counted for the next: where it began is not known.
+        """
+        is_same = self._phase == phase_before and not self._has_completed
+        if is_same:
+            self._fed = fed_before + self._reading
+        elif not self._has_completed and phase_before == _IDLE and self._phase == _HEAD:
+            self._fed = self._reading
+        if self._phase == _HEAD and self._fed > self.limits.head_bytes_max:
+            self._refuse(HeadersTooLarge())
+        elif self._phase == _BODY and self._fed > self.limits.body_wire_bytes_max:
+            self._refuse(PayloadTooLarge(limit_bytes=self.limits.body_wire_bytes_max))
+
+    def _set_deadline(self) -> None:
+        if self._phase == _HEAD:
+            self._deadline = self.loop.time() + self.limits.head_s
+        elif self._phase == _BODY:
+            self._deadline = self.loop.time() + self.limits.body_s
+        elif self.cycle.response_complete:
+            self._deadline = self.loop.time() + self.limits.idle_s  # answered before its body was all there
+        else:
+            self._deadline = math.inf  # the answer is the application's to bound
+
+    def _refuse(self, error: PayflowError) -> None:
+        """Answer what cannot be read and end the connection; nothing is written into another answer on its way."""
+        broken = self.cycle if self._phase == _BODY else None
+        running = self._running
+        if running is not None and running is not broken and not running.response_complete:
+            running.keep_alive = False
+            self.pipeline.clear()
+            self._is_ending = True
+            self._deadline = math.inf
+            return
+        if broken is not None and not broken.response_complete:
+            broken.disconnected = True  # the application learns that the client is gone; its answer has no reader
+            broken.message_event.set()
+        if broken is None or not broken.response_started:
+            self._wire.write(self._refusal(error))
+        self.transport.close()
+
+    def _refusal(self, error: PayflowError) -> bytes:
+        trace = continue_trace(None)
+        path = self.url.split(b"?")[0][:256].decode("ascii", "replace") if self._phase != _IDLE else ""
+        answer = problem_response(error, instance=path or "/", trace_id=trace_id_of(trace))
+        lines = [STATUS_LINE[answer.status]]
+        trace_header = (b"traceresponse", trace.encode("ascii"))
+        for name, value in (*self.server_state.default_headers, *answer.headers, *PUBLIC, trace_header):
+            lines += (name, b": ", value, b"\r\n")
+        lines += (b"connection: close\r\n\r\n", answer.body)
+        return b"".join(lines)
+
+
+class _GentleTransport(asyncio.Transport):
+    """The transport as uvicorn's code sees it: closing it is closing gently."""
+
+    def __init__(self, protocol: EdgeProtocol, wire: asyncio.Transport) -> None:
+        super().__init__()
+        self._protocol = protocol
+        self._is_closed = False
+        self.write = wire.write  # type: ignore[method-assign]
+        self._wire = wire
+
+    def is_closing(self) -> bool:
+        return self._is_closed or self._wire.is_closing()
+
+    def close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._protocol.close_gently()
+
+
+def _check_unusual_target(url: bytes, hosts: list[bytes], bytes_max: int) -> None:
+    """Raises MalformedHead unless the target is a path that all readers take for the same."""
+    if len(url) > bytes_max:
+        raise MalformedHead(f"The address is longer than {bytes_max} bytes.")
+    if not url.startswith(b"/"):
+        absolute = _ABSOLUTE_TARGET.fullmatch(url)
+        if absolute is None or hosts != [absolute[1]]:
+            raise MalformedHead("The request's target must be a path.")
+        url = absolute[2] or b""
+    if b"#" in url or not url.startswith(b"/"):
+        raise MalformedHead("The request's target must be a path.")
+    path = url.split(b"?", 1)[0]
+    if _BROKEN_PERCENT.search(path):
+        raise MalformedHead("The path has a broken percent-encoding.")
+    try:
+        text = unquote_to_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise MalformedHead("The path is not valid UTF-8.") from None
+    if _HIDDEN_CHARACTER.search(text):
+        raise MalformedHead("The path contains control characters.")
