@@ -1,0 +1,68 @@
+"""Encryption of single columns (names, phones, e-mail, documents): AES-256-GCM with the key's id in front.
+
+Layout: one byte with the length of the key id, the key id, a 12-byte nonce, the ciphertext with its tag. The place of
+the value (table, column, record) is authenticated too, so that a ciphertext cannot be moved to another record.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+
+class DecryptionError(Exception):
+    """The value was altered, moved, or encrypted under a key that is not here."""
+
+
+class ColumnCipher:
+    """Encrypts with the active key, decrypts with any known one."""
+
+    def __init__(self, *, keys: Mapping[str, bytes], active: str) -> None:
+        if active not in keys:
+            raise ValueError(f"the active key {active!r} is not among the keys")
+        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
+        self._active = active
+        self._header = bytes([len(active)]) + active.encode("ascii")
+
+    @classmethod
+    def from_json(cls, text: str) -> ColumnCipher:
+        """Read `{"active": "k1", "keys": {"k1": "<base64 of 32 bytes>"}}`. Raises ValueError."""
+        try:
+            document = json.loads(text)
+            keys = {key_id: base64.b64decode(key) for key_id, key in document["keys"].items()}
+            return cls(keys=keys, active=document["active"])
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise ValueError(f"column keys are not readable: {error!r}") from None
+
+    def encrypt(self, text: str, *, place: str) -> bytes:
+        """Encrypt a text for its place, e.g. "customers.name:cust_001"."""
+        nonce = os.urandom(12)
+        return self._header + nonce + self._ciphers[self._active].encrypt(nonce, text.encode(), place.encode())
+
+    def decrypt(self, data: bytes, *, place: str) -> str:
+        """Decrypt what `encrypt` made for the same place. Raises DecryptionError."""
+        end = 1 + data[0] if data else 0
+        key_id = data[1:end].decode("ascii", errors="replace")
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise DecryptionError(f"no key {key_id!r}")
+        try:
+            return cipher.decrypt(data[end : end + 12], data[end + 12 :], place.encode()).decode()
+        except InvalidTag:
+            raise DecryptionError(f"the value of {place} was altered or moved") from None
+
+
+def ensure_column_keys(path: Path) -> None:
+    """Make a key file with one random key (mode 0600) unless there is one."""
+    if path.exists():
+        return
+    document = {"active": "k1", "keys": {"k1": base64.b64encode(os.urandom(32)).decode()}}
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(document, file)

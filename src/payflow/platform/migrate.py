@@ -1,0 +1,145 @@
+"""Forward-only migrations: plain SQL files per service, applied in order, once, by the database's owner.
+
+Each service has a role and a schema of its own (`payflow_account`, `account`); the migration files grant what the
+service's role may do and nothing more. The event log's schema is made first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+# Any constant: it only has to differ from other users of advisory locks in this database.
+_LOCK_KEY: Final = 0x5041_5946_4C4F_57
+_FILE: Final = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
+
+
+class MigrationError(Exception):
+    """The database cannot be brought to this release's form; the message says why."""
+
+
+class Migration(msgspec.Struct, frozen=True):
+    """One SQL file of one service."""
+
+    service: str
+    number: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the file, so that a changed file is found."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def migrations_of(service: str) -> list[Migration]:
+    """The migration files of a service in order; `event_log` names those of the platform itself."""
+    package = "payflow.platform" if service == "event_log" else f"payflow.services.{service}"
+    if service == "other_bank":
+        package = "payflow_dev.other_bank"
+    folder = resources.files(package).joinpath("migrations")
+    if not folder.is_dir():
+        return []
+    found = []
+    for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        match = _FILE.match(file.name)
+        if match:
+            found.append(Migration(service, int(match.group(1)), file.name, file.read_text(encoding="utf-8")))
+    if [migration.number for migration in found] != list(range(1, len(found) + 1)):
+        raise MigrationError(f"{service}: migrations are not numbered 0001, 0002, ... without gaps")
+    return found
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _read_password(file: str | Path) -> str:
+    return Path(file).read_text(encoding="utf-8").strip()
+
+
+async def _ensure_role_and_schema(connection: asyncpg.Connection[Any], service: str, password: str | None) -> None:
+    role = f"payflow_{service}"
+    exists = await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role)
+    if not exists:
+        await connection.execute(f"CREATE ROLE {role} LOGIN")
+    if password is not None:
+        await connection.execute(f"ALTER ROLE {role} PASSWORD {_literal(password)}")
+    await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {service}")
+    await connection.execute(f"GRANT USAGE ON SCHEMA {service} TO {role}")
+    await connection.execute("GRANT USAGE ON SCHEMA event_log TO " + role)
+    await connection.execute("GRANT INSERT ON event_log.batch TO " + role)
+
+
+async def _apply(connection: asyncpg.Connection[Any], migration: Migration) -> bool:
+    known = await connection.fetchrow(
+        "SELECT checksum FROM payflow_migration.applied WHERE service = $1 AND number = $2",
+        migration.service,
+        migration.number,
+    )
+    if known is not None:
+        if known["checksum"] != migration.checksum:
+            raise MigrationError(f"{migration.service}/{migration.name} was changed after it had been applied")
+        return False
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL search_path = {migration.service}")
+        await connection.execute(migration.sql)
+        await connection.execute(
+            "INSERT INTO payflow_migration.applied (service, number, name, checksum) VALUES ($1, $2, $3, $4)",
+            migration.service,
+            migration.number,
+            migration.name,
+            migration.checksum,
+        )
+    return True
+
+
+async def _refuse_newer(connection: asyncpg.Connection[Any], found: Sequence[Migration]) -> None:
+    known = {(migration.service, migration.number) for migration in found}
+    services = {migration.service for migration in found}
+    for row in await connection.fetch("SELECT service, number, name FROM payflow_migration.applied"):
+        if row["service"] in services and (row["service"], row["number"]) not in known:
+            raise MigrationError(
+                f"The database is from a newer release of Payflow (it has {row['service']}/{row['name']}). "
+                "Start that release, or use another data directory."
+            )
+
+
+async def migrate(*, admin_url: str, services: Sequence[str], password_files: Mapping[str, str | Path]) -> bool:
+    """Bring the database to this release's form; returns True when it was empty before.
+
+    `admin_url` connects as the database's owner, who may create roles. `password_files` maps a service to the file
+    with its role's password; a service without one keeps the password that its role has.
+    Safe to run from several processes at once. Raises MigrationError, or asyncpg's errors when it cannot connect.
+    """
+    passwords = {service: _read_password(file) for service, file in password_files.items()}
+    connection = await asyncpg.connect(admin_url)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
+        is_first = not await connection.fetchval("SELECT to_regnamespace('payflow_migration') IS NOT NULL")
+        await connection.execute("CREATE SCHEMA IF NOT EXISTS payflow_migration")
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS payflow_migration.applied (service text, number int, name text NOT NULL, "
+            "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (service, number))"
+        )
+        found = [migration for service in ("event_log", *services) for migration in migrations_of(service)]
+        await _refuse_newer(connection, found)
+        await connection.execute("CREATE SCHEMA IF NOT EXISTS event_log")
+        for migration in found:
+            if migration.service == "event_log":
+                await _apply(connection, migration)
+        for service in services:
+            await _ensure_role_and_schema(connection, service, passwords.get(service))
+        for migration in found:
+            if migration.service != "event_log":
+                await _apply(connection, migration)
+    finally:
+        await connection.close()
+    return is_first

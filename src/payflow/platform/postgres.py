@@ -1,0 +1,214 @@
+"""PostgreSQL through asyncpg: a pool, transactions, named queries, and errors told in the four families."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from importlib import resources
+from typing import Any, Final, TypeAlias, TypeVar
+
+import asyncpg
+import msgspec
+import structlog
+
+from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
+
+log = structlog.get_logger(__name__)
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+ACQUIRE_TIMEOUT_S: Final = 2.0
+# One use case, one connection. A second one while holding the first is how a full pool comes to a standstill.
+_holds_connection: ContextVar[bool] = ContextVar("holds_connection", default=False)
+
+_NAME: Final = re.compile(r"^-- ([a-z][a-z0-9_]*) --$")
+_LOST_CONNECTION: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    ConnectionError,
+    OSError,
+    TimeoutError,
+)
+_OUT_OF_RESOURCES: Final = (asyncpg.TooManyConnectionsError, asyncpg.DiskFullError, asyncpg.OutOfMemoryError)
+
+
+class ConcurrencyConflict(Unavailable):
+    """A deadlock or serialisation failure: nothing happened, and the batch can be repeated at once."""
+
+
+class Queries:
+    """Named queries of a `queries.sql`: `queries.lock_balances`. Each is headed by a line `-- lock_balances --`."""
+
+    def __init__(self, text: str) -> None:
+        self._by_name: dict[str, str] = {}
+        name, lines = "", list[str]()
+        for line in [*text.splitlines(), "-- end --"]:
+            heading = _NAME.match(line)
+            if heading is None:
+                lines.append(line)
+                continue
+            if name:
+                if name in self._by_name:
+                    raise ValueError(f"two queries are named {name}")
+                self._by_name[name] = "\n".join(lines).strip()
+            name, lines = heading.group(1), []
+
+    def __getattr__(self, name: str) -> str:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise AttributeError(f"no query is named {name}") from None
+
+    def names(self) -> list[str]:
+        """The names of all queries, in file order."""
+        return list(self._by_name)
+
+
+def load_queries(package: str, name: str = "queries.sql") -> Queries:
+    """Read the named queries that stand beside a service's `store.py`."""
+    return Queries(resources.files(package).joinpath(name).read_text(encoding="utf-8"))
+
+
+async def _prepare_connection(connection: asyncpg.Connection[Any]) -> None:
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: b"\x01" + msgspec.json.encode(value),
+        decoder=lambda data: msgspec.json.decode(data[1:]),
+        format="binary",
+    )
+
+
+class Database:
+    """A service's pool of connections to its own schema."""
+
+    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+        self._pool = pool
+
+    @classmethod
+    async def connect(
+        cls, *, url: str, password: str = "", pool_size: int, application: str, schema: str = ""
+    ) -> Database:
+        """Open the pool (lazily: the first connection is made by the first query).
+
+        `schema` becomes the search path. Raises Unavailable when PostgreSQL cannot be reached.
+        """
+        server_settings = {"application_name": application, "timezone": "UTC"}
+        if schema:
+            server_settings["search_path"] = f"{schema},event_log"
+        pool = await asyncpg.create_pool(
+            dsn=url,
+            password=password or None,
+            min_size=0,
+            max_size=pool_size,
+            max_inactive_connection_lifetime=300,
+            init=_prepare_connection,
+            server_settings=server_settings,
+            command_timeout=30,
+        )
+        return cls(pool)
+
+    async def close(self) -> None:
+        """Close every connection, waiting at most 2 s for those in use."""
+        try:
+            await asyncio.wait_for(self._pool.close(), timeout=2)
+        except TimeoutError:
+            self._pool.terminate()
+
+    async def ping(self) -> None:
+        """Raises Unavailable unless a query is answered."""
+        await self.fetchval("SELECT 1")
+
+    @asynccontextmanager
+    async def transaction(self, *, is_read_only: bool = False) -> AsyncIterator[Connection]:
+        """One database transaction on one connection; commits at the end, rolls back when the block raises.
+
+        Raises ConcurrencyConflict (repeat at once), Unavailable (nothing happened), or UnknownOutcome when the
+        connection was lost during the commit, so that nobody can tell.
+        """
+        async with self._connection() as connection:
+            transaction = connection.transaction(
+                isolation="repeatable_read" if is_read_only else None, readonly=is_read_only
+            )
+            await transaction.start()
+            try:
+                yield connection
+            except BaseException:
+                if not connection.is_closed():
+                    await transaction.rollback()
+                raise
+            try:
+                await transaction.commit()
+            except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
+                raise ConcurrencyConflict(type(error).__name__) from error
+            except _LOST_CONNECTION as error:
+                raise UnknownOutcome("The database connection was lost during a commit.") from error
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        if _holds_connection.get():
+            raise RuntimeError("a use case asked for a second connection while holding one")
+        try:
+            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+        except (*_LOST_CONNECTION, *_OUT_OF_RESOURCES, asyncpg.PostgresError) as error:
+            raise Unavailable("The database cannot be reached.") from error
+        token = _holds_connection.set(True)
+        try:
+            yield connection
+        except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
+            raise ConcurrencyConflict(type(error).__name__) from error
+        except (*_LOST_CONNECTION, *_OUT_OF_RESOURCES) as error:
+            log.warning("database.lost", error=repr(error))
+            raise Unavailable("The database connection was lost.") from error
+        finally:
+            _holds_connection.reset(token)
+            # Shielded: a cancelled use case must still give its connection back.
+            await asyncio.shield(self._pool.release(connection))
+
+    async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """Run one statement in a transaction of its own; all rows."""
+        async with self._connection() as connection:
+            return await connection.fetch(query, *args)
+
+    async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
+        """Run one statement in a transaction of its own; the first row."""
+        async with self._connection() as connection:
+            return await connection.fetchrow(query, *args)
+
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        """Run one statement in a transaction of its own; the first value of the first row."""
+        async with self._connection() as connection:
+            return await connection.fetchval(query, *args)
+
+    async def execute(self, query: str, *args: Any) -> str:
+        """Run one statement in a transaction of its own; the command tag."""
+        async with self._connection() as connection:
+            return await connection.execute(query, *args)
+
+
+async def repeat_then_halve(
+    work: Callable[[Sequence[Item]], Awaitable[list[Answer | PayflowError]]], items: Sequence[Item]
+) -> list[Answer | PayflowError]:
+    """Run a batch; after a deadlock or serialisation failure repeat it once, then in halves.
+
+    A single item that fails twice more is answered with its ConcurrencyConflict: nothing happened to it.
+    """
+    for _ in range(2):
+        try:
+            return await work(items)
+        except ConcurrencyConflict as conflict:
+            last = conflict
+            await asyncio.sleep(0.002)
+    if len(items) <= 1:
+        return [last for _ in items]
+    middle = len(items) // 2
+    first = await repeat_then_halve(work, items[:middle])
+    return first + await repeat_then_halve(work, items[middle:])

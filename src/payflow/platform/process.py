@@ -1,0 +1,141 @@
+"""One service process from its first line to its last: wire, serve, drain, close."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+import uvloop
+
+from payflow.kernel.errors import PayflowError
+from payflow.platform.http.admission import Admission
+from payflow.platform.http.asgi import ASGIApp, Receive, Scope, Send, bytes_response, header, read_body, send_response
+from payflow.platform.http.edge import INTERNAL_BODY_MAX_BYTES, EdgeLayer
+from payflow.platform.http.errors import MethodNotAllowed, NotFound, UnreadableBody
+from payflow.platform.http.health import HealthRoutes
+from payflow.platform.http.server import serve
+from payflow.platform.rpc.client import DEADLINE_HEADER
+from payflow.platform.rpc.identity import Verifier
+from payflow.platform.rpc.server import RpcServer, WireError
+from payflow.platform.service import Runtime, Service, run_forever
+from payflow.platform.settings import SettingsError
+from payflow.platform.telemetry import configure_logging
+
+log = structlog.get_logger(__name__)
+
+Build = Callable[[Runtime], Awaitable[Service]]
+
+_MSGPACK = b"application/msgpack"
+_RPC_PREFIX = "/rpc/"
+
+
+class ProcessApp:
+    """The ASGI application of a process: private operations first, then the service's own routes."""
+
+    def __init__(self, *, service: Service, rpc: RpcServer, admission: Admission) -> None:
+        self._own = service.app
+        self._rpc = rpc
+        self._answer_rpc = admission.wrap(self._rpc_app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].startswith(_RPC_PREFIX):
+            await self._answer_rpc(scope, receive, send)
+        elif self._own is not None:
+            await self._own(scope, receive, send)
+        else:
+            raise NotFound
+
+    async def _rpc_app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self._rpc.route_for(scope["path"])
+        if route is None:
+            raise NotFound
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(allow=("POST",))
+        authorization = header(scope, b"authorization")
+        self._rpc.check_caller(route, "" if authorization is None else authorization.decode("latin-1"))
+        body = await read_body(scope, receive, limit_bytes=INTERNAL_BODY_MAX_BYTES)
+        deadline = header(scope, DEADLINE_HEADER.encode())
+        try:
+            answer = await self._rpc.answer(route, body, None if deadline is None else deadline.decode("latin-1"))
+        except WireError as error:
+            raise UnreadableBody(str(error)) from error
+        await send_response(send, bytes_response(200, answer, content_type=_MSGPACK))
+
+
+def make_app(*, runtime: Runtime, service: Service) -> ASGIApp:
+    """The complete application of a process: edge, health, admission, private operations, own routes."""
+    common = runtime.common
+    rpc = RpcServer(verifier=Verifier.load(service=runtime.service, directory=common.service_keys_dir))
+    for contract, implementation in service.implementations:
+        rpc.add(contract, implementation)
+    admission = Admission(common.rpc_batches_max, common.rpc_batches_max * 4)
+    app: ASGIApp = ProcessApp(service=service, rpc=rpc, admission=admission)
+    health = HealthRoutes(
+        runtime.service,
+        service.checks,
+        service.required,
+        metrics_ports={common.port} if service.is_public and common.port else None,
+    )
+    return EdgeLayer(health.before(app), service=runtime.service, public=service.is_public)
+
+
+@asynccontextmanager
+async def running(runtime: Runtime, build: Build) -> AsyncIterator[ASGIApp]:
+    """Wire a service and keep its background duties going; everything is stopped and closed at the end."""
+    duties: list[asyncio.Task[None]] = []
+    try:
+        service = await build(runtime)
+        app = make_app(runtime=runtime, service=service)
+        duties = [asyncio.create_task(run_forever(name, work)) for name, work in service.background.items()]
+        yield app
+    finally:
+        for duty in duties:
+            duty.cancel()
+        await asyncio.gather(*duties, return_exceptions=True)
+        await runtime.close()
+
+
+async def _serve_edge(app: ASGIApp, sockets: Sequence[socket.socket], drain_s: float) -> None:
+    async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        await app(scope, receive, send)
+
+    await serve(application, sockets, drain_s=drain_s)  # type: ignore[arg-type]
+
+
+async def run_async(
+    *, service: str, instance: str, build: Build, sockets: Sequence[socket.socket], environ: Mapping[str, str]
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and close."""
+    runtime = Runtime(service=service, instance=instance, environ=environ)
+    configure_logging(service=service, instance=instance, level=runtime.common.log_level)
+    async with running(runtime, build) as app:
+        log.info("process.ready", pid=os.getpid())
+        await _serve_edge(app, sockets, runtime.common.drain_s)
+    log.info("process.stopped")
+
+
+def run(*, service: str, instance: str, module: str, sockets: Sequence[socket.socket]) -> None:
+    """Run one service in this process, on sockets that are bound already; returns after the drain.
+
+    The module's `build(runtime)` wires the service. A wrong setting or an unreachable part ends the process with one
+    line on stderr and exit code 1; the supervisor starts it again.
+    """
+    build: Build = importlib.import_module(module).build
+    try:
+        uvloop.run(run_async(service=service, instance=instance, build=build, sockets=sockets, environ=os.environ))
+    except (SettingsError, PayflowError, OSError) as error:
+        print(f"{instance} did not start: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from error

@@ -1,0 +1,187 @@
+"""The calling side: a contract's Protocol as an object whose operations travel coalesced over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+import aiohttp
+import stamina
+from prometheus_client import Histogram
+
+from payflow.contracts.operation import OperationSpec, operations_of
+from payflow.kernel.errors import DeadlineExceeded, Overloaded, PayflowError, Unavailable, UnknownOutcome
+from payflow.platform.context import current_deadline, current_traceparent, deadline_within
+from payflow.platform.rpc.breaker import Breaker
+from payflow.platform.rpc.coalescer import Coalescer
+from payflow.platform.rpc.identity import Signer
+from payflow.platform.rpc.wire import Codec, WireError
+
+C = TypeVar("C")
+
+ATTEMPTS_MAX: Final = 4
+DEADLINE_HEADER: Final = "payflow-deadline-ms"
+_batch_sizes: Final = Histogram(
+    "payflow_rpc_batch_items", "Items per call.", ["callee", "operation"], buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
+)
+_NOT_SENT: Final = (aiohttp.ClientConnectorError, ConnectionRefusedError)
+_NO_ANSWER: Final = (aiohttp.ClientError, ConnectionError, TimeoutError)
+
+
+class _NotSent(Unavailable):
+    """The request did not reach the peer: safe to repeat, whatever the operation."""
+
+
+class _NoAnswer(UnknownOutcome):
+    """The request may have reached the peer."""
+
+
+class HttpLink:
+    """Calls one operation of one service over HTTP: identity, deadline, trace, retry, breaker."""
+
+    def __init__(
+        self, *, session: aiohttp.ClientSession, base_url: str, codec: Codec, signer: Signer, breaker: Breaker
+    ) -> None:
+        self._session = session
+        self._codec = codec
+        self._signer = signer
+        self._breaker = breaker
+        self._url = f"{base_url.rstrip('/')}/rpc/{codec.spec.service}/{codec.spec.name}"
+        self._batch_sizes = _batch_sizes.labels(codec.spec.service, codec.spec.name)
+
+    async def send(self, items: list[Any], deadline: float) -> list[Any]:
+        """Send one batch, repeating where that is safe and there is time. Raises Unavailable or UnknownOutcome."""
+        self._batch_sizes.observe(len(items))
+        body = self._codec.encode_items(items)
+        retryable: tuple[type[Exception], ...] = (_NotSent,)
+        if self._codec.spec.options.repeatable:
+            retryable = (_NotSent, _NoAnswer)
+        remaining = deadline - asyncio.get_running_loop().time()
+        async for attempt in stamina.retry_context(
+            on=retryable,
+            attempts=ATTEMPTS_MAX,
+            timeout=max(remaining, 0.001),
+            wait_initial=0.02,
+            wait_max=0.5,
+            wait_jitter=0.05,
+        ):
+            with attempt:
+                return await self._send_once(body, len(items), deadline)
+        raise AssertionError("unreachable: the retry either returns or raises")
+
+    async def _send_once(self, body: bytes, count: int, deadline: float) -> list[Any]:
+        now = asyncio.get_running_loop().time()
+        remaining = deadline - now
+        service = self._codec.spec.service
+        if remaining <= 0:
+            raise DeadlineExceeded(f"The deadline passed before {service} was called.")
+        if not self._breaker.allows(now):
+            raise Unavailable(f"{service} does not answer at present.")
+        try:
+            status, answer = await self._post(body, remaining)
+        except _NOT_SENT as error:
+            self._breaker.failed(now)
+            raise _NotSent(f"{service} cannot be reached.") from error
+        except _NO_ANSWER as error:
+            self._breaker.failed(asyncio.get_running_loop().time())
+            raise _NoAnswer(f"{service} did not answer.") from error
+        self._breaker.succeeded()
+        return self._read_answer(status, answer, count)
+
+    async def _post(self, body: bytes, remaining: float) -> tuple[int, bytes]:
+        headers = {
+            "authorization": f"Bearer {self._signer.token_for(self._codec.spec.service)}",
+            "content-type": "application/msgpack",
+            DEADLINE_HEADER: str(int(remaining * 1000)),
+        }
+        traceparent = current_traceparent.get()
+        if traceparent:
+            headers["traceparent"] = traceparent
+        timeout = aiohttp.ClientTimeout(total=remaining, sock_connect=min(1.0, remaining))
+        async with self._session.post(self._url, data=body, headers=headers, timeout=timeout) as response:
+            return response.status, await response.read()
+
+    def _read_answer(self, status: int, answer: bytes, count: int) -> list[Any]:
+        service = self._codec.spec.service
+        if status == 200:
+            try:
+                return self._codec.decode_answers(answer, count)
+            except WireError as error:
+                raise UnknownOutcome(f"{service} answered something unreadable.") from error
+        if status == 503:
+            raise Overloaded(f"{service} is overloaded.")
+        if status >= 500:
+            raise UnknownOutcome(f"{service} failed while it was working on this.")
+        raise RuntimeError(f"{self._url} answered {status}: {answer[:300]!r}")
+
+
+def _make_method(coalescer: Coalescer[Any, Any], spec: OperationSpec) -> Callable[..., Any]:
+    async def call(items: list[Any]) -> list[Any]:
+        """Every item gets an answer: a failure of the call becomes each item's answer."""
+        try:
+            return await coalescer.ask(items, deadline=deadline_within(spec.options.timeout_s))
+        except PayflowError as error:
+            return [error for _ in items]
+
+    call.__name__ = spec.name
+    return call
+
+
+def client_for(
+    contract: type[C],
+    *,
+    send_of: Callable[[Codec], Callable[[list[Any], float], Any]],
+    queue_max: int,
+) -> C:
+    """An object with the contract's operations; each is coalesced and sent by `send_of(codec)`."""
+    methods: dict[str, Any] = {}
+    for name, spec in operations_of(contract).items():
+        coalescer: Coalescer[Any, Any] = Coalescer(
+            send_of(Codec(spec)),
+            calls_in_flight=spec.options.calls_in_flight,
+            batch_max=spec.options.batch_max,
+            queue_max=queue_max,
+        )
+        methods[name] = staticmethod(_make_method(coalescer, spec))
+    return cast(C, type(f"{contract.__name__}Client", (), methods)())
+
+
+class RpcClients:
+    """Makes HTTP clients of contracts for one process: one session, one breaker per callee."""
+
+    def __init__(self, *, signer: Signer, queue_max: int) -> None:
+        self._signer = signer
+        self._queue_max = queue_max
+        self._session: aiohttp.ClientSession | None = None
+        self._breakers: dict[str, Breaker] = {}
+
+    def connect(self, contract: type[C], base_url: str) -> C:
+        """A client of the service at `base_url`. Must be called with the event loop running."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, use_dns_cache=True),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        session = self._session
+        breaker = self._breakers.setdefault(base_url, Breaker())
+
+        def send_of(codec: Codec) -> Callable[[list[Any], float], Any]:
+            return HttpLink(session=session, base_url=base_url, codec=codec, signer=self._signer, breaker=breaker).send
+
+        return client_for(contract, send_of=send_of, queue_max=self._queue_max)
+
+    def open_breakers(self) -> list[str]:
+        """The base URLs of services that do not answer at present."""
+        return [url for url, breaker in self._breakers.items() if not breaker.is_closed]
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+def detach_from_caller() -> None:
+    """Forget the caller's deadline, for work that goes on after its answer."""
+    current_deadline.set(None)

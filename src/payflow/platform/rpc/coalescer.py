@@ -1,0 +1,124 @@
+"""Gathers what arrives while calls are under way and sends it as the next call.
+
+No timer and no delay when idle: the first item goes at once. The busier the link, the larger the batches and the
+cheaper each item. Both the calls in flight and the items waiting are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from payflow.kernel.errors import DeadlineExceeded, Overloaded, UnknownOutcome
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+Send = Callable[[list[Q], float], Awaitable[list[A]]]
+
+
+class _Asked(Generic[Q, A]):
+    """Items of one caller, on their way."""
+
+    __slots__ = ("answer", "deadline", "is_sent", "items")
+
+    def __init__(self, items: list[Q], deadline: float, answer: asyncio.Future[list[A]]) -> None:
+        self.items = items
+        self.deadline = deadline
+        self.answer = answer
+        self.is_sent = False
+
+
+class Coalescer(Generic[Q, A]):
+    """Turns many small asks into few large calls of `send(items, deadline)`, which answers a list of equal length."""
+
+    def __init__(self, send: Send[Q, A], *, calls_in_flight: int, batch_max: int, queue_max: int) -> None:
+        self._send = send
+        self._calls_max = calls_in_flight
+        self._batch_max = batch_max
+        self._queue_max = queue_max
+        self._queue: deque[_Asked[Q, A]] = deque()
+        self._waiting = 0
+        self._calls: set[asyncio.Task[None]] = set()
+        self._is_pump_scheduled = False
+
+    @property
+    def waiting(self) -> int:
+        """Items that no call has taken yet."""
+        return self._waiting
+
+    async def ask(self, items: list[Q], *, deadline: float) -> list[A]:
+        """Send items with their neighbours and return their answers, in order.
+
+        `deadline` is an instant on the event loop's clock. Raises Overloaded at once when the queue is full,
+        DeadlineExceeded when the deadline passed before the items were sent, UnknownOutcome when it passed after.
+        """
+        if not items:
+            return []
+        if len(items) > self._batch_max:
+            chunks = [items[start : start + self._batch_max] for start in range(0, len(items), self._batch_max)]
+            answers = await asyncio.gather(*(self.ask(chunk, deadline=deadline) for chunk in chunks))
+            return [answer for chunk in answers for answer in chunk]
+        if self._waiting + len(items) > self._queue_max:
+            raise Overloaded("Too much work is waiting.")
+        loop = asyncio.get_running_loop()
+        asked = _Asked[Q, A](items, deadline, loop.create_future())
+        self._queue.append(asked)
+        self._waiting += len(items)
+        if not self._is_pump_scheduled:
+            # One turn of the loop later, so that asks of the same moment share the first call too.
+            self._is_pump_scheduled = True
+            loop.call_soon(self._pump)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await asked.answer
+        except TimeoutError:
+            if asked.is_sent:
+                raise UnknownOutcome("No answer came in time.") from None
+            raise DeadlineExceeded("The deadline passed before the call was sent.") from None
+
+    def _pump(self) -> None:
+        self._is_pump_scheduled = False
+        while self._queue and len(self._calls) < self._calls_max:
+            batch = self._take_batch()
+            if batch:
+                task = asyncio.get_running_loop().create_task(self._call(batch))
+                self._calls.add(task)
+                task.add_done_callback(self._call_ended)
+
+    def _call_ended(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        self._pump()
+
+    def _take_batch(self) -> list[_Asked[Q, A]]:
+        batch: list[_Asked[Q, A]] = []
+        size = 0
+        while self._queue and size + len(self._queue[0].items) <= self._batch_max:
+            asked = self._queue.popleft()
+            self._waiting -= len(asked.items)
+            if asked.answer.done():
+                continue  # Nobody waits for it any more, and nothing was sent.
+            asked.is_sent = True
+            batch.append(asked)
+            size += len(asked.items)
+        return batch
+
+    async def _call(self, batch: list[_Asked[Q, A]]) -> None:
+        items = [item for asked in batch for item in asked.items]
+        try:
+            answers = await self._send(items, max(asked.deadline for asked in batch))
+        except BaseException as error:
+            for asked in batch:
+                if not asked.answer.done():
+                    asked.answer.set_exception(error if isinstance(error, Exception) else UnknownOutcome(str(error)))
+            if not isinstance(error, Exception):
+                raise
+            return
+        start = 0
+        for asked in batch:
+            end = start + len(asked.items)
+            if not asked.answer.done():
+                asked.answer.set_result(answers[start:end])
+            start = end

@@ -1,0 +1,32 @@
+"""A contract bound to an implementation in the same process, for tests: encoded and decoded as on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from payflow.kernel.errors import PayflowError
+from payflow.platform.rpc.client import client_for
+from payflow.platform.rpc.identity import CallerNotAllowed
+from payflow.platform.rpc.server import Route
+from payflow.platform.rpc.wire import Codec
+
+C = TypeVar("C")
+
+
+def in_process(contract: type[C], implementation: object, *, caller: str, queue_max: int = 10_000) -> C:
+    """A client of `implementation` that behaves as the HTTP client does, coalescing and caller check included."""
+
+    def send_of(codec: Codec) -> Callable[[list[Any], float], Any]:
+        route = Route(codec.spec, getattr(implementation, codec.spec.name))
+
+        async def send(items: list[Any], deadline: float) -> list[Any]:
+            if caller not in codec.spec.options.callers:
+                raise CallerNotAllowed(f"{caller} may not call {codec.spec.service}.{codec.spec.name}.")
+            received = codec.decode_items(codec.encode_items(items))
+            answers: list[Any | PayflowError] = await route.call(received)
+            return codec.decode_answers(codec.encode_answers(answers), len(items))
+
+        return send
+
+    return client_for(contract, send_of=send_of, queue_max=queue_max)

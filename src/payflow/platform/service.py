@@ -1,0 +1,170 @@
+"""What an `app.py` gets and gives: a Runtime to wire from, and the Service that it wires."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import msgspec
+import redis.asyncio as redis
+import structlog
+
+from payflow.kernel.clock import Clock, Ids
+from payflow.platform.clock import SystemClock
+from payflow.platform.crypto import ColumnCipher
+from payflow.platform.eventlog import Consumer, EventHandler, Outbox
+from payflow.platform.http.asgi import ASGIApp
+from payflow.platform.http.health import Check
+from payflow.platform.ids import UuidV7
+from payflow.platform.postgres import Database
+from payflow.platform.rpc import RpcClients
+from payflow.platform.rpc.identity import Signer
+from payflow.platform.settings import CommonSettings, SettingsError, read_settings
+from payflow.platform.valkey import connect_valkey, ping_valkey
+
+log = structlog.get_logger(__name__)
+
+C = TypeVar("C")
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+@dataclass
+class Service:
+    """What a process serves.
+
+    `implementations`: pairs of a contract and the object that implements it. `app`: further routes (the gateway's
+    public API, the partner bank's inbound rail). `required`: the dependencies without which no payment can be made.
+    `background`: coroutine functions that run until the process stops; one that ends with an error is begun again.
+    """
+
+    implementations: list[tuple[type[Any], object]] = field(default_factory=list)
+    app: ASGIApp | None = None
+    checks: dict[str, Check] = field(default_factory=dict)
+    required: set[str] = field(default_factory=set)
+    background: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    is_public: bool = False
+
+
+class Runtime:
+    """A process's settings and drivers, made when first asked for and closed at the end."""
+
+    def __init__(self, *, service: str, instance: str, environ: Mapping[str, str]) -> None:
+        self.service = service
+        self.instance = instance
+        self.environ = environ
+        self.clock: Clock = SystemClock()
+        self.ids: Ids = UuidV7()
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+
+    def settings(self, cls: type[S]) -> S:
+        """The service's settings. Raises SettingsError."""
+        return read_settings(cls, self.environ)
+
+    @cached_property
+    def common(self) -> CommonSettings:
+        """The settings that every service has."""
+        return self.settings(CommonSettings)
+
+    async def database(self) -> Database:
+        """The service's own schema, as its own role."""
+        database = await Database.connect(
+            url=self.common.postgres_url,
+            password=self.common.postgres_password,
+            pool_size=self.common.postgres_pool_size,
+            application=f"payflow-{self.instance}",
+            schema=self.service,
+        )
+        self.on_close(database.close)
+        return database
+
+    def outbox(self, database: Database) -> Outbox:
+        """The writing side of the event log."""
+        return Outbox(database)
+
+    def consumer(self, *, topics: list[str], handler: EventHandler, database: Database, name: str = "") -> Consumer:
+        """The reading side: run `.run` in the background."""
+        return Consumer(
+            name=name or self.service,
+            topics=topics,
+            handler=handler,
+            database=database,
+            listen_url=self.common.postgres_url,
+            listen_password=self.common.postgres_password,
+        )
+
+    def valkey(self) -> redis.Redis:
+        """A client of Redis or Valkey."""
+        client = connect_valkey(self.common.redis_url)
+        self.on_close(client.aclose)
+        return client
+
+    def cipher(self, column_keys: str) -> ColumnCipher:
+        """The cipher of encrypted columns, from the setting `column_keys`. Raises SettingsError."""
+        try:
+            return ColumnCipher.from_json(column_keys)
+        except ValueError as error:
+            raise SettingsError(f"PAYFLOW_COLUMN_KEYS: {error}") from None
+
+    @cached_property
+    def _clients(self) -> RpcClients:
+        signer = Signer.load(service=self.service, directory=self.common.service_keys_dir)
+        clients = RpcClients(signer=signer, queue_max=self.common.rpc_queue_max)
+        self.on_close(clients.close)
+        return clients
+
+    def client(self, contract: type[C]) -> C:
+        """A client of another service, at the URL that the settings name."""
+        return self._clients.connect(contract, self.common.url_of(contract.service))  # type: ignore[attr-defined]
+
+    def checks_for(
+        self, *, database: Database | None = None, valkey: redis.Redis | None = None
+    ) -> dict[str, Callable[[], Awaitable[object]]]:
+        """Health checks of the drivers in use."""
+        checks: dict[str, Callable[[], Awaitable[object]]] = {}
+        if database is not None:
+            checks["postgres"] = database.ping
+        if valkey is not None:
+            checks["redis"] = lambda: ping_valkey(valkey)
+        return checks
+
+    def on_close(self, closer: Callable[[], Awaitable[None]]) -> None:
+        """Have something closed when the process stops, in reverse order of opening."""
+        self._closers.append(closer)
+
+    async def close(self) -> None:
+        """Close everything; a failure of one does not keep the others open."""
+        for closer in reversed(self._closers):
+            try:
+                await closer()
+            except Exception as error:
+                log.warning("runtime.close_failed", error=repr(error))
+
+
+async def run_forever(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run a background duty; when it fails, say so and begin it again after a pause that grows to 5 s."""
+    pause = 0.1
+    while True:
+        started = asyncio.get_running_loop().time()
+        try:
+            await work()
+            return
+        except Exception as error:
+            log.error("background.failed", duty=name, error=repr(error))
+        if asyncio.get_running_loop().time() - started > 30:
+            pause = 0.1
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 5.0)
+
+
+def every(seconds: float, work: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
+    """A background duty that does `work` again and again with a pause between."""
+
+    async def loop() -> None:
+        while True:
+            await work()
+            await asyncio.sleep(seconds)
+
+    return loop

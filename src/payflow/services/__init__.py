@@ -1,0 +1,1 @@
+"""One flat folder per service; services meet only in payflow.contracts."""

@@ -1,0 +1,1 @@
+"""Customers, accounts, and the double-entry ledger with its holds."""

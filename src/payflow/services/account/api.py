@@ -1,0 +1,129 @@
+"""Adapts the contract to the use cases: wires the store, the clock and ids, and repeats batches that collide."""
+
+from __future__ import annotations
+
+from payflow.contracts.account import (
+    AccountList,
+    AccountView,
+    Booked,
+    CaptureHold,
+    ChangeAccountState,
+    ChangeCustomerState,
+    CreditIncoming,
+    CustomerView,
+    EntryPage,
+    GetAccount,
+    GetCustomer,
+    HoldKept,
+    HoldPlaced,
+    KeepHold,
+    LedgerVerified,
+    ListAccounts,
+    ListEntries,
+    NewAccount,
+    NewCustomer,
+    PartiesResolved,
+    PlaceHold,
+    Released,
+    ReleaseHold,
+    ResolveParties,
+    Transfer,
+    VerifyLedger,
+)
+from payflow.contracts.operation import Answers
+from payflow.kernel.clock import Clock, Ids
+from payflow.platform.context import current_traceparent
+from payflow.platform.postgres import repeat_then_halve
+from payflow.services.account.ports import BankDirectory, Store
+from payflow.services.account.usecases import ledger, reads, records
+
+
+class AccountApi:
+    """Implements contracts.account.Account."""
+
+    def __init__(self, *, store: Store, banks: BankDirectory, clock: Clock, ids: Ids) -> None:
+        self._store = store
+        self._banks = banks
+        self._clock = clock
+        self._ids = ids
+
+    async def resolve(self, queries: list[ResolveParties]) -> Answers[PartiesResolved]:
+        return await reads.resolve_parties(queries=queries, store=self._store, banks=self._banks)
+
+    async def transfer(self, commands: list[Transfer]) -> Answers[Booked]:
+        return await repeat_then_halve(
+            lambda batch: ledger.transfer(commands=batch, store=self._store, ids=self._ids, now=self._clock.now()),
+            commands,
+        )
+
+    async def place_hold(self, commands: list[PlaceHold]) -> Answers[HoldPlaced]:
+        return await repeat_then_halve(
+            lambda batch: ledger.place_hold(commands=batch, store=self._store, ids=self._ids, now=self._clock.now()),
+            commands,
+        )
+
+    async def keep_hold(self, commands: list[KeepHold]) -> Answers[HoldKept]:
+        return await repeat_then_halve(
+            lambda batch: ledger.keep_hold(commands=batch, store=self._store, now=self._clock.now()),
+            commands,
+        )
+
+    async def capture_hold(self, commands: list[CaptureHold]) -> Answers[Booked]:
+        return await repeat_then_halve(
+            lambda batch: ledger.capture_hold(commands=batch, store=self._store, ids=self._ids, now=self._clock.now()),
+            commands,
+        )
+
+    async def release_hold(self, commands: list[ReleaseHold]) -> Answers[Released]:
+        return await repeat_then_halve(
+            lambda batch: ledger.release_hold(commands=batch, store=self._store, now=self._clock.now()),
+            commands,
+        )
+
+    async def credit_incoming(self, commands: list[CreditIncoming]) -> Answers[Booked]:
+        return await repeat_then_halve(
+            lambda batch: ledger.credit_incoming(
+                commands=batch, store=self._store, ids=self._ids, now=self._clock.now()
+            ),
+            commands,
+        )
+
+    async def create_customers(self, commands: list[NewCustomer]) -> Answers[CustomerView]:
+        return await records.create_customers(
+            commands=commands, store=self._store, events=self._events(), now=self._clock.now()
+        )
+
+    async def create_accounts(self, commands: list[NewAccount]) -> Answers[AccountView]:
+        return await records.create_accounts(
+            commands=commands, store=self._store, ids=self._ids, events=self._events(), now=self._clock.now()
+        )
+
+    async def change_account_state(self, commands: list[ChangeAccountState]) -> Answers[AccountView]:
+        return [
+            await records.change_account_state(command=command, store=self._store, events=self._events())
+            for command in commands
+        ]
+
+    async def change_customer_state(self, commands: list[ChangeCustomerState]) -> Answers[CustomerView]:
+        return [
+            await records.change_customer_state(command=command, store=self._store, events=self._events())
+            for command in commands
+        ]
+
+    async def get_customers(self, queries: list[GetCustomer]) -> Answers[CustomerView]:
+        return await reads.get_customers(customer_ids=[query.customer_id for query in queries], store=self._store)
+
+    async def get_accounts(self, queries: list[GetAccount]) -> Answers[AccountView]:
+        return await reads.get_accounts(queries=queries, store=self._store)
+
+    async def list_accounts(self, queries: list[ListAccounts]) -> Answers[AccountList]:
+        return await reads.list_accounts(queries=queries, store=self._store)
+
+    async def list_entries(self, queries: list[ListEntries]) -> Answers[EntryPage]:
+        return await reads.list_entries(queries=queries, store=self._store)
+
+    async def verify_ledger(self, queries: list[VerifyLedger]) -> Answers[LedgerVerified]:
+        return [await self._store.verify() for _ in queries]
+
+    def _events(self) -> records.EventMaker:
+        return records.EventMaker(ids=self._ids, now=self._clock.now(), traceparent=current_traceparent.get())

@@ -1,0 +1,52 @@
+"""Reads the account service's settings and wires it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from payflow.contracts.account import Account
+from payflow.contracts.agents import DEMO_AGENTS, AgentDirectory, read_agents
+from payflow.platform.service import Runtime, Service, every
+from payflow.platform.settings import CommonSettings, SettingsError, describe
+from payflow.services.account.api import AccountApi
+from payflow.services.account.directory import ConfiguredBanks
+from payflow.services.account.store import PostgresStore
+from payflow.services.account.usecases import ledger
+
+
+class AccountSettings(CommonSettings, frozen=True, kw_only=True):
+    """Settings of the account service."""
+
+    column_keys: Annotated[str, describe("keys of encrypted columns as JSON; best given as _FILE")]
+    agents: Annotated[str, describe("other banks that can be paid, as a JSON list")] = DEMO_AGENTS
+    hold_expiry_check_s: Annotated[float, describe("pause between looks for expired holds")] = 5.0
+
+
+SETTINGS = AccountSettings
+
+
+async def build(runtime: Runtime) -> Service:
+    """Wire the account service."""
+    settings = runtime.settings(AccountSettings)
+    try:
+        banks = ConfiguredBanks(AgentDirectory(read_agents(settings.agents)))
+    except ValueError as error:
+        raise SettingsError(f"PAYFLOW_AGENTS: {error}") from None
+    database = await runtime.database()
+    store = PostgresStore(
+        database=database,
+        cipher=runtime.cipher(settings.column_keys),
+        outbox=runtime.outbox(database),
+        ids=runtime.ids,
+    )
+    api = AccountApi(store=store, banks=banks, clock=runtime.clock, ids=runtime.ids)
+    return Service(
+        implementations=[(Account, api)],
+        checks=dict(runtime.checks_for(database=database)),
+        required={"postgres"},
+        background={
+            "expire_holds": every(
+                settings.hold_expiry_check_s, lambda: ledger.expire_holds(store=store, now=runtime.clock.now())
+            )
+        },
+    )

@@ -1,0 +1,414 @@
+"""Decides what the ledger does. Pure: balances and earlier outcomes come in, answers and changes go out.
+
+A batch is decided in the order given, greedily: an item that does not fit is refused alone, and the items after it see
+the balances as they then are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from payflow.contracts.account import (
+    AccountBlocked,
+    AccountClosed,
+    AccountNotFound,
+    AccountState,
+    Booked,
+    HoldKept,
+    HoldNotFound,
+    HoldPlaced,
+    InsufficientFunds,
+    PlaceHold,
+    Released,
+    StaleCommand,
+    Transfer,
+)
+from payflow.kernel.errors import PayflowError, Rejection, error_from_parts
+from payflow.kernel.money import CurrencyMismatch, format_minor
+
+HELD: Final = "HELD"
+CAPTURED: Final = "CAPTURED"
+RELEASED: Final = "RELEASED"
+# The steps whose refusals are remembered.
+STEPS: Final = ("book", "hold")
+
+_NO_DEBIT: Final = {AccountState.BLOCKED, AccountState.BLOCKED_DEBIT}
+_NO_CREDIT: Final = {AccountState.BLOCKED, AccountState.BLOCKED_CREDIT}
+
+
+@dataclass(slots=True)
+class Balance:
+    """An account's balance, locked for this batch. `sequence` numbers its postings without gaps."""
+
+    account_id: UUID
+    currency: str
+    state: AccountState
+    is_internal: bool
+    is_owner_blocked: bool
+    posted_minor: int
+    held_minor: int
+    sequence: int
+
+    @property
+    def available_minor(self) -> int:
+        """What can be spent."""
+        return self.posted_minor - self.held_minor
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A journal entry: a balanced set of postings, at most one for each payment."""
+
+    entry_id: UUID
+    payment_id: UUID | None
+    kind: str
+    fencing_token: int
+    booked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """One leg: signed amount, and the account's balance after it."""
+
+    account_id: UUID
+    sequence: int
+    entry_id: UUID
+    amount_minor: int
+    balance_minor: int
+    booked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Funds reserved for a payment."""
+
+    payment_id: UUID
+    hold_id: UUID
+    account_id: UUID
+    amount_minor: int
+    currency: str
+    state: str
+    fencing_token: int
+    placed_at: datetime
+    expires_at: datetime | None
+    ended_at: datetime | None = None
+    end_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A command that was refused for good."""
+
+    payment_id: UUID
+    step: str
+    code: str
+    detail: str
+    fencing_token: int
+
+    def as_error(self) -> PayflowError:
+        """The error as it was first answered."""
+        return error_from_parts(family=Rejection.family, code=self.code, detail=self.detail, extra={})
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What earlier commands for the batch's payments came to."""
+
+    entries: dict[UUID, Entry] = field(default_factory=dict)
+    holds: dict[UUID, Hold] = field(default_factory=dict)
+    refusals: dict[tuple[UUID, str], Refusal] = field(default_factory=dict)
+
+    def highest_token(self, payment_id: UUID) -> int:
+        """The highest fencing token that any command for this payment carried."""
+        tokens = [0]
+        if payment_id in self.entries:
+            tokens.append(self.entries[payment_id].fencing_token)
+        if payment_id in self.holds:
+            tokens.append(self.holds[payment_id].fencing_token)
+        for step in STEPS:
+            refusal = self.refusals.get((payment_id, step))
+            if refusal is not None:
+                tokens.append(refusal.fencing_token)
+        return max(tokens)
+
+
+@dataclass(slots=True)
+class Changes:
+    """What the batch writes."""
+
+    entries: list[Entry] = field(default_factory=list)
+    postings: list[Posting] = field(default_factory=list)
+    holds: dict[UUID, Hold] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+    balances: dict[UUID, Balance] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.entries or self.holds or self.refusals)
+
+
+class Batch:
+    """One batch of commands over locked balances: answers each command and gathers the changes."""
+
+    def __init__(self, *, balances: Mapping[UUID, Balance], outcomes: Outcomes, now: datetime) -> None:
+        self._balances = balances
+        self._outcomes = outcomes
+        self._now = now
+        self.changes = Changes()
+
+    def transfer(self, command: Transfer, *, entry_id: UUID) -> Booked | PayflowError:
+        """Move money between two accounts, from the available balance or from the payment's open hold."""
+        earlier = self._earlier(command.payment_id, command.fencing_token, step="book")
+        if earlier is not None:
+            return earlier
+        refusal = self._refuse_transfer(command)
+        if refusal is not None:
+            return self._remember_refusal(command.payment_id, "book", command.fencing_token, refusal)
+        if command.captures_hold:
+            error = self._take_from_hold(command.payment_id, command.fencing_token, command.amount_minor)
+            if error is not None:
+                return error
+        return self._book(
+            payment_id=command.payment_id,
+            kind="transfer",
+            token=command.fencing_token,
+            entry_id=entry_id,
+            legs=(
+                (command.debtor_account_id, -command.amount_minor),
+                (command.creditor_account_id, command.amount_minor),
+            ),
+        )
+
+    def place_hold(self, command: PlaceHold, *, hold_id: UUID) -> HoldPlaced | PayflowError:
+        """Reserve funds; a repeat gets the first hold."""
+        if self._is_stale(command.payment_id, command.fencing_token):
+            return StaleCommand()
+        known = self._outcomes.holds.get(command.payment_id)
+        if known is not None:
+            if known.state == RELEASED:
+                return StaleCommand("The payment's hold was released already.")
+            return HoldPlaced(hold_id=known.hold_id, placed_at=known.placed_at)
+        refused = self._outcomes.refusals.get((command.payment_id, "hold"))
+        if refused is not None:
+            return refused.as_error()
+        refusal = self._refuse_debit(command.account_id, command.currency, command.amount_minor)
+        if refusal is not None:
+            return self._remember_refusal(command.payment_id, "hold", command.fencing_token, refusal)
+        self._touch(command.account_id).held_minor += command.amount_minor
+        self._write_hold(
+            Hold(
+                payment_id=command.payment_id,
+                hold_id=hold_id,
+                account_id=command.account_id,
+                amount_minor=command.amount_minor,
+                currency=command.currency,
+                state=HELD,
+                fencing_token=command.fencing_token,
+                placed_at=self._now,
+                expires_at=command.expires_at,
+            )
+        )
+        return HoldPlaced(hold_id=hold_id, placed_at=self._now)
+
+    def keep_hold(self, payment_id: UUID, token: int) -> HoldKept | PayflowError:
+        """Take the expiry off an open hold."""
+        if self._is_stale(payment_id, token):
+            return StaleCommand()
+        hold = self._outcomes.holds.get(payment_id)
+        if hold is None or hold.state == RELEASED:
+            return HoldNotFound()
+        if hold.state == HELD and (hold.expires_at is not None or hold.fencing_token != token):
+            self._write_hold(_changed(hold, fencing_token=token, expires_at=None))
+        return HoldKept(hold_id=hold.hold_id)
+
+    def capture_hold(
+        self, payment_id: UUID, token: int, *, nostro_account_id: UUID, entry_id: UUID
+    ) -> Booked | PayflowError:
+        """Book the held amount to another bank's nostro account."""
+        earlier = self._earlier(payment_id, token, step="book")
+        if earlier is not None:
+            return earlier
+        hold = self._outcomes.holds.get(payment_id)
+        if hold is None:
+            return HoldNotFound()
+        error = self._take_from_hold(payment_id, token, hold.amount_minor)
+        if error is not None:
+            return error
+        legs = ((hold.account_id, -hold.amount_minor), (nostro_account_id, hold.amount_minor))
+        return self._book(payment_id=payment_id, kind="capture", token=token, entry_id=entry_id, legs=legs)
+
+    def release_hold(self, payment_id: UUID, token: int, reason: str) -> Released | PayflowError:
+        """Give the held amount back; without a hold a refusal is left, so that a late command cannot place one."""
+        if self._is_stale(payment_id, token):
+            return StaleCommand()
+        if payment_id in self._outcomes.entries:
+            return HoldNotFound("The payment's funds were booked already.")
+        hold = self._outcomes.holds.get(payment_id)
+        if hold is None:
+            if (payment_id, "hold") not in self._outcomes.refusals:
+                refusal = HoldNotFound("The payment was ended before funds were held.")
+                self._remember_refusal(payment_id, "hold", token, refusal)
+            return Released(released_at=self._now)
+        if hold.state == HELD:
+            self._touch(hold.account_id).held_minor -= hold.amount_minor
+            self._write_hold(_changed(hold, fencing_token=token, state=RELEASED, ended_at=self._now, end_reason=reason))
+            return Released(released_at=self._now)
+        return Released(released_at=hold.ended_at or self._now)
+
+    def expire_hold(self, payment_id: UUID) -> bool:
+        """Release a hold whose expiry has passed; whether it was released. Submission takes the expiry off."""
+        hold = self._outcomes.holds.get(payment_id)
+        if hold is None or not is_expired(hold, now=self._now):
+            return False
+        self._touch(hold.account_id).held_minor -= hold.amount_minor
+        self._write_hold(_changed(hold, fencing_token=0, state=RELEASED, ended_at=self._now, end_reason="expired"))
+        return True
+
+    def credit(
+        self,
+        *,
+        payment_id: UUID,
+        nostro_account_id: UUID,
+        account_id: UUID,
+        amount_minor: int,
+        currency: str,
+        entry_id: UUID,
+    ) -> Booked | PayflowError:
+        """Credit money that came in from another bank, once."""
+        earlier = self._earlier(payment_id, 0, step="book")
+        if earlier is not None:
+            return earlier
+        refusal = self._refuse_credit(account_id, currency)
+        if refusal is not None:
+            return refusal
+        legs = ((nostro_account_id, -amount_minor), (account_id, amount_minor))
+        return self._book(payment_id=payment_id, kind="incoming", token=0, entry_id=entry_id, legs=legs)
+
+    def open_with(self, *, opening_account_id: UUID, account_id: UUID, amount_minor: int, entry_id: UUID) -> None:
+        """Book an opening balance from the internal opening-balances account."""
+        legs = ((opening_account_id, -amount_minor), (account_id, amount_minor))
+        self._book(payment_id=None, kind="opening", token=0, entry_id=entry_id, legs=legs)
+
+    def _is_stale(self, payment_id: UUID, token: int) -> bool:
+        return token < self._outcomes.highest_token(payment_id)
+
+    def _earlier(self, payment_id: UUID, token: int, *, step: str) -> Booked | PayflowError | None:
+        """The stored answer of this step, if it was taken already."""
+        entry = self._outcomes.entries.get(payment_id)
+        if entry is not None:
+            return Booked(entry_id=entry.entry_id, booked_at=entry.booked_at)
+        refused = self._outcomes.refusals.get((payment_id, step))
+        if refused is not None:
+            return refused.as_error()
+        if self._is_stale(payment_id, token):
+            return StaleCommand()
+        return None
+
+    def _refuse_transfer(self, command: Transfer) -> Rejection | None:
+        hold = self._outcomes.holds.get(command.payment_id) if command.captures_hold else None
+        already_held = hold.amount_minor if hold is not None and hold.state == HELD else 0
+        return self._refuse_debit(
+            command.debtor_account_id, command.currency, command.amount_minor, already_held=already_held
+        ) or self._refuse_credit(command.creditor_account_id, command.currency)
+
+    def _refuse_debit(
+        self, account_id: UUID, currency: str, amount_minor: int, *, already_held: int = 0
+    ) -> Rejection | None:
+        balance = self._balances.get(account_id)
+        if balance is None:
+            return AccountNotFound()
+        if balance.currency != currency:
+            return CurrencyMismatch(f"The debtor's account is in {balance.currency}, the payment in {currency}.")
+        if balance.state is AccountState.CLOSED:
+            return AccountClosed("The debtor's account is closed.")
+        if balance.state in _NO_DEBIT or balance.is_owner_blocked:
+            return AccountBlocked("The debtor's account does not allow payments.")
+        if not balance.is_internal and balance.available_minor + already_held < amount_minor:
+            needed = format_minor(amount_minor, currency)
+            return InsufficientFunds(f"The available balance does not cover {needed} {currency}.")
+        return None
+
+    def _refuse_credit(self, account_id: UUID, currency: str) -> Rejection | None:
+        balance = self._balances.get(account_id)
+        if balance is None:
+            return AccountNotFound()
+        if balance.currency != currency:
+            return CurrencyMismatch(f"The creditor's account is in {balance.currency}, the payment in {currency}.")
+        if balance.state is AccountState.CLOSED:
+            return AccountClosed("The creditor's account is closed.")
+        if balance.state in _NO_CREDIT or balance.is_owner_blocked:
+            return AccountBlocked("The creditor's account does not allow incoming payments.")
+        return None
+
+    def _take_from_hold(self, payment_id: UUID, token: int, amount_minor: int) -> PayflowError | None:
+        hold = self._outcomes.holds.get(payment_id)
+        if hold is None or hold.state != HELD or hold.amount_minor != amount_minor:
+            return HoldNotFound("The payment's funds are no longer held.")
+        self._touch(hold.account_id).held_minor -= amount_minor
+        self._write_hold(_changed(hold, fencing_token=token, state=CAPTURED, ended_at=self._now, end_reason="captured"))
+        return None
+
+    def _book(
+        self, *, payment_id: UUID | None, kind: str, token: int, entry_id: UUID, legs: Iterable[tuple[UUID, int]]
+    ) -> Booked:
+        entry = Entry(entry_id, payment_id, kind, token, self._now)
+        self.changes.entries.append(entry)
+        if payment_id is not None:
+            self._outcomes.entries[payment_id] = entry
+        for account_id, amount_minor in legs:
+            balance = self._touch(account_id)
+            balance.posted_minor += amount_minor
+            balance.sequence += 1
+            self.changes.postings.append(
+                Posting(account_id, balance.sequence, entry_id, amount_minor, balance.posted_minor, self._now)
+            )
+        return Booked(entry_id=entry_id, booked_at=self._now)
+
+    def _touch(self, account_id: UUID) -> Balance:
+        balance = self._balances[account_id]
+        self.changes.balances[account_id] = balance
+        return balance
+
+    def _write_hold(self, hold: Hold) -> None:
+        self._outcomes.holds[hold.payment_id] = hold
+        self.changes.holds[hold.payment_id] = hold
+
+    def _remember_refusal(self, payment_id: UUID, step: str, token: int, error: PayflowError) -> PayflowError:
+        refusal = Refusal(payment_id, step, error.code, error.detail, token)
+        self._outcomes.refusals[payment_id, step] = refusal
+        self.changes.refusals.append(refusal)
+        return error
+
+
+def _changed(
+    hold: Hold,
+    *,
+    fencing_token: int,
+    state: str | None = None,
+    expires_at: datetime | None = None,
+    ended_at: datetime | None = None,
+    end_reason: str | None = None,
+) -> Hold:
+    return Hold(
+        payment_id=hold.payment_id,
+        hold_id=hold.hold_id,
+        account_id=hold.account_id,
+        amount_minor=hold.amount_minor,
+        currency=hold.currency,
+        state=state or hold.state,
+        fencing_token=max(fencing_token, hold.fencing_token),
+        placed_at=hold.placed_at,
+        expires_at=expires_at,
+        ended_at=ended_at,
+        end_reason=end_reason,
+    )
+
+
+def is_expired(hold: Hold, *, now: datetime) -> bool:
+    """Whether an open hold has passed its expiry; a hold without expiry (from submission on) never has."""
+    return hold.state == HELD and hold.expires_at is not None and now >= hold.expires_at

@@ -1,0 +1,225 @@
+-- hold_accounts --
+-- On which account each payment's open hold is, so that its balance can be locked.
+SELECT payment_id, account_id FROM fund_reservations WHERE payment_id = ANY($1::uuid[]);
+
+-- lock_balances --
+-- The balances that a batch is about to decide on, locked. Ordered: one order everywhere, or two batches can deadlock.
+SELECT balance.account_id, balance.is_internal, balance.posted_minor, balance.held_minor, balance.sequence,
+       account.currency, account.state, coalesce(customer.state = 'BLOCKED', false) AS is_owner_blocked
+  FROM account_balance AS balance
+  JOIN accounts AS account USING (account_id)
+  LEFT JOIN customers AS customer USING (customer_id)
+ WHERE balance.account_id = ANY($1::uuid[])
+ ORDER BY balance.account_id
+   FOR NO KEY UPDATE OF balance;
+
+-- outcomes --
+-- What earlier commands for these payments came to: entry, hold and refusals, one row each.
+SELECT 'entry' AS what, payment_id, entry_id AS id, kind AS word, fencing_token, booked_at AS at,
+       NULL::uuid AS account_id, NULL::bigint AS amount_minor, NULL::text AS currency,
+       NULL::timestamptz AS expires_at, NULL::timestamptz AS ended_at, NULL::text AS text
+  FROM journal_entry WHERE payment_id = ANY($1::uuid[])
+UNION ALL
+SELECT 'hold', payment_id, hold_id, state, fencing_token, placed_at,
+       account_id, amount_minor, currency, expires_at, ended_at, end_reason
+  FROM fund_reservations WHERE payment_id = ANY($1::uuid[])
+UNION ALL
+SELECT 'refusal', payment_id, NULL, step, fencing_token, refused_at,
+       NULL, NULL, code, NULL, NULL, detail
+  FROM refused_command WHERE payment_id = ANY($1::uuid[]);
+
+-- book --
+-- Write journal entries, their postings, and the balances that follow from them. The balances are the absolute values
+-- that the domain computed from the locked rows.
+WITH entry AS (
+    INSERT INTO journal_entry (entry_id, payment_id, kind, fencing_token, booked_at)
+    SELECT entry_id, payment_id, kind, fencing_token, $5
+      FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[]) AS t (entry_id, payment_id, kind, fencing_token)
+), leg AS (
+    INSERT INTO posting (account_id, sequence, entry_id, amount_minor, balance_minor, booked_at)
+    SELECT account_id, sequence, entry_id, amount_minor, balance_minor, $5
+      FROM unnest($6::uuid[], $7::bigint[], $8::uuid[], $9::bigint[], $10::bigint[])
+           AS t (account_id, sequence, entry_id, amount_minor, balance_minor)
+)
+UPDATE account_balance AS balance
+   SET posted_minor = t.posted_minor, held_minor = t.held_minor, sequence = t.sequence
+  FROM unnest($11::uuid[], $12::bigint[], $13::bigint[], $14::bigint[])
+       AS t (account_id, posted_minor, held_minor, sequence)
+ WHERE balance.account_id = t.account_id;
+
+-- save_holds --
+-- Write holds as the domain has them: placed, kept, captured or released.
+INSERT INTO fund_reservations (payment_id, hold_id, account_id, amount_minor, currency, state, fencing_token,
+                               placed_at, expires_at, ended_at, end_reason)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::bigint[],
+                     $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::text[])
+    ON CONFLICT (payment_id) DO UPDATE
+   SET state = excluded.state, fencing_token = excluded.fencing_token, expires_at = excluded.expires_at,
+       ended_at = excluded.ended_at, end_reason = excluded.end_reason;
+
+-- save_refusals --
+-- Remember refusals; the first one stays.
+INSERT INTO refused_command (payment_id, step, code, detail, fencing_token, refused_at)
+SELECT payment_id, step, code, detail, fencing_token, $6
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[])
+       AS t (payment_id, step, code, detail, fencing_token)
+    ON CONFLICT (payment_id, step) DO NOTHING;
+
+-- insert_customers --
+-- New customers; those whose id exists return no row.
+INSERT INTO customers (customer_id, name_encrypted, email_encrypted, phone_encrypted, country, created_at)
+SELECT customer_id, name, email, phone, country, $6
+  FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[], $5::text[])
+       AS t (customer_id, name, email, phone, country)
+    ON CONFLICT (customer_id) DO NOTHING
+RETURNING customer_id;
+
+-- insert_accounts --
+-- New customers' accounts with their empty balances; those whose number exists return no row.
+WITH opened AS (
+    INSERT INTO accounts (account_id, number, customer_id, kind, currency, opened_at)
+    SELECT account_id, number, customer_id, 'customer', currency, $5
+      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS t (account_id, number, customer_id, currency)
+        ON CONFLICT (number) DO NOTHING
+    RETURNING account_id, number
+), empty AS (
+    INSERT INTO account_balance (account_id, is_internal) SELECT account_id, false FROM opened
+)
+SELECT number FROM opened;
+
+-- insert_internal_account --
+-- An internal account with its empty balance; nothing when it exists.
+WITH opened AS (
+    INSERT INTO accounts (account_id, number, kind, currency, opened_at)
+    VALUES ($1, $2, $3, $4, now())
+        ON CONFLICT (number) DO NOTHING
+    RETURNING account_id
+)
+INSERT INTO account_balance (account_id, is_internal) SELECT account_id, true FROM opened;
+
+-- find_internal_account --
+SELECT account_id FROM accounts WHERE number = $1 AND kind <> 'customer';
+
+-- parties --
+-- Customers' accounts with their owners.
+SELECT account.number, account.account_id, account.currency, customer.customer_id, customer.name_encrypted,
+       customer.country
+  FROM accounts AS account
+  JOIN customers AS customer USING (customer_id)
+ WHERE account.number = ANY($1::text[]);
+
+-- customers --
+SELECT customer_id, name_encrypted, email_encrypted, phone_encrypted, country, state, created_at
+  FROM customers
+ WHERE customer_id = ANY($1::text[]);
+
+-- accounts --
+-- Customers' accounts with their balances, by number.
+SELECT account.number, account.customer_id, account.currency, account.state, account.opened_at,
+       balance.posted_minor, balance.held_minor
+  FROM accounts AS account
+  JOIN account_balance AS balance USING (account_id)
+ WHERE account.number = ANY($1::text[])
+   AND account.kind = 'customer';
+
+-- accounts_of --
+-- The accounts of customers with their balances.
+SELECT account.number, account.customer_id, account.currency, account.state, account.opened_at,
+       balance.posted_minor, balance.held_minor
+  FROM accounts AS account
+  JOIN account_balance AS balance USING (account_id)
+ WHERE account.customer_id = ANY($1::text[])
+ ORDER BY account.number;
+
+-- entries --
+-- Statement lines of one account, newest first.
+SELECT posting.sequence, posting.entry_id, entry.payment_id, entry.kind, posting.amount_minor, posting.balance_minor,
+       account.currency, posting.booked_at
+  FROM accounts AS account
+  JOIN posting USING (account_id)
+  JOIN journal_entry AS entry USING (entry_id)
+ WHERE account.number = $1
+   AND ($2::bigint IS NULL OR posting.sequence < $2)
+ ORDER BY posting.sequence DESC
+ LIMIT $3;
+
+-- set_customer_state --
+UPDATE customers SET state = $2, version = version + 1 WHERE customer_id = $1 RETURNING version;
+
+-- set_account_state --
+UPDATE accounts SET state = $2, version = version + 1 WHERE number = $1 AND kind = 'customer' RETURNING version;
+
+-- expired_holds --
+SELECT payment_id
+  FROM fund_reservations
+ WHERE state = 'HELD' AND expires_at IS NOT NULL AND expires_at <= $1
+ ORDER BY expires_at
+ LIMIT $2;
+
+-- verify_counts --
+SELECT (SELECT count(*) FROM account_balance) AS accounts, (SELECT count(*) FROM journal_entry) AS entries,
+       (SELECT count(*) FROM posting) AS postings,
+       (SELECT count(*) FROM fund_reservations WHERE state = 'HELD') AS open_holds;
+
+-- verify_entries --
+-- Journal entries that are not balanced sets of postings.
+SELECT 'entry ' || entry_id::text || ' sums to ' || sum(amount_minor)::text || ' over ' || count(*)::text || ' postings'
+       || CASE WHEN count(DISTINCT currency) > 1 THEN ' in several currencies' ELSE '' END AS broken
+  FROM posting JOIN accounts USING (account_id)
+ GROUP BY entry_id
+HAVING sum(amount_minor) <> 0 OR count(*) < 2 OR count(DISTINCT currency) > 1
+ LIMIT 100;
+
+-- verify_orphans --
+-- Postings without an entry, and entries without postings.
+SELECT 'posting of entry ' || posting.entry_id::text || ' has no journal entry' AS broken
+  FROM posting LEFT JOIN journal_entry AS entry USING (entry_id) WHERE entry.entry_id IS NULL
+UNION ALL
+SELECT 'entry ' || entry.entry_id::text || ' has no postings'
+  FROM journal_entry AS entry LEFT JOIN posting USING (entry_id) WHERE posting.entry_id IS NULL
+ LIMIT 100;
+
+-- verify_balances --
+-- Stored balances that differ from the sum of postings, or whose postings' numbers have gaps.
+SELECT 'account ' || account.number || ' has ' || balance.posted_minor::text || ' posted, its postings sum to '
+       || coalesce(total.amount_minor, 0)::text || ' (' || coalesce(total.count, 0)::text || ' postings, sequence '
+       || balance.sequence::text || ')' AS broken
+  FROM account_balance AS balance
+  JOIN accounts AS account USING (account_id)
+  LEFT JOIN (SELECT account_id, sum(amount_minor) AS amount_minor, count(*) AS count, max(sequence) AS last
+               FROM posting GROUP BY account_id) AS total USING (account_id)
+ WHERE balance.posted_minor <> coalesce(total.amount_minor, 0)
+    OR balance.sequence <> coalesce(total.count, 0)
+    OR balance.sequence <> coalesce(total.last, 0)
+ LIMIT 100;
+
+-- verify_running --
+-- Postings whose running balance is not the sum up to them.
+SELECT 'posting ' || sequence::text || ' of account ' || account_id::text || ' has a wrong running balance' AS broken
+  FROM (SELECT account_id, sequence, balance_minor,
+               sum(amount_minor) OVER (PARTITION BY account_id ORDER BY sequence) AS expected
+          FROM posting) AS running
+ WHERE balance_minor <> expected
+ LIMIT 100;
+
+-- verify_holds --
+-- Held balances that differ from the open reservations.
+SELECT 'account ' || account.number || ' holds ' || balance.held_minor::text || ', its open reservations sum to '
+       || coalesce(total.amount_minor, 0)::text AS broken
+  FROM account_balance AS balance
+  JOIN accounts AS account USING (account_id)
+  LEFT JOIN (SELECT account_id, sum(amount_minor) AS amount_minor
+               FROM fund_reservations WHERE state = 'HELD' GROUP BY account_id) AS total USING (account_id)
+ WHERE balance.held_minor <> coalesce(total.amount_minor, 0)
+ LIMIT 100;
+
+-- verify_totals --
+-- Currencies whose accounts do not sum to zero; customers' accounts below zero.
+SELECT 'all accounts in ' || currency || ' sum to ' || sum(posted_minor)::text AS broken
+  FROM account_balance JOIN accounts USING (account_id)
+ GROUP BY currency HAVING sum(posted_minor) <> 0
+UNION ALL
+SELECT 'account ' || number || ' has ' || (posted_minor - held_minor)::text || ' available'
+  FROM account_balance JOIN accounts USING (account_id)
+ WHERE NOT is_internal AND posted_minor - held_minor < 0
+ LIMIT 100;

@@ -1,0 +1,290 @@
+"""The account service's database: the ledger's tables through named queries."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from payflow.contracts.account import (
+    AccountState,
+    AccountView,
+    CustomerState,
+    CustomerView,
+    EntryLine,
+    EntryPage,
+    LedgerVerified,
+    ListEntries,
+    NewAccount,
+    NewCustomer,
+    Party,
+)
+from payflow.kernel.clock import Ids
+from payflow.kernel.envelope import Event
+from payflow.platform.crypto import ColumnCipher
+from payflow.platform.eventlog import Outbox
+from payflow.platform.postgres import Connection, Database, load_queries
+from payflow.services.account.domain import Balance, Changes, Entry, Hold, Outcomes, Refusal
+
+queries = load_queries(__package__ or "payflow.services.account")
+
+
+class PostgresLedger:
+    """One database transaction over the ledger (see ports.LedgerTransaction)."""
+
+    def __init__(self, connection: Connection, cipher: ColumnCipher, outbox: Outbox) -> None:
+        self._connection = connection
+        self._cipher = cipher
+        self._outbox = outbox
+        self.has_events = False
+
+    async def hold_accounts(self, payment_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+        rows = await self._connection.fetch(queries.hold_accounts, payment_ids)
+        return {row["payment_id"]: row["account_id"] for row in rows}
+
+    async def lock_balances(self, account_ids: Sequence[UUID]) -> dict[UUID, Balance]:
+        rows = await self._connection.fetch(queries.lock_balances, sorted(set(account_ids)))
+        return {row["account_id"]: _balance(row) for row in rows}
+
+    async def outcomes(self, payment_ids: Sequence[UUID]) -> Outcomes:
+        outcomes = Outcomes()
+        for row in await self._connection.fetch(queries.outcomes, payment_ids):
+            payment_id = row["payment_id"]
+            if row["what"] == "entry":
+                outcomes.entries[payment_id] = _entry(row)
+            elif row["what"] == "hold":
+                outcomes.holds[payment_id] = _hold(row)
+            else:
+                refusal = Refusal(payment_id, row["word"], row["currency"], row["text"], row["fencing_token"])
+                outcomes.refusals[payment_id, row["word"]] = refusal
+        return outcomes
+
+    async def save(self, changes: Changes) -> None:
+        if changes.holds:
+            await self._save_holds(list(changes.holds.values()))
+        if changes.refusals:
+            await self._save_refusals(changes.refusals)
+        if changes.balances:
+            await self._book(changes)
+
+    async def _book(self, changes: Changes) -> None:
+        entries, postings, balances = changes.entries, changes.postings, list(changes.balances.values())
+        await self._connection.execute(
+            queries.book,
+            [entry.entry_id for entry in entries],
+            [entry.payment_id for entry in entries],
+            [entry.kind for entry in entries],
+            [entry.fencing_token for entry in entries],
+            entries[0].booked_at if entries else None,
+            [posting.account_id for posting in postings],
+            [posting.sequence for posting in postings],
+            [posting.entry_id for posting in postings],
+            [posting.amount_minor for posting in postings],
+            [posting.balance_minor for posting in postings],
+            [balance.account_id for balance in balances],
+            [balance.posted_minor for balance in balances],
+            [balance.held_minor for balance in balances],
+            [balance.sequence for balance in balances],
+        )
+
+    async def _save_holds(self, holds: Sequence[Hold]) -> None:
+        await self._connection.execute(
+            queries.save_holds,
+            [hold.payment_id for hold in holds],
+            [hold.hold_id for hold in holds],
+            [hold.account_id for hold in holds],
+            [hold.amount_minor for hold in holds],
+            [hold.currency for hold in holds],
+            [hold.state for hold in holds],
+            [hold.fencing_token for hold in holds],
+            [hold.placed_at for hold in holds],
+            [hold.expires_at for hold in holds],
+            [hold.ended_at for hold in holds],
+            [hold.end_reason for hold in holds],
+        )
+
+    async def _save_refusals(self, refusals: Sequence[Refusal]) -> None:
+        await self._connection.execute(
+            queries.save_refusals,
+            [refusal.payment_id for refusal in refusals],
+            [refusal.step for refusal in refusals],
+            [refusal.code for refusal in refusals],
+            [refusal.detail for refusal in refusals],
+            [refusal.fencing_token for refusal in refusals],
+            await self._connection.fetchval("SELECT now()"),
+        )
+
+    async def insert_customers(self, customers: Sequence[NewCustomer], now: datetime) -> set[str]:
+        unique = list({customer.customer_id: customer for customer in reversed(customers)}.values())
+        rows = await self._connection.fetch(
+            queries.insert_customers,
+            [customer.customer_id for customer in unique],
+            [self._encrypt(customer.name, "name", customer.customer_id) for customer in unique],
+            [self._encrypt(customer.email, "email", customer.customer_id) for customer in unique],
+            [self._encrypt(customer.phone, "phone", customer.customer_id) for customer in unique],
+            [customer.country for customer in unique],
+            now,
+        )
+        return {row["customer_id"] for row in rows}
+
+    async def insert_accounts(self, accounts: Sequence[tuple[UUID, NewAccount]], now: datetime) -> set[str]:
+        rows = await self._connection.fetch(
+            queries.insert_accounts,
+            [account_id for account_id, _ in accounts],
+            [account.number for _, account in accounts],
+            [account.customer_id for _, account in accounts],
+            [account.currency for _, account in accounts],
+            now,
+        )
+        return {row["number"] for row in rows}
+
+    async def set_customer_state(self, customer_id: str, state: CustomerState) -> int | None:
+        version: int | None = await self._connection.fetchval(queries.set_customer_state, customer_id, state.value)
+        return version
+
+    async def set_account_state(self, number: str, state: AccountState) -> int | None:
+        version: int | None = await self._connection.fetchval(queries.set_account_state, number, state.value)
+        return version
+
+    async def append_events(self, events: Sequence[Event]) -> None:
+        await self._outbox.append(self._connection, events)
+        self.has_events = self.has_events or bool(events)
+
+    def _encrypt(self, text: str | None, column: str, customer_id: str) -> bytes | None:
+        return None if text is None else self._cipher.encrypt(text, place=f"customers.{column}:{customer_id}")
+
+
+class PostgresStore:
+    """The account service's tables (see ports.Store)."""
+
+    def __init__(self, *, database: Database, cipher: ColumnCipher, outbox: Outbox, ids: Ids) -> None:
+        self._database = database
+        self._cipher = cipher
+        self._outbox = outbox
+        self._ids = ids
+        self._internal: dict[str, UUID] = {}
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PostgresLedger]:
+        async with self._database.transaction() as connection:
+            ledger = PostgresLedger(connection, self._cipher, self._outbox)
+            yield ledger
+        if ledger.has_events:
+            self._outbox.wake_consumers()
+
+    async def internal_account(self, *, kind: str, currency: str, agent_bic: str | None = None) -> UUID:
+        number = f"{kind.upper()}-{agent_bic}-{currency}" if agent_bic else f"{kind.upper()}-{currency}"
+        if number not in self._internal:
+            await self._database.execute(queries.insert_internal_account, self._ids.new(), number, kind, currency)
+            self._internal[number] = await self._database.fetchval(queries.find_internal_account, number)
+        return self._internal[number]
+
+    async def parties(self, numbers: Sequence[str]) -> dict[str, Party]:
+        rows = await self._database.fetch(queries.parties, numbers)
+        return {
+            row["number"]: Party(
+                account_id=row["account_id"],
+                number=row["number"],
+                customer_id=row["customer_id"],
+                name=self._decrypt(row["name_encrypted"], "name", row["customer_id"]) or "",
+                country=row["country"],
+                currency=row["currency"],
+            )
+            for row in rows
+        }
+
+    async def customers(self, customer_ids: Sequence[str]) -> dict[str, CustomerView]:
+        rows = await self._database.fetch(queries.customers, customer_ids)
+        return {row["customer_id"]: self._customer(row) for row in rows}
+
+    async def accounts(self, numbers: Sequence[str]) -> dict[str, AccountView]:
+        rows = await self._database.fetch(queries.accounts, numbers)
+        return {row["number"]: _account(row) for row in rows}
+
+    async def accounts_of(self, customer_ids: Sequence[str]) -> dict[str, list[AccountView]]:
+        accounts: dict[str, list[AccountView]] = {}
+        for row in await self._database.fetch(queries.accounts_of, customer_ids):
+            accounts.setdefault(row["customer_id"], []).append(_account(row))
+        return accounts
+
+    async def entries(self, query: ListEntries) -> EntryPage:
+        rows = await self._database.fetch(queries.entries, query.number, query.cursor, query.limit + 1)
+        lines = [EntryLine(**dict(row)) for row in rows[: query.limit]]
+        return EntryPage(entries=lines, next_cursor=lines[-1].sequence if len(rows) > query.limit else None)
+
+    async def expired_holds(self, *, now: datetime, limit: int) -> list[UUID]:
+        rows = await self._database.fetch(queries.expired_holds, now, limit)
+        return [row["payment_id"] for row in rows]
+
+    async def verify(self) -> LedgerVerified:
+        async with self._database.transaction(is_read_only=True) as connection:
+            counts = await connection.fetchrow(queries.verify_counts, timeout=600)
+            broken: list[str] = []
+            for name in ("entries", "orphans", "balances", "running", "holds", "totals"):
+                rows = await connection.fetch(getattr(queries, f"verify_{name}"), timeout=600)
+                broken.extend(row["broken"] for row in rows)
+        assert counts is not None
+        return LedgerVerified(**dict(counts), broken=broken)
+
+    def _customer(self, row: asyncpg.Record) -> CustomerView:
+        customer_id = row["customer_id"]
+        return CustomerView(
+            customer_id=customer_id,
+            name=self._decrypt(row["name_encrypted"], "name", customer_id) or "",
+            country=row["country"],
+            email=self._decrypt(row["email_encrypted"], "email", customer_id),
+            phone=self._decrypt(row["phone_encrypted"], "phone", customer_id),
+            state=CustomerState(row["state"]),
+            created_at=row["created_at"],
+        )
+
+    def _decrypt(self, data: bytes | None, column: str, customer_id: str) -> str | None:
+        return None if data is None else self._cipher.decrypt(data, place=f"customers.{column}:{customer_id}")
+
+
+def _balance(row: asyncpg.Record) -> Balance:
+    return Balance(
+        account_id=row["account_id"],
+        currency=row["currency"],
+        state=AccountState(row["state"]),
+        is_internal=row["is_internal"],
+        is_owner_blocked=row["is_owner_blocked"],
+        posted_minor=row["posted_minor"],
+        held_minor=row["held_minor"],
+        sequence=row["sequence"],
+    )
+
+
+def _entry(row: asyncpg.Record) -> Entry:
+    return Entry(row["id"], row["payment_id"], row["word"], row["fencing_token"], row["at"])
+
+
+def _hold(row: asyncpg.Record) -> Hold:
+    return Hold(
+        payment_id=row["payment_id"],
+        hold_id=row["id"],
+        account_id=row["account_id"],
+        amount_minor=row["amount_minor"],
+        currency=row["currency"],
+        state=row["word"],
+        fencing_token=row["fencing_token"],
+        placed_at=row["at"],
+        expires_at=row["expires_at"],
+        ended_at=row["ended_at"],
+        end_reason=row["text"],
+    )
+
+
+def _account(row: asyncpg.Record) -> AccountView:
+    return AccountView(
+        number=row["number"],
+        customer_id=row["customer_id"],
+        currency=row["currency"],
+        state=AccountState(row["state"]),
+        posted_minor=row["posted_minor"],
+        held_minor=row["held_minor"],
+        opened_at=row["opened_at"],
+    )

@@ -1,0 +1,1 @@
+"""What the account service does: `ledger` moves and holds money, `records` keeps the records, `reads` asks."""

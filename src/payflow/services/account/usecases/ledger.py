@@ -1,0 +1,202 @@
+"""Commands on the ledger: lock the balances, read earlier outcomes, decide, write, all in one database transaction.
+
+Every command carries its payment's id, so that each of them is safe to repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+from payflow.contracts.account import (
+    AccountNotFound,
+    Booked,
+    CaptureHold,
+    CreditIncoming,
+    HoldKept,
+    HoldPlaced,
+    KeepHold,
+    PlaceHold,
+    Released,
+    ReleaseHold,
+    Transfer,
+)
+from payflow.contracts.operation import Answers
+from payflow.kernel.clock import Ids
+from payflow.kernel.errors import PayflowError
+from payflow.services.account.domain import Batch
+from payflow.services.account.ports import LedgerTransaction, Store
+
+Answer = TypeVar("Answer")
+
+
+async def _open_batch(
+    ledger: LedgerTransaction, *, account_ids: Sequence[UUID], payment_ids: Sequence[UUID], now: datetime
+) -> Batch:
+    balances = await ledger.lock_balances(account_ids)
+    return Batch(balances=balances, outcomes=await ledger.outcomes(payment_ids), now=now)
+
+
+async def transfer(*, commands: Sequence[Transfer], store: Store, ids: Ids, now: datetime) -> Answers[Booked]:
+    """Move money between accounts of ours: one balanced journal entry per payment, at most once.
+
+    Items may be InsufficientFunds, AccountBlocked, AccountClosed, AccountNotFound, CurrencyMismatch (remembered: a
+    repeat gets the same), HoldNotFound, StaleCommand. Raises Unavailable or UnknownOutcome for the whole batch.
+    """
+    account_ids = [
+        account for command in commands for account in (command.debtor_account_id, command.creditor_account_id)
+    ]
+    async with store.transaction() as ledger:
+        batch = await _open_batch(
+            ledger, account_ids=account_ids, payment_ids=[command.payment_id for command in commands], now=now
+        )
+        answers = [batch.transfer(command, entry_id=ids.new()) for command in commands]
+        await ledger.save(batch.changes)
+    return answers
+
+
+async def place_hold(*, commands: Sequence[PlaceHold], store: Store, ids: Ids, now: datetime) -> Answers[HoldPlaced]:
+    """Reserve funds on the debtor accounts until capture, release or expiry: one answer per command, in order.
+
+    Safe to repeat: one hold per payment id, a second command for it gets the first hold.
+    Items may be InsufficientFunds, AccountBlocked, AccountClosed, AccountNotFound, CurrencyMismatch, StaleCommand.
+    """
+    async with store.transaction() as ledger:
+        batch = await _open_batch(
+            ledger,
+            account_ids=[command.account_id for command in commands],
+            payment_ids=[command.payment_id for command in commands],
+            now=now,
+        )
+        answers = [batch.place_hold(command, hold_id=ids.new()) for command in commands]
+        await ledger.save(batch.changes)
+    return answers
+
+
+async def _decide_on_holds(
+    *,
+    payment_ids: Sequence[UUID],
+    store: Store,
+    now: datetime,
+    decide: Callable[[Batch, int], Answer],
+    further_account_ids: Sequence[UUID] = (),
+) -> list[Answer]:
+    """Lock the accounts on which the payments hold funds, then let `decide(batch, index)` answer each command."""
+    async with store.transaction() as ledger:
+        held_on = await ledger.hold_accounts(payment_ids)
+        account_ids = [*held_on.values(), *further_account_ids]
+        batch = await _open_batch(ledger, account_ids=account_ids, payment_ids=payment_ids, now=now)
+        answers = [decide(batch, index) for index in range(len(payment_ids))]
+        await ledger.save(batch.changes)
+    return answers
+
+
+async def keep_hold(*, commands: Sequence[KeepHold], store: Store, now: datetime) -> Answers[HoldKept]:
+    """Take the expiry off holds before submission. Items may be HoldNotFound, StaleCommand."""
+    return await _decide_on_holds(
+        payment_ids=[command.payment_id for command in commands],
+        store=store,
+        now=now,
+        decide=lambda batch, index: batch.keep_hold(commands[index].payment_id, commands[index].fencing_token),
+    )
+
+
+async def capture_hold(*, commands: Sequence[CaptureHold], store: Store, ids: Ids, now: datetime) -> Answers[Booked]:
+    """Book held amounts to the other banks' nostro accounts. Items may be HoldNotFound, StaleCommand."""
+    nostros: dict[UUID, UUID] = {}
+    async with store.transaction() as ledger:
+        earlier = await ledger.outcomes([command.payment_id for command in commands])
+    for command in commands:
+        hold = earlier.holds.get(command.payment_id)
+        if hold is not None:
+            nostros[command.payment_id] = await store.internal_account(
+                kind="nostro", currency=hold.currency, agent_bic=command.agent_bic
+            )
+
+    def decide(batch: Batch, index: int) -> Booked | PayflowError:
+        command = commands[index]
+        return batch.capture_hold(
+            command.payment_id,
+            command.fencing_token,
+            nostro_account_id=nostros.get(command.payment_id, command.payment_id),
+            entry_id=ids.new(),
+        )
+
+    return await _decide_on_holds(
+        payment_ids=[command.payment_id for command in commands],
+        store=store,
+        now=now,
+        decide=decide,
+        further_account_ids=list(nostros.values()),
+    )
+
+
+async def release_hold(*, commands: Sequence[ReleaseHold], store: Store, now: datetime) -> Answers[Released]:
+    """Give held amounts back. Items may be HoldNotFound (the funds were booked), StaleCommand."""
+    return await _decide_on_holds(
+        payment_ids=[command.payment_id for command in commands],
+        store=store,
+        now=now,
+        decide=lambda batch, index: batch.release_hold(
+            commands[index].payment_id, commands[index].fencing_token, commands[index].reason
+        ),
+    )
+
+
+async def expire_holds(*, store: Store, now: datetime, limit: int = 500) -> int:
+    """Release open holds whose expiry has passed; returns how many. Holds of submitted payments have no expiry."""
+    payment_ids = await store.expired_holds(now=now, limit=limit)
+    if not payment_ids:
+        return 0
+    answers = await _decide_on_holds(
+        payment_ids=payment_ids,
+        store=store,
+        now=now,
+        decide=lambda batch, index: batch.expire_hold(payment_ids[index]),
+    )
+    return sum(answers)
+
+
+async def credit_incoming(
+    *, commands: Sequence[CreditIncoming], store: Store, ids: Ids, now: datetime
+) -> Answers[Booked]:
+    """Credit money from other banks, once per payment id; `to_suspense` parks it on the suspense account.
+
+    Items may be AccountNotFound, AccountBlocked, AccountClosed, CurrencyMismatch: nothing was booked.
+    """
+    targets: list[tuple[UUID, UUID | None]] = []
+    accounts = await store.parties(sorted({command.creditor_account for command in commands}))
+    for command in commands:
+        nostro = await store.internal_account(kind="nostro", currency=command.currency, agent_bic=command.agent_bic)
+        if command.to_suspense:
+            target: UUID | None = await store.internal_account(kind="suspense", currency=command.currency)
+        else:
+            party = accounts.get(command.creditor_account)
+            target = party.account_id if party else None
+        targets.append((nostro, target))
+    async with store.transaction() as ledger:
+        batch = await _open_batch(
+            ledger,
+            account_ids=[account for pair in targets for account in pair if account is not None],
+            payment_ids=[command.payment_id for command in commands],
+            now=now,
+        )
+        answers: Answers[Booked] = []
+        for command, (nostro, target) in zip(commands, targets, strict=True):
+            if target is None:
+                answers.append(AccountNotFound())
+                continue
+            answers.append(
+                batch.credit(
+                    payment_id=command.payment_id,
+                    nostro_account_id=nostro,
+                    account_id=target,
+                    amount_minor=command.amount_minor,
+                    currency=command.currency,
+                    entry_id=ids.new(),
+                )
+            )
+        await ledger.save(batch.changes)
+    return answers

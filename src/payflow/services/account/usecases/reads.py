@@ -1,0 +1,91 @@
+"""Questions about accounts, customers and statement lines; nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from payflow.contracts.account import (
+    AccountList,
+    AccountNotFound,
+    AccountNotYours,
+    AccountView,
+    CreditorUnreachable,
+    CustomerNotFound,
+    CustomerView,
+    EntryPage,
+    ExternalParty,
+    GetAccount,
+    ListAccounts,
+    ListEntries,
+    PartiesResolved,
+    ResolveParties,
+    SameAccount,
+)
+from payflow.contracts.operation import Answers
+from payflow.kernel.errors import PayflowError
+from payflow.services.account.ports import BankDirectory, Store
+
+
+async def resolve_parties(
+    *, queries: Sequence[ResolveParties], store: Store, banks: BankDirectory
+) -> Answers[PartiesResolved]:
+    """Who stands on both sides of each payment, and whether the money stays with us.
+
+    Items may be AccountNotYours (also where there is no such debtor account, so that nobody can probe for accounts),
+    SameAccount, CreditorUnreachable.
+    """
+    numbers = {number for query in queries for number in (query.debtor_account, query.creditor_account)}
+    known = await store.parties(sorted(numbers))
+
+    def resolve(query: ResolveParties) -> PartiesResolved | PayflowError:
+        debtor = known.get(query.debtor_account)
+        if debtor is None or debtor.customer_id != query.customer_id:
+            return AccountNotYours()
+        if query.debtor_account == query.creditor_account:
+            return SameAccount()
+        creditor = known.get(query.creditor_account) if query.creditor_agent is None else None
+        if creditor is not None:
+            return PartiesResolved(debtor=debtor, creditor=creditor)
+        agent_bic = banks.agent_of(account=query.creditor_account, agent_bic=query.creditor_agent)
+        if agent_bic is None:
+            return CreditorUnreachable()
+        country = banks.country_of(query.creditor_account)
+        external = ExternalParty(number=query.creditor_account, agent_bic=agent_bic, country=country)
+        return PartiesResolved(debtor=debtor, external=external)
+
+    return [resolve(query) for query in queries]
+
+
+async def get_customers(*, customer_ids: Sequence[str], store: Store) -> Answers[CustomerView]:
+    """Customers by id. Items may be CustomerNotFound."""
+    known = await store.customers(sorted(set(customer_ids)))
+    return [known.get(customer_id) or CustomerNotFound() for customer_id in customer_ids]
+
+
+async def get_accounts(*, queries: Sequence[GetAccount], store: Store) -> Answers[AccountView]:
+    """Accounts by number. Items may be AccountNotFound, also where the account is another customer's."""
+    known = await store.accounts(sorted({query.number for query in queries}))
+
+    def pick(query: GetAccount) -> AccountView | PayflowError:
+        account = known.get(query.number)
+        if account is None or query.customer_id not in (None, account.customer_id):
+            return AccountNotFound()
+        return account
+
+    return [pick(query) for query in queries]
+
+
+async def list_accounts(*, queries: Sequence[ListAccounts], store: Store) -> Answers[AccountList]:
+    """Each customer's accounts, ordered by number; an empty list for a customer without any."""
+    known = await store.accounts_of(sorted({query.customer_id for query in queries}))
+    return [AccountList(accounts=known.get(query.customer_id, [])) for query in queries]
+
+
+async def list_entries(*, queries: Sequence[ListEntries], store: Store) -> Answers[EntryPage]:
+    """Statement lines, newest first, a page for each query. Items may be AccountNotFound."""
+    owners = [GetAccount(number=query.number, customer_id=query.customer_id) for query in queries]
+    accounts = await get_accounts(queries=owners, store=store)
+    pages: Answers[EntryPage] = []
+    for query, account in zip(queries, accounts, strict=True):
+        pages.append(account if isinstance(account, PayflowError) else await store.entries(query))
+    return pages

@@ -1,0 +1,1 @@
+"""Payments from the customer's request to their end state: the saga."""

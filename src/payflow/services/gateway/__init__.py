@@ -1,0 +1,1 @@
+"""The public API: users, sessions, limits, and the door to everything else."""

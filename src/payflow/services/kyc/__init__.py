@@ -1,0 +1,1 @@
+"""Who a customer was shown to be, when, and how well."""

@@ -1,0 +1,1 @@
+"""Messages to customers, by event and, for one-time codes, at once."""

@@ -1,0 +1,1 @@
+"""One-time passwords bound to one payment."""

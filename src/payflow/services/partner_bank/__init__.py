@@ -1,0 +1,1 @@
+"""Credit transfers to and from other banks."""

@@ -1,0 +1,1 @@
+"""Points, level and velocity of a payment, for exactly one amount and payee."""

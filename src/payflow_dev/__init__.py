@@ -1,0 +1,1 @@
+"""Tools beside the product: load generator, simulated other bank, vendor test servers. Not in the wheel."""

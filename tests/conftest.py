@@ -1,0 +1,113 @@
+"""Fixtures that every test may use: one real PostgreSQL and one real Valkey per run, a fresh database per module."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from payflow.platform.crypto import ColumnCipher
+from payflow.platform.migrate import migrate
+from payflow.platform.postgres import Database
+from payflow.run.embedded.postgres import wait_until_ready
+from payflow.run.registry import OTHER_BANK, SERVICES
+from tests.support.servers import server, with_database
+
+TEMPLATE = "payflow_template"
+SERVICE_NAMES = sorted({row.service for row in (*SERVICES, OTHER_BANK)})
+
+ConnectAs = Callable[[str], Awaitable[Database]]
+
+
+@pytest.fixture(scope="session")
+def server_dir() -> Iterator[Path]:
+    """A directory for the run's servers; short, because sockets live in it."""
+    path = Path(tempfile.mkdtemp(prefix="pf-", dir="/tmp"))
+    path.chmod(0o755)
+    (path / "secrets").mkdir(mode=0o700)
+    (path / "run").mkdir()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def password_files(server_dir: Path) -> dict[str, Path]:
+    """A file with a generated password for each service's database role."""
+    files = {}
+    for service in SERVICE_NAMES:
+        files[service] = server_dir / "secrets" / f"postgres_{service}"
+        files[service].write_text(secrets.token_urlsafe(16))
+    return files
+
+
+@pytest.fixture(scope="session")
+def postgres_url(server_dir: Path, password_files: dict[str, Path]) -> Iterator[str]:
+    """The owner's address of a real PostgreSQL with a migrated template database."""
+    with server("postgres", server_dir) as url:
+        asyncio.run(_make_template(url, password_files))
+        yield url
+
+
+async def _make_template(url: str, password_files: dict[str, Path]) -> None:
+    await wait_until_ready(url=url, seconds=30)
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"CREATE DATABASE {TEMPLATE}")
+    await connection.close()
+    await migrate(
+        admin_url=with_database(url, database=TEMPLATE), services=SERVICE_NAMES, password_files=password_files
+    )
+
+
+@pytest.fixture(scope="session")
+def valkey_url(server_dir: Path) -> Iterator[str]:
+    """The address of a real Valkey."""
+    with server("valkey", server_dir) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+async def database_url(postgres_url: str) -> AsyncIterator[str]:
+    """The owner's address of a fresh, migrated database of this module's own."""
+    name = f"test_{os.getpid()}_{secrets.token_hex(4)}"
+    admin = await asyncpg.connect(postgres_url)
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    yield with_database(postgres_url, database=name)
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+def role_url(database_url: str, service: str, password_files: dict[str, Path]) -> str:
+    """The module's database as a service's own role."""
+    password = password_files[service].read_text()
+    name = database_url.split("?")[0].rsplit("/", 1)[1]
+    return with_database(database_url, database=name, user=f"payflow_{service}", password=password)
+
+
+@pytest.fixture(scope="module")
+async def connect_as(database_url: str, password_files: dict[str, Path]) -> AsyncIterator[ConnectAs]:
+    """`await connect_as("account")`: the module's database as that service's role, with that service's schema."""
+    opened: list[Database] = []
+
+    async def connect(service: str) -> Database:
+        database = await Database.connect(
+            url=role_url(database_url, service, password_files), pool_size=4, application="test", schema=service
+        )
+        opened.append(database)
+        return database
+
+    yield connect
+    for database in opened:
+        await database.close()
+
+
+@pytest.fixture(scope="session")
+def cipher() -> ColumnCipher:
+    """A cipher with a key of this run's own."""
+    return ColumnCipher(keys={"test": secrets.token_bytes(32)}, active="test")
