@@ -20,7 +20,7 @@ from payflow.platform.http import headers as security
 from payflow.platform.http.asgi import BODY_MAX_BYTES, ASGIApp, Headers, Message, Receive, Response, Scope, Send
 from payflow.platform.http.errors import ClientGone, MethodNotAllowed, PayloadTooLarge
 from payflow.platform.http.health import HEALTH_PATHS
-from payflow.platform.http.problem import PROBLEM_JSON, problem_for_status, problem_response
+from payflow.platform.http.problem import PROBLEM_JSON, is_bug, problem_for_status, problem_response
 from payflow.platform.http.trace import continue_trace, trace_id_of
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -89,6 +89,8 @@ class EdgeLayer:
         except ClientGone:
             return
         except PayflowError as error:
+            if is_bug(error):
+                self._log_bug(error, scope, traceparent)
             await answer.fail(error)
         except asyncio.CancelledError:
             # Only a drain that ran out of time cancels a request; its task ends here.

@@ -45,12 +45,14 @@ def problem_response(error: BaseException, *, instance: str, trace_id: str) -> R
     bug and shows nothing but INTERNAL_ERROR and the trace id. Headers that the status calls for are added: Retry-After
     from `extra["retry_after_s"]`, WWW-Authenticate with 401, Allow from `extra["allow"]`.
     """
-    if not isinstance(error, PayflowError):
+    if not isinstance(error, PayflowError) or is_bug(error):
         return _response(problem_for("INTERNAL_ERROR"), "", {}, instance, trace_id)
-    problem = problem_for(error.code)
-    if problem.code != error.code:  # without a row in the table: its detail is not for customers either
-        return _response(problem, "", {}, instance, trace_id)
-    return _response(problem, error.detail, error.extra, instance, trace_id)
+    return _response(problem_for(error.code), error.detail, error.extra, instance, trace_id)
+
+
+def is_bug(error: PayflowError) -> bool:
+    """Whether the error's code has no row of its own in the table: then its detail is not for customers either."""
+    return problem_for(error.code).code == "INTERNAL_ERROR"
 
 
 def problem_for_status(status: int, *, instance: str, trace_id: str) -> Response:

@@ -30,7 +30,7 @@ _IDLE: Final = 0  # between two messages
 _HEAD: Final = 1  # inside a head
 _BODY: Final = 2  # inside a body
 
-_PLAIN_TARGET: Final = re.compile(rb"/[!-$&-~]*+")
+_PLAIN_TARGET: Final = re.compile(rb'/[!"$&-~]*+')
 _ABSOLUTE_TARGET: Final = re.compile(rb"https?://([^/?#]+)(/[!-~]*)?", re.IGNORECASE)
 _BROKEN_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _HIDDEN_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
