@@ -178,8 +178,6 @@ class _Answer:
 
         A health check says 503 in its own words, and calls between services have a format of their own.
         """
-        if self._scope["path"] in HEALTH_PATHS and not self._public:
-            return False
         content_type = next((value for name, value in headers if name == b"content-type"), b"")
         if content_type.startswith(PROBLEM_JSON):
             return False
@@ -188,7 +186,10 @@ class _Answer:
         return self._public or not content_type or content_type.startswith(b"text/")
 
     def _problem_instead(self, status: int, headers: Any) -> Response:
-        problem = problem_for_status(status, instance=self._instance(), trace_id=trace_id_of(self._traceparent))
+        trace_id = trace_id_of(self._traceparent)
+        if status >= 500:  # a framework kept the exception to itself: at least its trace id can be found
+            log.error("error_without_problem", status=status, method=self._scope["method"], trace_id=trace_id)
+        problem = problem_for_status(status, instance=self._instance(), trace_id=trace_id)
         kept = [(name, value) for name, value in headers if name not in _ABOUT_THE_BODY]
         said = {name for name, _ in kept}
         return Response(status, kept + [item for item in problem.headers if item[0] not in said], problem.body)
