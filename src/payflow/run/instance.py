@@ -1,0 +1,123 @@
+"""One running Payflow on this machine: where its files are and which ports are its own."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from payflow.run.errors import StartError
+from payflow.run.registry import PORT_BASE, PUBLIC_PORT, Deployable
+
+DATA_FORMAT: Final = 1
+POSTGRES_MAJOR: Final = 18
+MIN_FREE_BYTES: Final = 200 * 1024 * 1024
+SERVICE_HOST: Final = "127.0.0.1"
+_HIGHEST_OFFSET: Final = 100
+
+
+def repository_root() -> Path:
+    """The folder that holds `payflow` and `src/`; the working directory where the package was installed as a wheel."""
+    root = Path(__file__).resolve().parents[3]
+    return root if (root / "pyproject.toml").is_file() else Path.cwd()
+
+
+def default_data_dir() -> Path:
+    """$PAYFLOW_DATA_DIR, else `.payflow` in the repository."""
+    named = os.environ.get("PAYFLOW_DATA_DIR")
+    return Path(named) if named else repository_root() / ".payflow"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Paths and addresses of one instance. Nothing here touches the disk.
+
+    `host` is where the public port listens; the services' own ports stay on loopback in any case.
+    """
+
+    data_dir: Path
+    port_base: int = PORT_BASE
+    port: int = PUBLIC_PORT
+    host: str = "127.0.0.1"
+
+    @property
+    def secrets_dir(self) -> Path:
+        """Mode 0700: passwords of the database roles, keys, the operators' passwords."""
+        return self.data_dir / "secrets"
+
+    @property
+    def service_keys_dir(self) -> Path:
+        """The key pairs by which services prove to each other who they are."""
+        return self.secrets_dir / "services"
+
+    @property
+    def operators_file(self) -> Path:
+        """The generated passwords of the demo operators, mode 0600."""
+        return self.secrets_dir / "operators.txt"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+    @property
+    def run_dir(self) -> Path:
+        """What exists only while the instance runs."""
+        return self.data_dir / "run"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.data_dir / "lock"
+
+    @property
+    def version_file(self) -> Path:
+        return self.data_dir / "version"
+
+    @property
+    def status_file(self) -> Path:
+        return self.run_dir / "status.json"
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in ("127.0.0.1", "localhost", "::1")
+
+    @property
+    def public_url(self) -> str:
+        """Where clients go: both gateways behind one port."""
+        return f"http://{self._shown_host}:{self.port}"
+
+    @property
+    def _shown_host(self) -> str:
+        if self.host in ("127.0.0.1", "0.0.0.0", "::", "::1"):  # noqa: S104 - compared, not bound
+            return "localhost"
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    def service_port(self, row: Deployable) -> int:
+        return self.port_base + row.port_offset
+
+    def service_url(self, row: Deployable) -> str:
+        """The address of one process, as its neighbours use it: always loopback, whatever --host opens to others."""
+        return f"http://{SERVICE_HOST}:{self.service_port(row)}"
+
+    def log_file(self, name: str) -> Path:
+        return self.logs_dir / f"{name}.log"
+
+    def password_file(self, service: str) -> Path:
+        """The password of the database role payflow_<service>, mode 0600."""
+        return self.secrets_dir / f"postgres_{service}"
+
+
+def make_instance(
+    *, data_dir: Path | None = None, port_base: int = PORT_BASE, port: int = PUBLIC_PORT, host: str = "127.0.0.1"
+) -> Instance:
+    """Resolve what the user typed. Raises StartError for ports that cannot exist or would meet each other."""
+    if not 1 <= port_base <= 65535 - _HIGHEST_OFFSET:
+        raise StartError(
+            f"--port-base {port_base} leaves no room for the services: choose 1 to {65535 - _HIGHEST_OFFSET}."
+        )
+    if not 1 <= port <= 65535:
+        raise StartError(f"--port {port} is not a port: choose 1 to 65535.")
+    if port_base < port <= port_base + 12:
+        raise StartError(f"--port {port} is one of the services' ports ({port_base + 1} to {port_base + 12}).")
+    path = (data_dir or default_data_dir()).expanduser().absolute()
+    return Instance(data_dir=path, port_base=port_base, port=port, host=host)

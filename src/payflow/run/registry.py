@@ -1,0 +1,70 @@
+"""Which processes make a Payflow: data that the supervisor, the command line and the documentation read.
+
+`tools/new_service.py` appends a row to SERVICES.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+PUBLIC_PORT: Final = 8080
+PORT_BASE: Final = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Deployable:
+    """One process. `name` is shown to people; `service` names its code, role, schema and PAYFLOW_<SERVICE>_URL."""
+
+    name: str
+    service: str
+    module: str
+    port_offset: int
+
+    @property
+    def is_gateway(self) -> bool:
+        """Gateways also share the public port, and stop first."""
+        return self.service == "gateway"
+
+
+def _row(name: str, port_offset: int, service: str | None = None) -> Deployable:
+    service = service or name.replace("-", "_")
+    return Deployable(name=name, service=service, module=f"payflow.services.{service}.app", port_offset=port_offset)
+
+
+SERVICES: Final[tuple[Deployable, ...]] = (
+    _row("gateway-1", 1, "gateway"),
+    _row("gateway-2", 2, "gateway"),
+    _row("confirm", 3),
+    _row("risk", 4),
+    _row("notification", 5),
+    _row("otp", 6),
+    _row("account", 7),
+    _row("audit", 8),
+    _row("ofac", 9),
+    _row("kyc", 10),
+    _row("partner-bank", 11),
+)
+
+# The simulated other bank stands for the world outside: it is no service of ours and does not exist in production.
+OTHER_BANK: Final = Deployable(
+    name="other-bank", service="other_bank", module="payflow_dev.other_bank.app", port_offset=12
+)
+
+
+def deployables(*, is_production: bool) -> tuple[Deployable, ...]:
+    """Every process of an instance, in the order of their ports; without the simulated bank in production."""
+    return SERVICES if is_production else (*SERVICES, OTHER_BANK)
+
+
+def service_names(rows: tuple[Deployable, ...] = SERVICES) -> tuple[str, ...]:
+    """Each service once, in the order of the rows: both gateways are one service."""
+    return tuple(dict.fromkeys(row.service for row in rows))
+
+
+def find(name: str, rows: tuple[Deployable, ...] = (*SERVICES, OTHER_BANK)) -> Deployable | None:
+    """The row of a name as people type it: `partner-bank`, `partner_bank` and `gateway` (the first one) all work."""
+    for row in rows:
+        if name in (row.name, row.service) or name.replace("-", "_") == row.service:
+            return row
+    return None

@@ -1,0 +1,91 @@
+"""The settings that a service's process gets: what the user set, completed by what the instance knows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from payflow.run.errors import StartError
+from payflow.run.instance import SERVICE_HOST, Instance
+from payflow.run.registry import Deployable
+
+# The owner's ways in: no service may inherit them.
+_OWNERS: Final = ("PAYFLOW_POSTGRES_PASSWORD", "PAYFLOW_POSTGRES_URL_FILE", "PAYFLOW_REDIS_URL_FILE")
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """Where the databases are. The PostgreSQL address is the owner's; a service gets it with its own role."""
+
+    postgres_owner_url: str
+    redis_url: str
+
+    def postgres_url_for(self, service: str) -> str:
+        """The owner's address with the service's role in place of the owner and without a password."""
+        return with_user(self.postgres_owner_url, f"payflow_{service}")
+
+
+def with_user(url: str, user: str, password: str | None = None) -> str:
+    """A database address as another user."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2]
+    login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
+    return urlunsplit(parts._replace(netloc=f"{login}@{place}"))
+
+
+def setting(name: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """A setting of the user's, from PAYFLOW_<name> or from the file that PAYFLOW_<name>_FILE names."""
+    environ = os.environ if environ is None else environ
+    value = environ.get(f"PAYFLOW_{name}")
+    file = environ.get(f"PAYFLOW_{name}_FILE")
+    if value or not file:
+        return value or None
+    try:
+        return Path(file).read_text(encoding="utf-8").strip() or None
+    except OSError as error:
+        raise StartError(f"PAYFLOW_{name}_FILE={file}: {error.strerror}.") from error
+
+
+def is_production(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether demo data, demo secrets and embedded parts are forbidden."""
+    return setting("ENV", environ) == "production"
+
+
+def external_postgres() -> str | None:
+    """The address of the user's own PostgreSQL as its owner, password included; None where ours is to be used."""
+    url = setting("POSTGRES_URL")
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise StartError("PAYFLOW_POSTGRES_URL must begin with postgresql:// and name a database.")
+    password = setting("POSTGRES_PASSWORD")
+    if parts.username and not parts.password and password:
+        return with_user(url, parts.username, password)
+    return url
+
+
+def service_environment(
+    *, instance: Instance, row: Deployable, rows: Sequence[Deployable], backends: Backends
+) -> dict[str, str]:
+    """The whole environment of one service's process."""
+    environ = {name: value for name, value in os.environ.items() if name not in _OWNERS}
+    # Backwards, so that of two rows of one service the first gives the address.
+    for other in reversed(rows):
+        name = f"PAYFLOW_{other.service.upper()}_URL"
+        if not os.environ.get(name):
+            environ[name] = instance.service_url(other)
+    environ |= {
+        "PAYFLOW_DATA_DIR": str(instance.data_dir),
+        "PAYFLOW_POSTGRES_URL": backends.postgres_url_for(row.service),
+        "PAYFLOW_POSTGRES_PASSWORD_FILE": str(instance.password_file(row.service)),
+        "PAYFLOW_REDIS_URL": backends.redis_url,
+        "PAYFLOW_HOST": SERVICE_HOST,
+        "PAYFLOW_PORT": str(instance.service_port(row)),
+        "PAYFLOW_SERVICE_KEYS_DIR": str(instance.service_keys_dir),
+    }
+    return environ
