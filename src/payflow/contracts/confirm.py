@@ -129,6 +129,8 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     creditor_name: str | None = None
     remittance_information: str | None = None
+    # Of the request that made the payment: a stored answer is told again byte for byte, its trace id included.
+    trace_id: str = ""
 
 
 class GetPayment(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +147,13 @@ class ListPayments(msgspec.Struct, frozen=True, kw_only=True):
     cursor: UUID | None = None
     limit: int = 50
     state: PaymentState | None = None
+
+
+class AwaitEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """Wait for a payment at the other bank to end, at most `wait_s` seconds, then tell how it stands."""
+
+    payment_id: UUID
+    wait_s: float
 
 
 class PaymentPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,6 +204,9 @@ class Confirm(Protocol):
 
     @operation(callers={"gateway"}, timeout_s=10, calls_in_flight=4)
     async def confirm(self, commands: list[ConfirmPayment]) -> Answers[PaymentView]: ...
+
+    @operation(callers={"gateway"}, timeout_s=10, calls_in_flight=64)
+    async def await_end(self, queries: list[AwaitEnd]) -> Answers[PaymentView]: ...
 
     @operation(callers={"gateway", "cli", "partner_bank", "ofac"})
     async def get(self, queries: list[GetPayment]) -> Answers[PaymentView]: ...
