@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from payflow.contracts.operation import Answers, operation
-from payflow.kernel.errors import Rejection
+from payflow.kernel.errors import Conflict, Rejection
 
 
 class VerificationState(StrEnum):
@@ -31,6 +31,18 @@ class VerificationNotFound(Rejection):
     """The customer has no verification record."""
 
     code = "VERIFICATION_NOT_FOUND"
+
+
+class InvalidVerification(Rejection):
+    """The record contradicts itself: VERIFIED without a level, expired when made, or without a reason."""
+
+    code = "INVALID_VERIFICATION"
+
+
+class VerificationCommandReused(Conflict):
+    """The command id was used for another record."""
+
+    code = "COMMAND_ID_REUSED"
 
 
 class CheckCustomer(msgspec.Struct, frozen=True, kw_only=True):

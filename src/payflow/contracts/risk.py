@@ -10,12 +10,31 @@ from uuid import UUID
 import msgspec
 
 from payflow.contracts.operation import Answers, operation
+from payflow.kernel.errors import Conflict, Rejection
 
 
 class RiskLevel(StrEnum):
     LOW = "LOW"
     MEDIUM = "MEDIUM"
     HIGH = "HIGH"
+
+
+class AssessmentNotFound(Rejection):
+    """The payment has no assessment."""
+
+    code = "ASSESSMENT_NOT_FOUND"
+
+
+class AssessmentMismatch(Conflict):
+    """The payment was assessed for another amount, currency, customer or account: that assessment proves nothing."""
+
+    code = "ASSESSMENT_MISMATCH"
+
+
+class NothingToScreen(Rejection):
+    """The command carries no party name: an unscreened payment must not look like a clear one."""
+
+    code = "NOTHING_TO_SCREEN"
 
 
 class AssessPayment(msgspec.Struct, frozen=True, kw_only=True):
