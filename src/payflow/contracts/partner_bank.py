@@ -33,6 +33,18 @@ class InstructionNotFound(Rejection):
     code = "INSTRUCTION_NOT_FOUND"
 
 
+class EndToEndIdTaken(Rejection):
+    """Another payment to this bank carries the end-to-end id: the bank would take this one for its repeat."""
+
+    code = "END_TO_END_ID_TAKEN"
+
+
+class InvalidInstruction(Rejection):
+    """A field does not fit into the message between the banks; nothing was sent."""
+
+    code = "INVALID_INSTRUCTION"
+
+
 class SubmitCreditTransfer(msgspec.Struct, frozen=True, kw_only=True):
     """Send a credit transfer to another bank. One instruction per payment id: a repeat sends nothing under a new id."""
 

@@ -98,6 +98,14 @@ _ROWS: Final = (
         "AC03",
     ),
     ("UNKNOWN_AGENT", 422, "Unknown bank", "There is no route to that bank.", "RC03"),
+    (
+        "END_TO_END_ID_TAKEN",
+        422,
+        "End-to-end id taken",
+        "Another payment to that bank carries this end-to-end id.",
+        "AM05",
+    ),
+    ("INVALID_INSTRUCTION", 422, "Invalid instruction", "The payment cannot be told to the other bank.", "FF01"),
     ("IDEMPOTENCY_KEY_REUSED", 422, "Idempotency key reused", "This key was used with other content.", None),
     ("INVALID_OTP", 422, "Invalid one-time password", "The one-time password is wrong.", None),
     (
