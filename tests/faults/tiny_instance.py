@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import asyncpg
+
 from payflow.run.errors import StartError
 from payflow.run.instance import make_instance
 from payflow.run.registry import Deployable

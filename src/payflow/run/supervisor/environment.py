@@ -70,10 +70,15 @@ def external_postgres() -> str | None:
 
 
 def service_environment(
-    *, instance: Instance, row: Deployable, rows: Sequence[Deployable], backends: Backends
+    *,
+    instance: Instance,
+    row: Deployable,
+    rows: Sequence[Deployable],
+    backends: Backends,
+    secrets: Mapping[str, str],
 ) -> dict[str, str]:
-    """The whole environment of one service's process."""
-    environ = {name: value for name, value in os.environ.items() if name not in _OWNERS}
+    """The whole environment of one service's process. `secrets` are the settings that name the instance's secrets."""
+    environ = {name: value for name, value in os.environ.items() if name not in _OWNERS} | dict(secrets)
     # Backwards, so that of two rows of one service the first gives the address.
     for other in reversed(rows):
         name = f"PAYFLOW_{other.service.upper()}_URL"
@@ -88,4 +93,6 @@ def service_environment(
         "PAYFLOW_PORT": str(instance.service_port(row)),
         "PAYFLOW_SERVICE_KEYS_DIR": str(instance.service_keys_dir),
     }
+    # The stop gives gateways two seconds and the others 1.3: who drains longer would be killed in the middle of it.
+    environ.setdefault("PAYFLOW_DRAIN_S", "1.5" if row.is_gateway else "0.8")
     return environ

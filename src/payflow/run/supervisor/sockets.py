@@ -48,9 +48,9 @@ def open_listeners(*, instance: Instance, rows: Sequence[Deployable]) -> Listene
         for row in rows:
             port = instance.service_port(row)
             option = "--port-base" if row.port_offset else "--port"
-            opened[row.name] = [_listen(host=SERVICE_HOST, port=port, option=option)]
+            opened[row.name] = [listen(host=SERVICE_HOST, port=port, option=option)]
             if row.is_gateway:
-                shared = _listen(host=instance.host, port=instance.port, option="--port", is_shared=True)
+                shared = listen(host=instance.host, port=instance.port, option="--port", is_shared=True)
                 opened[row.name].append(shared)
     except BaseException:
         Listeners(opened).close()
@@ -60,10 +60,11 @@ def open_listeners(*, instance: Instance, rows: Sequence[Deployable]) -> Listene
 
 def _check_public_port_is_free(instance: Instance) -> None:
     """Bind once without SO_REUSEPORT: with it, a second instance of ours would silently share the port."""
-    _listen(host=instance.host, port=instance.port, option="--port").close()
+    listen(host=instance.host, port=instance.port, option="--port").close()
 
 
-def _listen(*, host: str, port: int, option: str, is_shared: bool = False) -> socket.socket:
+def listen(*, host: str, port: int, option: str, is_shared: bool = False) -> socket.socket:
+    """A bound, listening, non-blocking socket. Raises StartError; `option` is what the user can change about it."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -14,11 +14,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
+from payflow.platform.migrate import MigrationError
+from payflow.platform.settings import CommonSettings
 from payflow.run.datadir import InstanceLock, check_version, ensure_secret, prepare, take_lock
 from payflow.run.embedded.places import remove_socket_dir
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance
 from payflow.run.registry import Deployable, service_names
+from payflow.run.secrets import ensure_secrets
 from payflow.run.supervisor.children import Child, Stage
 from payflow.run.supervisor.console import Progress, print_table
 from payflow.run.supervisor.environment import (
@@ -28,6 +31,7 @@ from payflow.run.supervisor.environment import (
 )
 from payflow.run.supervisor.forking import die_with_parent, require_single_thread
 from payflow.run.supervisor.servers import Server, prepare_servers
+from payflow.run.supervisor.settings import check_names, check_values, settings_class
 from payflow.run.supervisor.sockets import Listeners, open_listeners
 from payflow.run.supervisor.status import InstanceStatus, write_status
 from payflow.run.supervisor.watch import StopRequestedError, Watch
@@ -64,6 +68,8 @@ class Supervisor:
         self._started_at = datetime.now(UTC)
         self._state = "starting"
         self._backends: Backends | None = None
+        self._secrets: dict[str, str] = {}
+        self._settings: dict[str, type[CommonSettings]] = {}
         self._pid = os.getpid()
         self._watch = Watch(tell=self._tell, on_change=self._note_change, in_child=lock.forget)
 
@@ -90,6 +96,7 @@ class Supervisor:
     def _start(self) -> None:
         servers = self._start_servers()
         self._import_services()
+        self._secrets = ensure_secrets(self._instance, service_names(self._plan.rows))
         is_first = self._watch.run_task(
             "The database cannot be prepared",
             partial(_prepare_database, servers, self._instance, self._plan, self._owner_url),
@@ -101,8 +108,8 @@ class Supervisor:
         marker = self._instance.data_dir / "demo.pending"
         if is_first and self._plan.load_demo is not None:
             marker.touch(mode=0o600)
-        for row in self._plan.rows:
-            self._watch.start(self._service_child(row))
+        for child in [self._service_child(row) for row in self._plan.rows]:
+            self._watch.start(child)
         self._watch.wait_healthy(
             timeout_s=_HEALTHY_S, on_healthy=lambda child: self._progress.tick(child.name, child.url)
         )
@@ -125,10 +132,12 @@ class Supervisor:
         """Import everything once; the forks then share the memory. A module that starts a thread is refused."""
         for row in self._plan.rows:
             try:
-                importlib.import_module(row.module)
+                module = importlib.import_module(row.module)
             except ImportError as error:
                 raise StartError(f"{row.name} cannot be started: {error}.") from error
             require_single_thread(row.module)
+            self._settings[row.name] = settings_class(module)
+        check_names(os.environ, self._settings.values())
         gc.collect()
         gc.freeze()
 
@@ -152,8 +161,14 @@ class Supervisor:
         assert self._backends is not None
         assert self._listeners is not None
         listeners, serve = self._listeners, self._plan.serve
-        ensure_secret(self._instance.password_file(row.service))
-        environ = service_environment(instance=self._instance, row=row, rows=self._plan.rows, backends=self._backends)
+        environ = service_environment(
+            instance=self._instance,
+            row=row,
+            rows=self._plan.rows,
+            backends=self._backends,
+            secrets=self._secrets,
+        )
+        check_values(environ, self._settings[row.name])
 
         def run() -> object:
             listeners.keep_only(row.name)
@@ -226,7 +241,10 @@ def _prepare_database(servers: list[Server], instance: Instance, plan: Plan, own
     files = {service: instance.password_file(service) for service in services}
     for file in files.values():
         ensure_secret(file)
-    return bool(asyncio.run(plan.migrate(admin_url=owner_url, services=services, password_files=files)))
+    try:
+        return bool(asyncio.run(plan.migrate(admin_url=owner_url, services=services, password_files=files)))
+    except MigrationError as error:
+        raise StartError(str(error)) from error
 
 
 async def _finish(outcome: Any) -> None:

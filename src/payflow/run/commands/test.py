@@ -1,0 +1,27 @@
+"""`payflow test`: the whole test suite."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from payflow.run.errors import StartError
+from payflow.run.instance import repository_root
+
+
+def test(context: typer.Context) -> None:
+    """Run the tests; further arguments go to pytest."""
+    root = repository_root()
+    if not (root / "tests").is_dir():
+        raise StartError("The tests are part of the repository: run this from a clone of it.")
+    os.chdir(root)
+    chosen = [] if any(os.path.exists(argument.split("::")[0]) for argument in context.args) else ["tests"]
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *chosen, *context.args])  # noqa: S606
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    settings = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["--help"]}
+    app.command(context_settings=settings)(test)

@@ -1,0 +1,90 @@
+"""Starting, finding and stopping an instance from another process: what `down`, `demo` and `bench` need."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+from payflow.run.datadir import lock_holder
+from payflow.run.embedded.places import remove_socket_dir
+from payflow.run.errors import StartError
+from payflow.run.instance import Instance
+from payflow.run.supervisor.status import InstanceStatus, read_status
+
+_STOP_S = 7.0
+_START_S = 300.0
+
+
+def running(instance: Instance) -> InstanceStatus | None:
+    """What runs on this data directory, or None. Its `.instance` has the real ports."""
+    return read_status(instance)
+
+
+def require_running(instance: Instance) -> InstanceStatus:
+    """As `running`. Raises StartError saying how to start one."""
+    status = running(instance)
+    if status is None:
+        raise StartError(f"No instance runs on {instance.data_dir}: start one with `payflow up`.", exit_code=3)
+    return status
+
+
+def start(instance: Instance, *, is_quiet: bool = True) -> InstanceStatus:
+    """Start an instance in the background and return when it is ready. Raises StartError with its own reason."""
+    command = [sys.executable, "-m", "payflow.run.main", "up", "-d", "--data-dir", str(instance.data_dir)]
+    command += ["--port-base", str(instance.port_base), "--port", str(instance.port), "--host", instance.host]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL if is_quiet else None,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=_START_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise StartError(f"The instance was not ready within {_START_S:.0f} s; see {instance.logs_dir}.") from None
+    if done.returncode != 0:
+        raise StartError(done.stderr.strip() or f"The instance did not start; see {instance.logs_dir}.")
+    return require_running(instance)
+
+
+def stop(instance: Instance) -> float | None:
+    """Stop what runs on this data directory; returns the seconds it took, None when nothing ran.
+
+    A supervisor that does not end in time is killed, and the kernel then ends its children.
+    """
+    began_at = time.monotonic()
+    pid = lock_holder(instance)
+    if pid is None:
+        remove_socket_dir(instance)
+        instance.status_file.unlink(missing_ok=True)
+        return None
+    for number, seconds in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, 2.0)):
+        with suppress(ProcessLookupError):
+            _signal(pid, number)
+        if _lock_is_free(instance, pid=pid, seconds=seconds):
+            remove_socket_dir(instance)
+            instance.lock_file.unlink(missing_ok=True)
+            return time.monotonic() - began_at
+    raise StartError(f"The supervisor (pid {pid}) does not end: look at {instance.log_file('supervisor')}.")
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except PermissionError:
+        raise StartError(f"The supervisor (pid {pid}) belongs to another user: stop it as that user.") from None
+
+
+def _lock_is_free(instance: Instance, *, pid: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while lock_holder(instance) == pid:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,140 @@
+"""Looking at a running instance: is each process alive and healthy now, and how much memory does it take?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import psutil
+
+from payflow.run.datadir import ensure_secret
+from payflow.run.supervisor.environment import with_user
+from payflow.run.supervisor.status import InstanceStatus, ProcessStatus
+
+_TIMEOUT_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessReport:
+    """One process as `payflow status` shows it. `health` is healthy, unhealthy, starting or stopped.
+
+    `pss_kb` is the proportional set size in KiB, a server's own children included; None where it cannot be read.
+    """
+
+    name: str
+    kind: str
+    service: str
+    pid: int | None
+    url: str
+    health: str
+    restarts: int
+    pss_kb: int | None
+
+
+def inspect_instance(status: InstanceStatus) -> list[ProcessReport]:
+    """Ask every process now, all at once; at most two seconds. The supervisor itself comes first."""
+    healths = asyncio.run(_ask_all(status))
+    supervisor = ProcessReport(
+        name="supervisor",
+        kind="supervisor",
+        service="supervisor",
+        pid=status.pid,
+        url="",
+        health="healthy" if status.state == "ready" else status.state,
+        restarts=0,
+        pss_kb=_pss_kb([status.pid]),
+    )
+    return [supervisor, *(_report(process, healths[process.name]) for process in status.processes)]
+
+
+def as_json(status: InstanceStatus, reports: list[ProcessReport]) -> dict[str, Any]:
+    """What `payflow status --json` prints."""
+    known = [report.pss_kb for report in reports if report.pss_kb is not None]
+    return {
+        "state": status.state,
+        "pid": status.pid,
+        "started_at": status.started_at,
+        "data_dir": status.data_dir,
+        "public_url": status.public_url,
+        "pss_kb": sum(known) if len(known) == len(reports) else None,
+        "processes": [asdict(report) for report in reports],
+    }
+
+
+def _report(process: ProcessStatus, health: str) -> ProcessReport:
+    pids = [] if process.pid is None else [process.pid]
+    if process.pid is not None and process.kind == "server":
+        with suppress(psutil.Error):
+            pids += [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+    return ProcessReport(
+        name=process.name,
+        kind=process.kind,
+        service=process.service,
+        pid=process.pid,
+        url=process.url,
+        health=health,
+        restarts=process.restarts,
+        pss_kb=_pss_kb(pids),
+    )
+
+
+async def _ask_all(status: InstanceStatus) -> dict[str, str]:
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        asked = [_ask(process, status, session) for process in status.processes]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+    return {
+        process.name: answer if isinstance(answer, str) else "unhealthy"
+        for process, answer in zip(status.processes, answers, strict=True)
+    }
+
+
+async def _ask(process: ProcessStatus, status: InstanceStatus, session: Any) -> str:
+    if process.pid is None:
+        return "stopped"
+    if process.name == "postgres":
+        return await asyncio.wait_for(_ask_postgres(process.url, status), _TIMEOUT_S)
+    if process.name == "valkey":
+        return await asyncio.wait_for(_ask_valkey(urlsplit(process.url).path), _TIMEOUT_S)
+    if process.state == "starting":
+        return "starting"
+    async with session.get(f"{process.url}/health") as response:
+        return "healthy" if response.status == 200 else "unhealthy"
+
+
+async def _ask_postgres(url: str, status: InstanceStatus) -> str:
+    import asyncpg
+
+    password = ensure_secret(status.instance.secrets_dir / "postgres_owner")
+    connection = await asyncpg.connect(with_user(url, "postgres", password))
+    try:
+        return "healthy" if await connection.fetchval("SELECT 1") == 1 else "unhealthy"
+    finally:
+        await connection.close()
+
+
+async def _ask_valkey(path: str) -> str:
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        writer.write(b"PING\r\n")
+        await writer.drain()
+        return "healthy" if (await reader.readline()).startswith(b"+PONG") else "unhealthy"
+    finally:
+        writer.close()
+
+
+def _pss_kb(pids: Iterable[int]) -> int | None:
+    total, is_known = 0, False
+    for pid in pids:
+        with suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total, is_known = total + int(line.split()[1]), True
+    return total if is_known else None

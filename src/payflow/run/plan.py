@@ -1,0 +1,49 @@
+"""What `up` starts when it starts the real thing: the registry's services, their migrations and the demo data."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from payflow.run.instance import Instance
+from payflow.run.registry import deployables
+from payflow.run.supervisor.environment import is_production
+from payflow.run.supervisor.start import Plan
+
+
+def payflow_plan() -> Plan:
+    """The eleven services, and the simulated other bank and demo data unless this is production."""
+    production = is_production()
+    has_demo = importlib.util.find_spec("payflow.run.demo_data") is not None
+    return Plan(
+        rows=deployables(is_production=production),
+        serve=_serve,
+        migrate=_migrate,
+        load_demo=_load_demo if has_demo and not production else None,
+        welcome=None if production else _welcome,
+    )
+
+
+def _serve(*, service: str, instance: str, module: str, sockets: Sequence[socket.socket]) -> None:
+    from payflow.platform.process import run
+
+    run(service=service, instance=instance, module=module, sockets=sockets)
+
+
+async def _migrate(**arguments: Any) -> bool:
+    from payflow.platform.migrate import migrate
+
+    return await migrate(**arguments)
+
+
+def _load_demo(instance: Instance) -> Any:
+    return importlib.import_module("payflow.run.demo_data").load(instance)
+
+
+def _welcome(instance: Instance) -> None:
+    from payflow.run.welcome import print_welcome
+
+    print_welcome(instance)

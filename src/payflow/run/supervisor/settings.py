@@ -1,0 +1,36 @@
+"""Refusing a mistyped or malformed setting before any service is forked, in one line with the setting's name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+
+import msgspec
+
+from payflow.platform.settings import PREFIX, CommonSettings, SettingsError, read_settings, unknown_settings
+from payflow.run.errors import StartError
+
+
+def settings_class(module: ModuleType) -> type[CommonSettings]:
+    """The class of a service's settings, which its `app.py` names SETTINGS."""
+    found = getattr(module, "SETTINGS", CommonSettings)
+    return found if isinstance(found, type) and issubclass(found, CommonSettings) else CommonSettings
+
+
+def check_names(environ: Mapping[str, str], classes: Iterable[type[CommonSettings]]) -> None:
+    """Raises StartError for a PAYFLOW_ variable that no service knows: a typing error must not become a default."""
+    every: set[type[CommonSettings]] = {CommonSettings, *classes}
+    for name in unknown_settings(environ, every):
+        known = [f"{PREFIX}{field.name.upper()}" for cls in every for field in msgspec.structs.fields(cls)]
+        similar = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {similar[0]}?" if similar else "`payflow check-config` lists them."
+        raise StartError(f"{name} is no setting of Payflow: {hint}")
+
+
+def check_values(environ: Mapping[str, str], cls: type[CommonSettings]) -> None:
+    """Raises StartError for a value that the service would refuse."""
+    try:
+        read_settings(cls, environ)
+    except SettingsError as error:
+        raise StartError(str(error)) from error
