@@ -1,0 +1,35 @@
+# Thin on purpose: every target is one command that can be typed by hand.
+PYTHON := .venv/bin/python
+
+.PHONY: help setup up down status test bench demo check
+
+help:  ## Show the targets
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/'
+
+setup:  ## Make .venv with the locked dependencies
+	@./payflow --version
+
+up:  ## Start everything in the foreground
+	@./payflow up
+
+down:  ## Stop everything, keep the data
+	@./payflow down
+
+status:  ## Show every process
+	@./payflow status
+
+test:  ## Run the whole test suite
+	@./payflow test
+
+bench:  ## Measure payments per second against pgbench
+	@./payflow bench
+
+demo:  ## Play the story
+	@./payflow demo
+
+check: setup  ## Lint, format, types, import rules, architecture
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
+	$(PYTHON) -m pytest -q tests/architecture
