@@ -1,0 +1,92 @@
+"""The registry is data that the supervisor, the settings and the documentation share."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from payflow.run.errors import StartError
+from payflow.run.instance import make_instance
+from payflow.run.registry import OTHER_BANK, SERVICES, Deployable, deployables, find, service_names
+
+PORTS = [
+    ("gateway-1", 3001),
+    ("gateway-2", 3002),
+    ("confirm", 3003),
+    ("risk", 3004),
+    ("notification", 3005),
+    ("otp", 3006),
+    ("account", 3007),
+    ("audit", 3008),
+    ("ofac", 3009),
+    ("kyc", 3010),
+    ("partner-bank", 3011),
+    ("other-bank", 3012),
+]
+
+
+@pytest.mark.parametrize(("name", "port"), PORTS)
+def test_every_process_has_the_port_that_the_documentation_promises(name: str, port: int) -> None:
+    instance = make_instance()
+
+    row = find(name)
+
+    assert row is not None
+    assert instance.service_port(row) == port
+
+
+def test_there_are_eleven_processes_and_ten_services() -> None:
+    assert len(SERVICES) == 11
+    assert len(service_names(SERVICES)) == 10
+
+
+def test_no_two_processes_share_a_name_or_a_port() -> None:
+    rows = deployables(is_production=False)
+
+    assert len({row.name for row in rows}) == len(rows)
+    assert len({row.port_offset for row in rows}) == len(rows)
+
+
+def test_the_simulated_bank_does_not_exist_in_production() -> None:
+    assert OTHER_BANK in deployables(is_production=False)
+    assert OTHER_BANK not in deployables(is_production=True)
+
+
+@pytest.mark.parametrize("name", ["partner-bank", "partner_bank"])
+def test_a_service_is_found_under_both_spellings(name: str) -> None:
+    row = find(name)
+
+    assert row is not None
+    assert row.service == "partner_bank"
+    assert row.module == "payflow.services.partner_bank.app"
+
+
+def test_an_unknown_service_is_not_found() -> None:
+    assert find("ledger") is None
+
+
+def test_a_row_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SERVICES[0].port_offset = 99  # type: ignore[misc]
+
+
+def test_only_gateways_share_the_public_port() -> None:
+    assert [row.name for row in SERVICES if row.is_gateway] == ["gateway-1", "gateway-2"]
+    assert not Deployable(name="x", service="x", module="x", port_offset=20).is_gateway
+
+
+@pytest.mark.parametrize(
+    ("port_base", "port"), [(0, 8080), (65500, 8080), (3000, 0), (3000, 70000), (3000, 3001), (3000, 3012)]
+)
+def test_ports_that_cannot_work_are_refused_before_anything_starts(port_base: int, port: int) -> None:
+    with pytest.raises(StartError):
+        make_instance(port_base=port_base, port=port)
+
+
+def test_services_are_reached_by_loopback_whatever_host_is_opened() -> None:
+    instance = make_instance(host="0.0.0.0")
+
+    assert instance.service_url(SERVICES[0]) == "http://127.0.0.1:3001"
+    assert instance.public_url == "http://localhost:8080"
+    assert not instance.is_loopback
