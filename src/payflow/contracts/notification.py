@@ -24,6 +24,12 @@ class NoMessage(Rejection):
     code = "MESSAGE_NOT_FOUND"
 
 
+class UnknownPreference(Rejection):
+    """There are no messages in that language, or no such channel is in use."""
+
+    code = "UNKNOWN_PREFERENCE"
+
+
 class SendOtpCode(msgspec.Struct, frozen=True, kw_only=True):
     """Send a one-time code now. One message per challenge: a repeat sends nothing."""
 
@@ -78,6 +84,14 @@ class MessageList(msgspec.Struct, frozen=True, kw_only=True):
     messages: list[MessageView]
 
 
+class Preferences(msgspec.Struct, frozen=True, kw_only=True):
+    """How a customer wants to be written to. `channels` in order; an empty list takes the installation's first one."""
+
+    customer_id: str
+    language: str = "en"
+    channels: list[str] = []
+
+
 class Notification(Protocol):
     """Operations of the notification service."""
 
@@ -91,3 +105,6 @@ class Notification(Protocol):
 
     @operation(callers={"gateway", "cli"})
     async def list_messages(self, queries: list[ListMessages]) -> Answers[MessageList]: ...
+
+    @operation(callers={"gateway", "cli"})
+    async def set_preferences(self, commands: list[Preferences]) -> Answers[Preferences]: ...

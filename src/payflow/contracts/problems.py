@@ -119,6 +119,7 @@ _ROWS: Final = (
     ("PAYMENT_EXPIRED", 422, "Payment expired", "The payment was not completed in time.", "TM01"),
     ("PAYMENT_REFUSED", 422, "Payment refused", "The payment was refused.", "NARR"),
     ("NO_DEMO_CHANNEL", 422, "No demo channel", "The demo channel is switched off.", None),
+    ("UNKNOWN_PREFERENCE", 422, "Unknown preference", "There is no such language or channel.", None),
     # 429, 500, 503
     ("RATE_LIMITED", 429, "Too many requests", "Too many requests; wait before the next.", None),
     ("TOO_MANY_OTPS", 429, "Too many one-time passwords", "Wait before asking for another one.", None),

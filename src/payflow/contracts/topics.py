@@ -79,10 +79,14 @@ class VerificationChanged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SecurityEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """`security.*`: signed in, sign-in failed, token family revoked, user created, keys rotated, otp failed."""
+    """`security.*`: signed in, sign-in failed, token family revoked, user created, keys rotated, otp failed.
+
+    `customer_id`: the customer whom it concerns, where there is one; notification writes to that customer.
+    """
 
     actor: str
     detail: str | None = None
+    customer_id: str | None = None
 
 
 class IncomingPayment(msgspec.Struct, frozen=True, kw_only=True):

@@ -131,6 +131,7 @@ async def verify(
 
 def _failed_event(challenge: Challenge, *, id: UUID, now: datetime, traceparent: str) -> Event:
     detail = f"payment {challenge.payment_id}: {challenge.tries} wrong one-time passwords"
+    data = SecurityEvent(actor=challenge.customer_id, detail=detail, customer_id=challenge.customer_id)
     return Event(
         id=id,
         source=SOURCE,
@@ -138,7 +139,7 @@ def _failed_event(challenge: Challenge, *, id: UUID, now: datetime, traceparent:
         subject=str(challenge.challenge_id),
         version=1,
         time=now,
-        data=msgspec.to_builtins(SecurityEvent(actor=challenge.customer_id, detail=detail)),
+        data=msgspec.to_builtins(data),
         traceparent=traceparent,
     )
 
