@@ -194,6 +194,16 @@ class Database:
             return await connection.execute(query, *args)
 
 
+async def repeat_on_conflict(work: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Run one transaction; after a deadlock or serialisation failure (nothing happened) run it again, twice at most."""
+    for pause_s in (0.002, 0.01):
+        try:
+            return await work()
+        except ConcurrencyConflict:
+            await asyncio.sleep(pause_s)
+    return await work()
+
+
 async def repeat_then_halve(
     work: Callable[[Sequence[Item]], Awaitable[list[Answer | PayflowError]]], items: Sequence[Item]
 ) -> list[Answer | PayflowError]:

@@ -1,0 +1,115 @@
+"""Adapts the contract to the use cases, and keeps the work that goes on after an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+
+from payflow.contracts.confirm import (
+    AwaitEnd,
+    CancelPayment,
+    ConfirmPayment,
+    DecideReview,
+    GetPayment,
+    ListPayments,
+    PaymentHistory,
+    PaymentPage,
+    PaymentView,
+    RecordBankAnswer,
+)
+from payflow.contracts.operation import Answers
+from payflow.platform.context import current_deadline
+from payflow.platform.postgres import repeat_then_halve
+from payflow.services.confirm.domain import Payment
+from payflow.services.confirm.ports import Ports
+from payflow.services.confirm.usecases import lifecycle, reads
+from payflow.services.confirm.usecases.bank import settle_submitted
+from payflow.services.confirm.usecases.confirm import confirm_payments
+
+log = structlog.get_logger(__name__)
+
+
+class LocalEndings:
+    """Wakes requests of this process that wait for a payment's end (see ports.Endings)."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[UUID, asyncio.Event] = {}
+
+    def tell(self, payment_id: UUID) -> None:
+        event = self._waiting.pop(payment_id, None)
+        if event is not None:
+            event.set()
+
+    async def wait(self, payment_id: UUID, *, seconds: float) -> None:
+        event = self._waiting.setdefault(payment_id, asyncio.Event())
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            self._waiting.pop(payment_id, None)
+
+
+class SettleInBackground:
+    """Takes submitted payments through the other bank in tasks of this process (see ports.Background).
+
+    What a killed process leaves behind is taken over when its lease has ended.
+    """
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, payments: Sequence[Payment]) -> None:
+        if payments:
+            task = asyncio.get_running_loop().create_task(self._settle(list(payments)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _settle(self, payments: list[Payment]) -> None:
+        current_deadline.set(None)
+        try:
+            await settle_submitted(payments=payments, ports=self._ports)
+        except Exception as error:
+            log.warning("settle.failed", payments=len(payments), error=repr(error))
+
+    async def finish(self) -> None:
+        """Give what is under way a moment to end, then leave it to the next process."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1)
+
+
+class ConfirmApi:
+    """Implements contracts.confirm.Confirm."""
+
+    def __init__(self, *, ports: Ports, background: SettleInBackground) -> None:
+        self._ports = ports
+        self._background = background
+
+    async def confirm(self, commands: list[ConfirmPayment]) -> Answers[PaymentView]:
+        return await repeat_then_halve(
+            lambda batch: confirm_payments(commands=batch, ports=self._ports, background=self._background), commands
+        )
+
+    async def await_end(self, queries: list[AwaitEnd]) -> Answers[PaymentView]:
+        return await reads.await_ends(queries=queries, ports=self._ports)
+
+    async def get(self, queries: list[GetPayment]) -> Answers[PaymentView]:
+        return await reads.get_payments(queries=queries, store=self._ports.store)
+
+    async def history(self, queries: list[GetPayment]) -> Answers[PaymentHistory]:
+        return await reads.histories(queries=queries, store=self._ports.store)
+
+    async def list_payments(self, queries: list[ListPayments]) -> Answers[PaymentPage]:
+        return await reads.list_payments(queries=queries, store=self._ports.store)
+
+    async def cancel(self, commands: list[CancelPayment]) -> Answers[PaymentView]:
+        return await lifecycle.cancel_payments(commands=commands, ports=self._ports)
+
+    async def decide_review(self, commands: list[DecideReview]) -> Answers[PaymentView]:
+        return await lifecycle.decide_reviews(commands=commands, ports=self._ports, background=self._background)
+
+    async def record_bank_answer(self, commands: list[RecordBankAnswer]) -> Answers[PaymentView]:
+        return await lifecycle.record_bank_answers(commands=commands, ports=self._ports)

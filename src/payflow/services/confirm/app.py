@@ -1,0 +1,78 @@
+"""Reads the confirm service's settings and wires it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from payflow.contracts.account import Account
+from payflow.contracts.confirm import Confirm
+from payflow.contracts.otp import Otp
+from payflow.contracts.partner_bank import PartnerBank
+from payflow.contracts.risk import Risk
+from payflow.platform.service import Runtime, Service, every
+from payflow.platform.settings import CommonSettings, describe
+from payflow.services.confirm.api import ConfirmApi, LocalEndings, SettleInBackground
+from payflow.services.confirm.domain import Deadlines
+from payflow.services.confirm.ports import Ports
+from payflow.services.confirm.store import PostgresStore
+from payflow.services.confirm.usecases.lifecycle import do_what_is_due
+
+
+class ConfirmSettings(CommonSettings, frozen=True, kw_only=True):
+    """Settings of the confirm service."""
+
+    column_keys: Annotated[str, describe("keys of encrypted columns as JSON; best given as _FILE")]
+    payment_lease_s: Annotated[float, describe("seconds after which another process takes a payment over")] = 10.0
+    otp_deadline_s: Annotated[float, describe("seconds that a payment waits for its one-time password")] = 900.0
+    review_deadline_s: Annotated[float, describe("seconds that a payment waits for a review decision")] = 259_200.0
+    bank_enquiry_s: Annotated[float, describe("pause between enquiries about a submitted payment")] = 15.0
+    due_check_s: Annotated[float, describe("pause between looks for payments whose next step is due")] = 0.5
+    idempotency_key_days: Annotated[int, describe("days that an idempotency key is kept")] = 30
+
+
+SETTINGS = ConfirmSettings
+
+
+def _deadlines(settings: ConfirmSettings) -> Deadlines:
+    return Deadlines(
+        lease=timedelta(seconds=settings.payment_lease_s),
+        otp=timedelta(seconds=settings.otp_deadline_s),
+        review=timedelta(seconds=settings.review_deadline_s),
+        bank_enquiry=timedelta(seconds=settings.bank_enquiry_s),
+    )
+
+
+async def build(runtime: Runtime) -> Service:
+    """Wire the confirm service."""
+    settings = runtime.settings(ConfirmSettings)
+    database = await runtime.database()
+    store = PostgresStore(
+        database=database,
+        cipher=runtime.cipher(settings.column_keys),
+        outbox=runtime.outbox(database),
+        ids=runtime.ids,
+    )
+    ports = Ports(
+        store=store,
+        account=runtime.client(Account),
+        risk=runtime.client(Risk),
+        otp=runtime.client(Otp),
+        bank=runtime.client(PartnerBank),
+        clock=runtime.clock,
+        ids=runtime.ids,
+        deadlines=_deadlines(settings),
+        endings=LocalEndings(),
+    )
+    background = SettleInBackground(ports)
+    runtime.on_close(background.finish)
+    keep = timedelta(days=settings.idempotency_key_days)
+    return Service(
+        implementations=[(Confirm, ConfirmApi(ports=ports, background=background))],
+        checks=dict(runtime.checks_for(database=database)),
+        required={"postgres"},
+        background={
+            "do_what_is_due": every(settings.due_check_s, lambda: do_what_is_due(ports=ports, background=background)),
+            "forget_old_keys": every(3600, lambda: store.forget_old_keys(before=runtime.clock.now() - keep)),
+        },
+    )

@@ -1,0 +1,149 @@
+-- claim --
+-- Store new payments with their keys and first transitions. A payment whose key or transaction_id its customer has
+-- used before returns no row and changes nothing; of two with the same key in one batch the first stays.
+WITH claimed AS (
+    INSERT INTO transactions (payment_id, customer_id, idempotency_key, fingerprint, transaction_id, amount,
+        amount_minor, currency, debtor_account, creditor_account, creditor_name_encrypted, creditor_country,
+        creditor_agent, remittance_encrypted, debtor_account_id, creditor_account_id, agent_bic, state, version,
+        fencing_token, leased_until, due_at, reason, error_code, error_detail, traceparent, received_at, updated_at)
+    SELECT payment_id, customer_id, idempotency_key, fingerprint, transaction_id, amount,
+           amount_minor, currency, debtor_account, creditor_account, creditor_name, creditor_country,
+           creditor_agent, remittance, debtor_account_id, creditor_account_id, agent_bic, state, version,
+           1, leased_until, due_at, reason, error_code, error_detail, traceparent, $25, $25
+      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[],
+                  $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bytea[], $12::text[],
+                  $13::text[], $14::bytea[], $15::uuid[], $16::uuid[], $17::text[], $18::text[], $19::int[],
+                  $20::timestamptz[], $21::timestamptz[], $22::text[], $23::text[], $24::text[], $26::text[])
+           AS t (payment_id, customer_id, idempotency_key, fingerprint, transaction_id, amount,
+                 amount_minor, currency, debtor_account, creditor_account, creditor_name, creditor_country,
+                 creditor_agent, remittance, debtor_account_id, creditor_account_id, agent_bic, state, version,
+                 leased_until, due_at, reason, error_code, error_detail, traceparent)
+        ON CONFLICT DO NOTHING
+    RETURNING payment_id
+), stepped AS (
+    INSERT INTO payment_transition (payment_id, version, source, target, at, reason)
+    SELECT step.payment_id, step.version, step.source, step.target, $25, step.reason
+      FROM unnest($27::uuid[], $28::int[], $29::text[], $30::text[], $31::text[])
+           AS step (payment_id, version, source, target, reason)
+      JOIN claimed USING (payment_id)
+)
+SELECT payment_id FROM claimed;
+
+-- save --
+-- Store the steps that a process has taken, where its fencing token still is the payment's own.
+WITH saved AS (
+    UPDATE transactions AS payment
+       SET state = t.state, version = t.version, leased_until = t.leased_until, due_at = t.due_at,
+           risk_level = t.risk_level, needs_otp = t.needs_otp, has_hold = t.has_hold, review_id = t.review_id,
+           reason = t.reason, error_code = t.error_code, error_detail = t.error_detail, updated_at = t.updated_at,
+           completed_at = t.completed_at, expires_at = t.expires_at
+      FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[], $6::timestamptz[], $7::text[],
+                  $8::bool[], $9::bool[], $10::uuid[], $11::text[], $12::text[], $13::text[], $14::timestamptz[],
+                  $15::timestamptz[], $16::timestamptz[])
+           AS t (payment_id, fencing_token, state, version, leased_until, due_at, risk_level, needs_otp, has_hold,
+                 review_id, reason, error_code, error_detail, updated_at, completed_at, expires_at)
+     WHERE payment.payment_id = t.payment_id
+       AND payment.fencing_token = t.fencing_token
+    RETURNING payment.payment_id
+), stepped AS (
+    INSERT INTO payment_transition (payment_id, version, source, target, at, reason)
+    SELECT step.payment_id, step.version, step.source, step.target, step.at, step.reason
+      FROM unnest($17::uuid[], $18::int[], $19::text[], $20::text[], $21::timestamptz[], $22::text[])
+           AS step (payment_id, version, source, target, at, reason)
+      JOIN saved USING (payment_id)
+)
+SELECT payment_id FROM saved;
+
+-- lease --
+-- Take over payments that nobody works on. The rows are locked in one order, then checked: of two processes one wins.
+WITH free AS (
+    SELECT payment_id
+      FROM transactions
+     WHERE payment_id = ANY($1::uuid[])
+       AND due_at IS NOT NULL
+       AND (leased_until IS NULL OR leased_until <= $2)
+     ORDER BY payment_id
+       FOR NO KEY UPDATE
+)
+UPDATE transactions AS payment
+   SET fencing_token = payment.fencing_token + 1, leased_until = $3,
+       due_at = CASE WHEN payment.state IN ('AWAITING_OTP', 'UNDER_REVIEW') THEN payment.due_at ELSE $3 END
+  FROM free
+ WHERE payment.payment_id = free.payment_id
+RETURNING payment.*;
+
+-- lease_due --
+-- Take over payments whose automatic next step is due; several processes share the work without waiting.
+WITH due AS (
+    SELECT payment_id
+      FROM transactions
+     WHERE due_at <= $1
+       AND (leased_until IS NULL OR leased_until <= $1)
+     ORDER BY due_at
+     LIMIT $3
+       FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE transactions AS payment
+   SET fencing_token = payment.fencing_token + 1, leased_until = $2,
+       due_at = CASE WHEN payment.state IN ('AWAITING_OTP', 'UNDER_REVIEW') THEN payment.due_at ELSE $2 END
+  FROM due
+ WHERE payment.payment_id = due.payment_id
+RETURNING payment.*;
+
+-- return_leases --
+-- Give leases back without a step. Who has lost the lease changes nothing.
+UPDATE transactions AS payment
+   SET leased_until = NULL,
+       due_at = CASE WHEN payment.state IN ('AWAITING_OTP', 'UNDER_REVIEW') THEN payment.due_at ELSE $3 END
+  FROM unnest($1::uuid[], $2::bigint[]) AS t (payment_id, fencing_token)
+ WHERE payment.payment_id = t.payment_id
+   AND payment.fencing_token = t.fencing_token
+   AND payment.due_at IS NOT NULL;
+
+-- find --
+-- The payments of these keys: by idempotency key, and by transaction id for those used under another key.
+SELECT payment.*
+  FROM unnest($1::text[], $2::text[]) AS t (customer_id, idempotency_key)
+  JOIN transactions AS payment USING (customer_id, idempotency_key)
+UNION
+SELECT payment.*
+  FROM unnest($1::text[], $3::text[]) AS t (customer_id, transaction_id)
+  JOIN transactions AS payment USING (customer_id, transaction_id);
+
+-- by_ids --
+SELECT * FROM transactions WHERE payment_id = ANY($1::uuid[]);
+
+-- by_transaction --
+SELECT payment.*
+  FROM unnest($1::text[], $2::text[]) AS t (customer_id, transaction_id)
+  JOIN transactions AS payment USING (customer_id, transaction_id);
+
+-- page_of_customer --
+-- A customer's payments, newest first: payment ids sort by the time of their making.
+SELECT *
+  FROM transactions
+ WHERE customer_id = $1
+   AND ($2::uuid IS NULL OR payment_id < $2)
+   AND ($3::text IS NULL OR state = $3)
+ ORDER BY payment_id DESC
+ LIMIT $4;
+
+-- page_of_all --
+-- Everybody's payments, newest first, for operators.
+SELECT *
+  FROM transactions
+ WHERE ($1::uuid IS NULL OR payment_id < $1)
+   AND ($2::text IS NULL OR state = $2)
+ ORDER BY payment_id DESC
+ LIMIT $3;
+
+-- transitions --
+SELECT payment_id, version, source, target, at, reason
+  FROM payment_transition
+ WHERE payment_id = ANY($1::uuid[])
+ ORDER BY payment_id, version;
+
+-- forget_old_keys --
+-- Idempotency keys are kept 30 days; then the payment stays and its key may be used again.
+UPDATE transactions SET idempotency_key = NULL
+ WHERE idempotency_key IS NOT NULL AND due_at IS NULL AND received_at < $1;

@@ -1,0 +1,97 @@
+"""Taking customers' requests: a new payment is stored and driven on, a repeat is answered from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from payflow.contracts.account import AccountNotYours, ResolveParties
+from payflow.contracts.confirm import ConfirmPayment, PaymentInProgress, PaymentState, PaymentView
+from payflow.contracts.operation import Answers
+from payflow.kernel.errors import PayflowError, Rejection
+from payflow.services.confirm.domain import Payment, answer_to_repeat, receive
+from payflow.services.confirm.ports import Background, Ports
+from payflow.services.confirm.usecases.saga import Answer, Saga
+
+# A repeat of such a payment is told how it stands; nothing is to be done for it.
+_RESTING = frozenset({PaymentState.UNDER_REVIEW, PaymentState.SUBMITTED})
+
+
+async def confirm_payments(
+    *, commands: Sequence[ConfirmPayment], ports: Ports, background: Background
+) -> Answers[PaymentView]:
+    """Take each request to an answer: an end state, a rest state, or an error.
+
+    Items may be AccountNotYours, Unavailable, UnknownOutcome, TooManyOtps, InvalidOtp, OtpExpired (nothing of it is
+    stored as the key's answer), KeyReused, TransactionExists, PaymentInProgress. A refused payment is a PaymentView in
+    state REJECTED with its `error_code`: the key's final answer.
+    """
+    answers: list[Answer | None] = [None] * len(commands)
+    parties = await ports.account.resolve([_resolution_of(command) for command in commands])
+    payments: dict[int, Payment] = {}
+    for index, (command, resolved) in enumerate(zip(commands, parties, strict=True)):
+        if isinstance(resolved, PayflowError) and _ends_unstored(resolved):
+            answers[index] = resolved
+        else:
+            payments[index] = receive(
+                command,
+                payment_id=ports.ids.new(),
+                parties=resolved,
+                now=ports.clock.now(),
+                deadlines=ports.deadlines,
+            )
+    claimed = await ports.store.claim(list(payments.values())) if payments else set[UUID]()
+    fresh = {index: payment for index, payment in payments.items() if payment.payment_id in claimed}
+    repeats = [index for index in payments if index not in fresh]
+    taken_over = await _answer_repeats(commands=commands, repeats=repeats, answers=answers, ports=ports)
+    driven = {**fresh, **taken_over}
+    codes = {
+        payment.payment_id: code for index, payment in taken_over.items() if (code := commands[index].otp) is not None
+    }
+    unfinished = [payment for payment in driven.values() if not payment.is_final]
+    reached = await Saga(payments=unfinished, codes=codes, ports=ports).drive() if unfinished else {}
+    background.start([payment for payment in unfinished if payment.state is PaymentState.SUBMITTED])
+    for index, payment in driven.items():
+        answers[index] = reached.get(payment.payment_id) or payment.view()
+    return [answer if answer is not None else PaymentInProgress(retry_after_s=1) for answer in answers]
+
+
+def _ends_unstored(error: PayflowError) -> bool:
+    """Whether the request ends here, unstored: not the customer's account (403), or nobody could tell (503)."""
+    return isinstance(error, AccountNotYours) or not isinstance(error, Rejection)
+
+
+async def _answer_repeats(
+    *, commands: Sequence[ConfirmPayment], repeats: Sequence[int], answers: list[Answer | None], ports: Ports
+) -> dict[int, Payment]:
+    """Answer requests whose key or transaction_id is known; returns the payments to be driven on, leased to us."""
+    if not repeats:
+        return {}
+    keys = [
+        (commands[index].customer_id, commands[index].idempotency_key, commands[index].transaction_id)
+        for index in repeats
+    ]
+    resumable: dict[int, UUID] = {}
+    for index, payment in zip(repeats, await ports.store.find(keys), strict=True):
+        if payment is None:
+            continue
+        error = answer_to_repeat(payment, commands[index], now=ports.clock.now())
+        if error is not None:
+            answers[index] = error
+        elif payment.is_final or payment.state in _RESTING:
+            answers[index] = payment.view()
+        else:
+            resumable[index] = payment.payment_id
+    now = ports.clock.now()
+    leased = await ports.store.lease(sorted(set(resumable.values())), now=now, until=now + ports.deadlines.lease)
+    # Of several requests for one payment in a batch the first goes on with it; the others are told that it is at work.
+    return {index: leased.pop(id) for index, id in resumable.items() if id in leased}
+
+
+def _resolution_of(command: ConfirmPayment) -> ResolveParties:
+    return ResolveParties(
+        customer_id=command.customer_id,
+        debtor_account=command.debtor_account,
+        creditor_account=command.creditor_account,
+        creditor_agent=command.creditor.agent if command.creditor else None,
+    )

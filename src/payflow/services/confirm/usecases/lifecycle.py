@@ -1,0 +1,166 @@
+"""What happens to payments beside their customers' requests: cancelled, reviewed, answered late, expired, recovered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from payflow.contracts.confirm import (
+    CancelPayment,
+    DecideReview,
+    NotCancellable,
+    PaymentInProgress,
+    PaymentNotFound,
+    PaymentRefused,
+    PaymentState,
+    PaymentView,
+    RecordBankAnswer,
+)
+from payflow.contracts.operation import Answers
+from payflow.kernel.errors import PayflowError
+from payflow.services.confirm.domain import (
+    CANCELLABLE,
+    WAITS_FOR_A_PERSON,
+    Payment,
+    cancelled_error,
+    expiry_error,
+)
+from payflow.services.confirm.ports import Background, Ports
+from payflow.services.confirm.usecases.bank import complete_accepted, reject_by_bank
+from payflow.services.confirm.usecases.saga import Saga
+
+
+async def cancel_payments(*, commands: Sequence[CancelPayment], ports: Ports) -> Answers[PaymentView]:
+    """Cancel on the customer's behalf, before submission. Cancelling a cancelled payment again is no error.
+
+    Items may be PaymentNotFound, NotCancellable, PaymentInProgress, Unavailable.
+    """
+    keys = [(command.customer_id, command.transaction_id) for command in commands]
+    known = await ports.store.by_transaction(keys)
+    return [await _cancel(known.get(key), ports) for key in keys]
+
+
+async def _cancel(payment: Payment | None, ports: Ports) -> PaymentView | PayflowError:
+    if payment is None:
+        return PaymentNotFound()
+    if payment.state is PaymentState.CANCELLED:
+        return payment.view()
+    if payment.state not in CANCELLABLE:
+        return NotCancellable(f"A payment in state {payment.state} cannot be cancelled.")
+    leased = await _take(payment, ports)
+    if leased is None or leased.state not in CANCELLABLE:
+        return PaymentInProgress(retry_after_s=1)
+    return await _end_unpaid(leased, PaymentState.CANCELLED, cancelled_error(), ports)
+
+
+async def decide_reviews(
+    *, commands: Sequence[DecideReview], ports: Ports, background: Background
+) -> Answers[PaymentView]:
+    """Carry out compliance officers' decisions. A payment that is no longer under review is told as it stands.
+
+    Items may be PaymentNotFound, PaymentInProgress, Unavailable: the caller repeats the command.
+    """
+    known = await ports.store.by_ids([command.payment_id for command in commands])
+    answers: Answers[PaymentView] = []
+    for command in commands:
+        payment = known.get(command.payment_id)
+        if payment is None:
+            answers.append(PaymentNotFound())
+        elif payment.state is not PaymentState.UNDER_REVIEW:
+            answers.append(payment.view() if payment.version > 1 else PaymentInProgress(retry_after_s=1))
+        else:
+            answers.append(await _decide(payment, is_cleared=command.is_cleared, ports=ports, background=background))
+    return answers
+
+
+async def _decide(
+    payment: Payment, *, is_cleared: bool, ports: Ports, background: Background
+) -> PaymentView | PayflowError:
+    leased = await _take(payment, ports)
+    if leased is None or leased.state is not PaymentState.UNDER_REVIEW:
+        return PaymentInProgress(retry_after_s=1)
+    if not is_cleared:
+        refused = PaymentRefused("The payment was refused after review.")
+        return await _end_unpaid(leased, PaymentState.REJECTED, refused, ports)
+    saga = Saga(payments=[leased], codes={}, ports=ports)
+    if leased.needs_otp:
+        await saga.ask_for_codes([leased])
+        await saga.save([leased] if leased.transitions else [])
+        return saga.problems.get(leased.payment_id) or leased.view()
+    # Stored before it is acted on: the review's deadline must not expire a payment whose money has moved.
+    leased.approve(now=ports.clock.now())
+    await saga.save([leased])
+    answers = await saga.drive()
+    background.start(_submitted([leased]))
+    return answers[leased.payment_id]
+
+
+async def record_bank_answers(*, commands: Sequence[RecordBankAnswer], ports: Ports) -> Answers[PaymentView]:
+    """Carry out the other banks' late answers. A payment that has ended is told as it stands.
+
+    Items may be PaymentNotFound, PaymentInProgress: the caller repeats the command.
+    """
+    known = await ports.store.by_ids([command.payment_id for command in commands])
+    answers: Answers[PaymentView] = []
+    for command in commands:
+        payment = known.get(command.payment_id)
+        if payment is None:
+            answers.append(PaymentNotFound())
+        elif payment.state is not PaymentState.SUBMITTED:
+            answers.append(payment.view() if payment.is_final else PaymentInProgress(retry_after_s=1))
+        else:
+            answers.append(await _record(payment, command, ports))
+    return answers
+
+
+async def _record(payment: Payment, command: RecordBankAnswer, ports: Ports) -> PaymentView | PayflowError:
+    leased = await _take(payment, ports)
+    if leased is None or leased.state is not PaymentState.SUBMITTED:
+        return PaymentInProgress(retry_after_s=1)
+    if command.is_accepted:
+        await complete_accepted(payments=[leased], ports=ports)
+    else:
+        await reject_by_bank(payment=leased, reason_code=command.reason_code, ports=ports)
+    return leased.view() if leased.is_final else PaymentInProgress(retry_after_s=1)
+
+
+async def do_what_is_due(*, ports: Ports, background: Background, limit: int = 200) -> int:
+    """Take over payments whose automatic next step is due, and do it; returns how many were taken.
+
+    A payment that waited for a person expires; an unfinished one is driven on; a submitted one is enquired about.
+    """
+    now = ports.clock.now()
+    payments = await ports.store.lease_due(now=now, until=now + ports.deadlines.lease, limit=limit)
+    at_the_bank = _submitted(payments)
+    unfinished = []
+    for payment in payments:
+        if payment.state in WAITS_FOR_A_PERSON:
+            await _end_unpaid(payment, PaymentState.EXPIRED, expiry_error(payment.state), ports)
+        elif payment.state is not PaymentState.SUBMITTED:
+            unfinished.append(payment)
+    if unfinished:
+        await Saga(payments=unfinished, codes={}, ports=ports).drive()
+        background.start(_submitted(unfinished))
+    background.start(at_the_bank)
+    return len(payments)
+
+
+def _submitted(payments: Sequence[Payment]) -> list[Payment]:
+    return [payment for payment in payments if payment.state is PaymentState.SUBMITTED]
+
+
+async def _take(payment: Payment, ports: Ports) -> Payment | None:
+    now = ports.clock.now()
+    leased = await ports.store.lease([payment.payment_id], now=now, until=now + ports.deadlines.lease)
+    return leased.get(payment.payment_id)
+
+
+async def _end_unpaid(
+    payment: Payment, target: PaymentState, error: PayflowError, ports: Ports
+) -> PaymentView | PayflowError:
+    saga = Saga(payments=[payment], codes={}, ports=ports)
+    await saga.end_unpaid(payment, target, error)
+    if payment.payment_id not in saga.problems:
+        await saga.save([payment])
+    else:
+        await ports.store.return_leases([payment], due_at=ports.clock.now() + ports.deadlines.lease)
+    return saga.problems.get(payment.payment_id) or payment.view()

@@ -1,0 +1,288 @@
+"""The saga: drives a batch of leased payments from where they are to where they can rest.
+
+Each stage asks one other service about all payments that need it, and every step is idempotent on the payment's id, so
+that another process can repeat it after a crash. A transient failure leaves its payment where it is; a refusal ends it.
+What cannot be derived again (a verified one-time password, a review decision, the word "submitted") is stored before
+it is acted on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from payflow.contracts.account import KeepHold, PlaceHold, ReleaseHold, ResolveParties, StaleCommand, Transfer
+from payflow.contracts.confirm import PaymentExpired, PaymentInProgress, PaymentState, PaymentView
+from payflow.contracts.otp import IssueOtp, OtpPayment, TooManyOtps, VerifyOtp
+from payflow.contracts.risk import AssessPayment
+from payflow.kernel.errors import PayflowError, Rejection
+from payflow.services.confirm.domain import Payment, apply_assessment, otp_attempt_of, party_names
+from payflow.services.confirm.ports import Ports
+
+Answer = PaymentView | PayflowError
+
+
+class Saga:
+    """One batch on its way. `problems` holds the payments that could not be taken further, and why."""
+
+    def __init__(self, *, payments: Sequence[Payment], codes: Mapping[UUID, str], ports: Ports) -> None:
+        self._payments = list(payments)
+        self._codes = codes
+        self._ports = ports
+        self.problems: dict[UUID, PayflowError] = {}
+
+    async def drive(self) -> dict[UUID, Answer]:
+        """Take every payment as far as it goes without the other bank; answers by payment id.
+
+        Payments that are to go to the other bank are left SUBMITTED and leased to this process.
+        """
+        await self._resolve_parties()
+        await asyncio.gather(self._assess(), self._use_codes())
+        await self._book_approved()
+        await self.save([payment for payment in self._payments if payment.transitions])
+        await self._return_leases()
+        return {payment.payment_id: self._answer(payment) for payment in self._payments}
+
+    def _answer(self, payment: Payment) -> Answer:
+        return self.problems.get(payment.payment_id) or payment.view()
+
+    def _in_state(self, state: PaymentState) -> list[Payment]:
+        return [
+            payment for payment in self._payments if payment.state is state and payment.payment_id not in self.problems
+        ]
+
+    async def _resolve_parties(self) -> None:
+        """Names are not stored with a payment: one that was taken over asks for them again."""
+        unresolved = [payment for payment in self._in_state(PaymentState.RECEIVED) if payment.parties is None]
+        if not unresolved:
+            return
+        queries = [
+            ResolveParties(
+                customer_id=payment.customer_id,
+                debtor_account=payment.debtor_account,
+                creditor_account=payment.creditor_account,
+                creditor_agent=payment.creditor.agent if payment.creditor else None,
+            )
+            for payment in unresolved
+        ]
+        for payment, answer in zip(unresolved, await self._ports.account.resolve(queries), strict=True):
+            if isinstance(answer, PayflowError):
+                await self._refuse_or_report(payment, answer)
+            else:
+                payment.parties = answer
+
+    async def _assess(self) -> None:
+        received = self._in_state(PaymentState.RECEIVED)
+        if not received:
+            return
+        answers = await self._ports.risk.assess([_assessment_of(payment) for payment in received])
+        under_review, awaiting_otp = [], []
+        for payment, answer in zip(received, answers, strict=True):
+            if isinstance(answer, PayflowError):
+                await self._refuse_or_report(payment, answer)
+                continue
+            apply_assessment(payment, answer)
+            if answer.is_possible_sanctions_match:
+                under_review.append(payment)
+            elif answer.needs_otp:
+                awaiting_otp.append(payment)
+            else:
+                payment.move(PaymentState.APPROVED, now=self._now())
+        await asyncio.gather(self._hold_for_review(under_review), self.ask_for_codes(awaiting_otp))
+
+    async def _hold_for_review(self, payments: list[Payment]) -> None:
+        """A possible sanctions match: the funds are held until a compliance officer has decided."""
+        if not payments:
+            return
+        deadlines = self._ports.deadlines
+        expires_at = self._now() + deadlines.review
+        holds = [_hold_of(payment, expires_at=expires_at + deadlines.hold_grace) for payment in payments]
+        for payment, answer in zip(payments, await self._ports.account.place_hold(holds), strict=True):
+            if isinstance(answer, PayflowError):
+                await self._refuse_or_report(payment, answer)
+                continue
+            payment.has_hold = True
+            payment.move(PaymentState.UNDER_REVIEW, now=self._now())
+            payment.rest(until=expires_at, expires_at=expires_at)
+
+    async def ask_for_codes(self, payments: list[Payment]) -> None:
+        """Have a one-time password sent, or show the open challenge; the payment then waits for the customer."""
+        if not payments:
+            return
+        commands = [
+            IssueOtp(payment=_otp_payment(payment), transaction_id=payment.transaction_id) for payment in payments
+        ]
+        for payment, answer in zip(payments, await self._ports.otp.issue(commands), strict=True):
+            if isinstance(answer, PayflowError):
+                self.problems[payment.payment_id] = answer
+                if not isinstance(answer, TooManyOtps):
+                    continue
+            if payment.state is not PaymentState.AWAITING_OTP:
+                payment.move(PaymentState.AWAITING_OTP, now=self._now())
+                expires_at = self._now() + self._ports.deadlines.otp
+                payment.rest(until=expires_at, expires_at=expires_at)
+
+    async def _use_codes(self) -> None:
+        """Customers came back: with a code, which is verified; or without, and are shown the open challenge."""
+        waiting = self._in_state(PaymentState.AWAITING_OTP)
+        await self.ask_for_codes([payment for payment in waiting if payment.payment_id not in self._codes])
+        coded = [payment for payment in waiting if payment.payment_id in self._codes]
+        if not coded:
+            return
+        commands = [self._verification_of(payment) for payment in coded]
+        approved = []
+        for payment, answer in zip(coded, await self._ports.otp.verify(commands), strict=True):
+            if isinstance(answer, PayflowError):
+                self.problems[payment.payment_id] = answer
+                continue
+            payment.approve(now=self._now())
+            approved.append(payment)
+        await self.save(approved)
+
+    def _verification_of(self, payment: Payment) -> VerifyOtp:
+        code = self._codes[payment.payment_id]
+        return VerifyOtp(payment=_otp_payment(payment), code=code, attempt_id=otp_attempt_of(payment.payment_id, code))
+
+    async def _book_approved(self) -> None:
+        approved = self._in_state(PaymentState.APPROVED)
+        await asyncio.gather(
+            self._transfer([payment for payment in approved if payment.is_on_us]),
+            self._submit([payment for payment in approved if not payment.is_on_us] + self._in_state(PaymentState.HELD)),
+        )
+
+    async def _transfer(self, payments: list[Payment]) -> None:
+        """On-us: one journal entry; a payment that has a hold takes its money from there."""
+        if not payments:
+            return
+        commands = [_transfer_of(payment) for payment in payments]
+        for payment, answer in zip(payments, await self._ports.account.transfer(commands), strict=True):
+            if isinstance(answer, PayflowError):
+                await self._refuse_or_report(payment, answer)
+            else:
+                payment.end(PaymentState.COMPLETED, now=self._now())
+
+    async def _submit(self, payments: list[Payment]) -> None:
+        """Inter-bank: hold the funds for as long as it takes, and store the intent before anything goes out."""
+        kept = [payment for payment in payments if payment.has_hold]
+        keep = [KeepHold(payment_id=payment.payment_id, fencing_token=payment.fencing_token) for payment in kept]
+        fresh = [payment for payment in payments if not payment.has_hold]
+        holds = [_hold_of(payment, expires_at=None) for payment in fresh]
+        kept_answers, fresh_answers = await asyncio.gather(
+            self._ports.account.keep_hold(keep), self._ports.account.place_hold(holds)
+        )
+        for payment, answer in zip([*kept, *fresh], [*kept_answers, *fresh_answers], strict=True):
+            if isinstance(answer, PayflowError):
+                await self._refuse_or_report(payment, answer)
+                continue
+            payment.has_hold = True
+            if payment.state is PaymentState.APPROVED:
+                payment.move(PaymentState.HELD, now=self._now())
+            payment.move(PaymentState.SUBMITTED, now=self._now())
+            payment.leased_until = payment.due_at = self._now() + self._ports.deadlines.lease
+
+    async def _refuse_or_report(self, payment: Payment, error: PayflowError) -> None:
+        """End the payment when the error is final; else leave it for a later try."""
+        if isinstance(error, StaleCommand):
+            self.problems[payment.payment_id] = PaymentInProgress(retry_after_s=1)
+        elif isinstance(error, Rejection):
+            await self.end_unpaid(payment, PaymentState.REJECTED, error)
+        elif error.code == "HOLD_NOT_FOUND" and payment.has_hold:
+            expired = PaymentExpired("The funds were held too long; the payment has expired.")
+            await self.end_unpaid(payment, PaymentState.REJECTED, expired)
+        else:
+            self.problems[payment.payment_id] = error
+
+    async def end_unpaid(self, payment: Payment, target: PaymentState, error: PayflowError) -> None:
+        """End without moving money. A hold is released first: no end state leaves funds held."""
+        if payment.has_hold:
+            release = ReleaseHold(
+                payment_id=payment.payment_id, fencing_token=payment.fencing_token, reason=target.value.lower()
+            )
+            (answer,) = await self._ports.account.release_hold([release])
+            if isinstance(answer, PayflowError):
+                in_progress = PaymentInProgress(retry_after_s=1)
+                self.problems[payment.payment_id] = in_progress if isinstance(answer, StaleCommand) else answer
+                return
+            payment.has_hold = False
+        payment.end(target, now=self._now(), error=error)
+
+    async def save(self, payments: list[Payment]) -> None:
+        """Store the steps; who has lost the lease must not answer with them, nor go on."""
+        if not payments:
+            return
+        saved = await self._ports.store.save(payments, now=self._now())
+        for payment in payments:
+            if payment.payment_id not in saved:
+                self.problems[payment.payment_id] = PaymentInProgress(retry_after_s=1)
+            elif payment.is_final:
+                self._ports.endings.tell(payment.payment_id)
+
+    async def _return_leases(self) -> None:
+        """Let go of payments that took no step: they wait for the customer again, or failed for now.
+
+        What failed can be tried again at once by a retry, and soon by the recovery.
+        """
+        idle = [payment for payment in self._payments if self._is_idle(payment)]
+        await self._ports.store.return_leases(idle, due_at=self._now() + self._ports.deadlines.lease)
+
+    def _is_idle(self, payment: Payment) -> bool:
+        problem = self.problems.get(payment.payment_id)
+        if problem is not None:
+            return not isinstance(problem, PaymentInProgress)
+        return payment.state is PaymentState.AWAITING_OTP and payment.leased_until is not None
+
+    def _now(self) -> datetime:
+        return self._ports.clock.now()
+
+
+def _assessment_of(payment: Payment) -> AssessPayment:
+    return AssessPayment(
+        payment_id=payment.payment_id,
+        customer_id=payment.customer_id,
+        amount_minor=payment.money.minor_units,
+        currency=payment.money.currency,
+        debtor=payment.debtor_account,
+        creditor=payment.creditor_reference,
+        party_names=party_names(payment),
+        creditor_country=payment.creditor.country if payment.creditor else None,
+    )
+
+
+def _otp_payment(payment: Payment) -> OtpPayment:
+    return OtpPayment(
+        payment_id=payment.payment_id,
+        customer_id=payment.customer_id,
+        amount_minor=payment.money.minor_units,
+        currency=payment.money.currency,
+        debtor=payment.debtor_account,
+        creditor=payment.creditor_reference,
+    )
+
+
+def _hold_of(payment: Payment, *, expires_at: datetime | None) -> PlaceHold:
+    if payment.debtor_account_id is None:
+        raise ValueError("the payment's debtor account was never found")
+    return PlaceHold(
+        payment_id=payment.payment_id,
+        fencing_token=payment.fencing_token,
+        account_id=payment.debtor_account_id,
+        amount_minor=payment.money.minor_units,
+        currency=payment.money.currency,
+        expires_at=expires_at,
+    )
+
+
+def _transfer_of(payment: Payment) -> Transfer:
+    if payment.debtor_account_id is None or payment.creditor_account_id is None:
+        raise ValueError("the payment's accounts were never found")
+    return Transfer(
+        payment_id=payment.payment_id,
+        fencing_token=payment.fencing_token,
+        debtor_account_id=payment.debtor_account_id,
+        creditor_account_id=payment.creditor_account_id,
+        amount_minor=payment.money.minor_units,
+        currency=payment.money.currency,
+        captures_hold=payment.has_hold,
+    )
