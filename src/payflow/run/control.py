@@ -9,6 +9,8 @@ import sys
 import time
 from contextlib import suppress
 
+import psutil
+
 from payflow.run.datadir import lock_holder
 from payflow.run.embedded.places import remove_socket_dir
 from payflow.run.errors import StartError
@@ -67,7 +69,7 @@ def stop(instance: Instance) -> float | None:
     for number, seconds in ((signal.SIGTERM, _STOP_S), (signal.SIGKILL, 2.0)):
         with suppress(ProcessLookupError):
             _signal(pid, number)
-        if _lock_is_free(instance, pid=pid, seconds=seconds):
+        if _is_over(instance, pid=pid, seconds=seconds):
             remove_socket_dir(instance)
             instance.lock_file.unlink(missing_ok=True)
             return time.monotonic() - began_at
@@ -81,10 +83,18 @@ def _signal(pid: int, number: signal.Signals) -> None:
         raise StartError(f"The supervisor (pid {pid}) belongs to another user: stop it as that user.") from None
 
 
-def _lock_is_free(instance: Instance, *, pid: int, seconds: float) -> bool:
+def _is_over(instance: Instance, *, pid: int, seconds: float) -> bool:
+    """Whether the supervisor freed its lock and ended; one that only waits to be reaped by its parent has ended."""
     deadline = time.monotonic() + seconds
-    while lock_holder(instance) == pid:
+    while lock_holder(instance) == pid or _is_alive(pid):
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.02)
     return True
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

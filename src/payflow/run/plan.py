@@ -17,13 +17,13 @@ from payflow.run.supervisor.start import Plan
 def payflow_plan() -> Plan:
     """The eleven services, and the simulated other bank and demo data unless this is production."""
     production = is_production()
-    has_demo = importlib.util.find_spec("payflow.run.demo_data") is not None
+    has_demo = not production and importlib.util.find_spec("payflow.run.demo_data") is not None
     return Plan(
         rows=deployables(is_production=production),
         serve=_serve,
         migrate=_migrate,
-        load_demo=_load_demo if has_demo and not production else None,
-        welcome=None if production else _welcome,
+        load_demo=_load_demo if has_demo else None,
+        welcome=_welcome if has_demo else None,
     )
 
 

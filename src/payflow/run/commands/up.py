@@ -22,11 +22,12 @@ def up(
     from payflow.run.plan import payflow_plan
     from payflow.run.supervisor.console import Progress, make_console
     from payflow.run.supervisor.daemon import run_in_background
+    from payflow.run.supervisor.environment import is_production
     from payflow.run.supervisor.start import up as run_supervisor
 
     instance = make_instance(data_dir=data_dir, port_base=port_base, port=port, host=host)
     plan, progress = payflow_plan(), Progress(make_console())
-    if plan.load_demo is None and plan.welcome is not None:
+    if plan.load_demo is None and not is_production():
         progress.warn("This build has no demo data: the demo users do not exist.")
     if detach:
         code = run_in_background(
