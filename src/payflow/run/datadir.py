@@ -8,10 +8,15 @@ import json
 import os
 import secrets
 import shutil
+import time
 from pathlib import Path
+from typing import Final
 
 from payflow.run.errors import StartError, explain_os_error
 from payflow.run.instance import DATA_FORMAT, MIN_FREE_BYTES, POSTGRES_MAJOR, Instance
+
+
+_LOOKER_GONE_S: Final = 0.2
 
 
 class InstanceLock:
@@ -45,6 +50,8 @@ class InstanceLock:
 def take_lock(instance: Instance) -> InstanceLock:
     """Take the instance for this process. Raises StartError naming the process that has it."""
     path = instance.lock_file
+    # `status` and `down` look by holding the lock for an instant: that is no instance.
+    deadline = time.monotonic() + _LOOKER_GONE_S
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -52,6 +59,9 @@ def take_lock(instance: Instance) -> InstanceLock:
         except BlockingIOError:
             holder = _pid_in(descriptor)
             os.close(descriptor)
+            if time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
             raise StartError(
                 f"{instance.data_dir} is in use by pid {holder or 'unknown'}: stop it with `payflow down`, "
                 "or start a second instance with --data-dir, --port-base and --port."
