@@ -1,0 +1,1 @@
+"""What the partner_bank service does."""
