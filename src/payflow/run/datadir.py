@@ -15,7 +15,6 @@ from typing import Final
 from payflow.run.errors import StartError, explain_os_error
 from payflow.run.instance import DATA_FORMAT, MIN_FREE_BYTES, POSTGRES_MAJOR, Instance
 
-
 _LOOKER_GONE_S: Final = 0.2
 
 
