@@ -179,6 +179,14 @@ def test_two_first_starts_at_once_both_succeed(checkout: Path) -> None:
     assert sum("First start" in errors for _, errors in outputs) == 1
 
 
+def test_an_environment_without_pip_is_made_anew_where_pip_has_to_install(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+
+    assert bootstrap._works(tmp_path / "venv", needs_pip=False)
+    assert not bootstrap._works(tmp_path / "venv", needs_pip=True)
+    assert not bootstrap._works(tmp_path / "nothing", needs_pip=False)
+
+
 def test_without_a_network_one_line_says_what_to_check(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     installer = executable(
         checkout / "uv",

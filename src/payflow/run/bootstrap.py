@@ -90,7 +90,7 @@ def _is_complete(venv: Path, checksum: str) -> bool:
 
 def _works(venv: Path, *, needs_pip: bool) -> bool:
     """Whether an environment from an earlier try can be completed instead of made anew."""
-    check = "import sys; sys.exit(sys.version_info < (3, 11))" + ("; import pip" if needs_pip else "")
+    check = f"import sys{', pip' if needs_pip else ''}; sys.exit(sys.version_info < (3, 11))"
     try:
         return subprocess.run([venv / "bin" / "python", "-c", check], capture_output=True, check=False).returncode == 0
     except OSError:
