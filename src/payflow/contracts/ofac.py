@@ -58,6 +58,12 @@ class Screened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MatchView(msgspec.Struct, frozen=True, kw_only=True):
+    """A listed name close to a screened one, score 0 to 100.
+
+    Of a name that could not be compared (empty, too long, a script that cannot be transliterated) only `screened_name`
+    is filled.
+    """
+
     screened_name: str
     list_name: str
     entry_id: str

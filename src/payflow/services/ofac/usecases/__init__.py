@@ -1,0 +1,1 @@
+"""What the ofac service does: screening, review cases, and telling confirm what was decided."""
