@@ -15,14 +15,14 @@ from payflow.run.secrets import admin_password_file
 
 DEMO_PASSWORD: Final = "password123"  # noqa: S105 - public on purpose; refused in production
 # A name on the bundled snapshot of the sanctions lists, so that its payments go under review.
-LISTED_NAME: Final = "Viktor Anatolyevich Bout"
+LISTED_NAME: Final = "Rafael Caro Quintero"
 OPERATOR_ROLES: Final = (Role.OPERATOR, Role.COMPLIANCE, Role.AUDITOR)
 
 _CUSTOMERS: Final = (
     ("demo", "cust_001", "Ada Lovelace", "GB", True),
     ("second", "cust_002", "Grace Hopper", "US", True),
     ("unverified", "cust_003", "Alan Turing", "GB", False),
-    ("listed", "cust_004", LISTED_NAME, "RU", True),
+    ("listed", "cust_004", LISTED_NAME, "MX", True),
 )
 _ACCOUNTS: Final = (
     ("ACC001", "cust_001", "USD", "1000000.00"),
