@@ -15,8 +15,9 @@ def errors_page() -> str:
     lines = [
         "# Errors",
         "",
-        "Every refusal is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance`, `error` (the code) and",
-        "`trace_id`. 400 means not readable, 422 readable and refused. 429 and 503 carry `Retry-After`; repeat with the same `Idempotency-Key`.",
+        "Every refusal is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `instance`,",
+        "`error` (the code) and `trace_id`. 400 means not readable, 422 readable and refused. 429 and 503 carry",
+        "`Retry-After`; repeat with the same `Idempotency-Key`.",
         "",
         "Generated from `src/payflow/contracts/problems.py` by `python tools/generate_docs.py`.",
         "",

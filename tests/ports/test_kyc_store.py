@@ -11,8 +11,6 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import pytest
-from tests.builders import NOON, FixedClock, new_id
-from tests.fakes_kyc import FakeKycStore
 
 from payflow.contracts.kyc import (
     CheckCustomer,
@@ -33,6 +31,8 @@ from payflow.platform.postgres import Database
 from payflow.platform.rpc import in_process
 from payflow.services.kyc.api import KycApi
 from payflow.services.kyc.store import PostgresStore
+from tests.builders import NOON, FixedClock, new_id
+from tests.fakes_kyc import FakeKycStore
 
 ConnectAs = Callable[[str], Awaitable[Database]]
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+
 from tests.security.http_live import (
     BODY_MAX,
     HOST,

@@ -13,6 +13,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+
+from payflow.kernel.errors import Rejection
+from payflow.platform.http.admission import Admission
+from payflow.platform.http.asgi import with_lifespan
+from payflow.platform.http.edge import EdgeLayer
+from payflow.platform.http.health import HealthRoutes
+from payflow.platform.http.server import ServerStartError, serve
 from tests.security.http_live import (
     HOST,
     LIMITS,
@@ -26,13 +33,6 @@ from tests.security.http_live import (
     running,
     running_public_edge,
 )
-
-from payflow.kernel.errors import Rejection
-from payflow.platform.http.admission import Admission
-from payflow.platform.http.asgi import with_lifespan
-from payflow.platform.http.edge import EdgeLayer
-from payflow.platform.http.health import HealthRoutes
-from payflow.platform.http.server import ServerStartError, serve
 
 
 @pytest.fixture(scope="module")

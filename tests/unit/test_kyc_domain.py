@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
-from tests.builders import NOON, new_id
 
 from payflow.contracts.kyc import (
     InvalidVerification,
@@ -16,6 +15,7 @@ from payflow.contracts.kyc import (
     VerificationState,
 )
 from payflow.services.kyc.domain import Batch, Verification, check
+from tests.builders import NOON, new_id
 
 YEAR = timedelta(days=365)
 
