@@ -74,6 +74,12 @@ class UserExists(Rejection):
     code = "USER_EXISTS"
 
 
+class UserNotFound(Rejection):
+    """No such user."""
+
+    code = "USER_NOT_FOUND"
+
+
 class NewUser(msgspec.Struct, frozen=True, kw_only=True):
     """Either `password` or `password_hash` (an argon2id PHC string, for bulk imports) is given.
 
@@ -109,7 +115,8 @@ class Gateway(Protocol):
 
     service: ClassVar[str] = "gateway"
 
-    @operation(callers={"cli"}, timeout_s=60)
+    # Passwords are hashed one after another, and a body on the public process is at most 64 KB.
+    @operation(callers={"cli"}, timeout_s=60, batch_max=100)
     async def create_users(self, commands: list[NewUser]) -> Answers[UserView]: ...
 
     @operation(callers={"cli"})

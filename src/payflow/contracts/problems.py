@@ -50,6 +50,7 @@ _ROWS: Final = (
     ("NOT_FOUND", 404, "Not found", "There is nothing at this address.", None),
     ("PAYMENT_NOT_FOUND", 404, "Payment not found", "No such payment.", None),
     ("REVIEW_NOT_FOUND", 404, "Review not found", "No such review case.", None),
+    ("USER_NOT_FOUND", 404, "User not found", "No such user.", None),
     ("CUSTOMER_NOT_FOUND", 404, "Customer not found", "No such customer.", None),
     ("VERIFICATION_NOT_FOUND", 404, "Verification not found", "The customer has no verification record.", None),
     ("ASSESSMENT_NOT_FOUND", 404, "Assessment not found", "The payment has no risk assessment.", None),

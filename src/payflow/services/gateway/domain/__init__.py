@@ -1,0 +1,1 @@
+"""What the gateway decides, without a driver, a clock or randomness."""

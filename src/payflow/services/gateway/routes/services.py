@@ -1,0 +1,39 @@
+"""What the routes work with: clients of the other services, and the gateway's own use cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar, cast
+
+from payflow.contracts.account import Account
+from payflow.contracts.audit import Audit
+from payflow.contracts.confirm import Confirm
+from payflow.contracts.kyc import Kyc
+from payflow.contracts.notification import Notification
+from payflow.contracts.ofac import Ofac
+from payflow.contracts.partner_bank import PartnerBank
+from payflow.contracts.risk import Risk
+from payflow.services.gateway.api import GatewayApi
+from payflow.services.gateway.gate import Gate
+from payflow.services.gateway.routes.streams import StreamPlaces
+
+C = TypeVar("C")
+
+# What operators' routes ask besides confirm and account.
+OTHER_CONTRACTS: Final[tuple[type[Any], ...]] = (Audit, Kyc, Notification, Ofac, PartnerBank, Risk)
+
+
+@dataclass(frozen=True)
+class Services:
+    """Handed to every handler that has a parameter `services`. `others`: further clients, by contract."""
+
+    confirm: Confirm
+    account: Account
+    gateway: GatewayApi
+    gate: Gate
+    streams: StreamPlaces = field(default_factory=StreamPlaces)
+    others: dict[type[Any], Any] = field(default_factory=dict)
+
+    def client(self, contract: type[C]) -> C:
+        """A client of one of OTHER_CONTRACTS."""
+        return cast(C, self.others[contract])

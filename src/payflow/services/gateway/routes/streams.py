@@ -1,0 +1,116 @@
+"""Server-sent events: a payment's history, then each step as it is taken, until the end state."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import msgspec
+from litestar import Response
+
+from payflow.contracts.confirm import Confirm, GetPayment, PaymentHistory, PaymentState, TransitionView
+from payflow.contracts.gateway import RateLimited
+from payflow.kernel.errors import PayflowError
+from payflow.platform.http.admission import turn_into_stream
+from payflow.platform.http.asgi import Receive, Scope, Send
+from payflow.services.gateway.domain.sessions import Identity
+from payflow.services.gateway.gate import Gate
+
+FINAL: Final = frozenset({PaymentState.COMPLETED, PaymentState.REJECTED, PaymentState.CANCELLED, PaymentState.EXPIRED})
+STREAMS_PER_USER: Final = 8
+LOOK_S_MIN: Final = 0.25
+LOOK_S_MAX: Final = 2.0
+HEARTBEAT_S: Final = 10.0
+_HEADERS: Final = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class StreamPlaces:
+    """How many streams each user has open on this process."""
+
+    def __init__(self, per_user: int = STREAMS_PER_USER) -> None:
+        self._per_user = per_user
+        self._open: dict[str, int] = {}
+
+    @contextmanager
+    def place(self, username: str) -> Iterator[None]:
+        """Hold one place. Raises RateLimited when the user has as many as may be."""
+        taken = self._open.get(username, 0)
+        if taken >= self._per_user:
+            raise RateLimited(f"At most {self._per_user} event streams may be open.", retry_after_s=5)
+        self._open[username] = taken + 1
+        try:
+            yield
+        finally:
+            self._open[username] -= 1
+            if not self._open[username]:
+                del self._open[username]
+
+
+class PaymentStream(Response[None]):
+    """The answer to `GET /payments/{transaction_id}/events`."""
+
+    def __init__(
+        self,
+        *,
+        query: GetPayment,
+        history: PaymentHistory,
+        after: int,
+        user: Identity,
+        confirm: Confirm,
+        gate: Gate,
+        places: StreamPlaces,
+    ) -> None:
+        super().__init__(None, media_type="text/event-stream")
+        self._query, self._history, self._heard = query, history, after
+        self._user, self._confirm, self._gate, self._places = user, confirm, gate, places
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
+        return self._run
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._places.place(self._user.username):
+            turn_into_stream(scope)
+            await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+            gone = asyncio.create_task(_gone(receive))
+            try:
+                await self._tell(send, gone)
+            finally:
+                gone.cancel()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _tell(self, send: Send, gone: asyncio.Task[None]) -> None:
+        """Send what is new until the payment ends, the client leaves, or its token is no longer good."""
+        pause, quiet_since = LOOK_S_MIN, time.monotonic()
+        while True:
+            news = b"".join(_event(step) for step in self._history.transitions if step.version > self._heard)
+            if news:
+                await send({"type": "http.response.body", "body": news, "more_body": True})
+                self._heard = self._history.payment.version
+                pause, quiet_since = LOOK_S_MIN, time.monotonic()
+            if self._history.payment.state in FINAL or gone.done():
+                return
+            await asyncio.wait({gone}, timeout=pause)
+            pause = min(pause * 1.3, LOOK_S_MAX)
+            if time.monotonic() - quiet_since >= HEARTBEAT_S:
+                if time.time() >= self._user.ends_at or await self._gate.is_revoked(self._user):
+                    return
+                await send({"type": "http.response.body", "body": b": still here\n\n", "more_body": True})
+                quiet_since = time.monotonic()
+            (history,) = await self._confirm.history([self._query])
+            # confirm may be away for a moment; the stream outlives that.
+            if not isinstance(history, PayflowError):
+                self._history = history
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event(step: TransitionView) -> bytes:
+    data = _encode({"version": step.version, "state": step.target, "from": step.source, "at": step.at})
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (step.version, step.target.value.encode("ascii"), data)

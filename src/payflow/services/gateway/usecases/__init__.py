@@ -1,0 +1,1 @@
+"""What the gateway does, one async function each; every one takes and returns lists."""
