@@ -1,0 +1,65 @@
+"""`payflow bench`: how many payments a second, at what CPU, and is the money right afterwards?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from payflow.run.errors import StartError
+
+
+def bench(
+    seconds: Annotated[float, typer.Option(help="How long each step lasts.")] = 10.0,
+    connections: Annotated[str, typer.Option(help="The steps: connections, each with one payment under way.")] = (
+        "1,16,64,256"
+    ),
+    hot: Annotated[bool, typer.Option("--hot", help="One account pays for everything.")] = False,
+    inter_bank: Annotated[float, typer.Option(help="The share that goes to other banks, 0 to 1.")] = 0.0,
+    customers: Annotated[int, typer.Option(help="How many customers, each with two accounts.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the payments: the same seed, the same payments.")] = 1,
+    loader: Annotated[Literal["own", "wrk"], typer.Option(help="What makes the load.")] = "own",
+    pgbench: Annotated[bool, typer.Option("--pgbench/--no-pgbench", help="Compare with pgbench TPC-B.")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the bench's own instance running.")] = False,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Drive the instance that runs on this directory; customers are added to it.")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Drive this address on loopback; without --data-dir the ledger is not checked.")
+    ] = None,
+    username: Annotated[str | None, typer.Option(help="With --url alone: the customer's user name.")] = None,
+    password: Annotated[str | None, typer.Option(help="With --url alone: its password.")] = None,
+    from_account: Annotated[str | None, typer.Option(help="With --url alone: the account that pays.")] = None,
+    to_account: Annotated[str | None, typer.Option(help="With --url alone: the account that is paid.")] = None,
+) -> None:
+    """Measure payments on an instance of its own, beside pgbench on the same PostgreSQL, and check the money."""
+    try:
+        from payflow_dev.bench.options import Options, parse_connections, payer_from
+        from payflow_dev.bench.run import run_bench
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("payflow_dev"):
+            raise
+        raise StartError("The bench is part of the repository: run it from a clone of it.") from None
+    options = Options(
+        seconds=seconds,
+        connections=parse_connections(connections),
+        customers=customers,
+        is_hot=hot,
+        inter_bank_share=inter_bank,
+        seed=seed,
+        loader=loader,
+        with_pgbench=pgbench,
+        keeps_instance=keep,
+        json_file=json_file,
+        url=url,
+        data_dir=data_dir,
+        payer=payer_from(username=username, password=password, from_account=from_account, to_account=to_account),
+    )
+    raise typer.Exit(run_bench(options))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(bench)

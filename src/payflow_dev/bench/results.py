@@ -1,0 +1,81 @@
+"""A run's figures as data: what `--json` writes and the tables show."""
+
+from __future__ import annotations
+
+import msgspec
+
+from payflow_dev.bench.machine import MachineFacts
+from payflow_dev.bench.money import MoneyReport
+from payflow_dev.bench.pgbench import PgbenchRun
+from payflow_dev.bench.stats import Latencies, Ratio
+
+
+class Cpu(msgspec.Struct, frozen=True, kw_only=True):
+    """CPU seconds of one step.
+
+    `by_process`: each process of the instance while the load ran. `afterwards_s`: what they took together until the
+    events of the step were worked off, `settled_after_s` later (None: not within the time given). `loader_s`: the
+    load generator. `others_s`: everything else on the machine; `stolen_s`: taken away by the machine's host.
+    """
+
+    by_process: dict[str, float]
+    afterwards_s: float
+    settled_after_s: float | None
+    loader_s: float
+    others_s: float
+    stolen_s: float
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One load step. `payments_per_s` counts acknowledged payments, of which `pending` were answered with 202.
+
+    `cpu_us_per_payment` is all of the instance's CPU, the work afterwards included and the loader left out.
+    `restarts` counts processes of the instance that died meanwhile.
+    """
+
+    connections: int
+    seconds: float
+    payments_per_s: float
+    acknowledged: int
+    pending: int
+    latencies: Latencies
+    errors: dict[str, int]
+    neighbours_tps: list[float]
+    ratio: Ratio | None
+    cpu: Cpu | None
+    cpu_us_per_payment: float
+    loader_us_per_request: float
+    restarts: int
+
+    @property
+    def error_count(self) -> int:
+        """Requests that were not acknowledged."""
+        return sum(self.errors.values())
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the run was asked to do."""
+
+    seconds: float
+    connections: tuple[int, ...]
+    customers: int
+    accounts: int
+    is_hot: bool
+    inter_bank_share: float
+    seed: int
+    loader: str
+    run_id: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole run. `pgbench_choice`: one run for each number of clients, the fastest first; then one between steps.
+
+    `money` is None where the ledger could not be read.
+    """
+
+    machine: MachineFacts
+    settings: Settings
+    pgbench_choice: list[PgbenchRun]
+    pgbench: list[PgbenchRun]
+    steps: list[Step]
+    money: MoneyReport | None

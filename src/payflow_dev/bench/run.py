@@ -1,0 +1,289 @@
+"""The story of a bench run: records, pgbench and load in turns, then the money."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from payflow.run.embedded.binaries import postgres_tree
+from payflow.run.errors import StartError
+from payflow.run.supervisor.console import make_console
+from payflow_dev.bench import cpu
+from payflow_dev.bench.display import Display, print_report
+from payflow_dev.bench.drive import Driven, drive
+from payflow_dev.bench.job import Job
+from payflow_dev.bench.machine import machine_facts
+from payflow_dev.bench.meter import Measured, Meter
+from payflow_dev.bench.money import MoneyReport
+from payflow_dev.bench.options import Options, check
+from payflow_dev.bench.pgbench import CLIENTS, Pgbench, PgbenchRun
+from payflow_dev.bench.population import Customer, Payment, make_customers, make_payments
+from payflow_dev.bench.records import Tokens, load_records, new_password, sign_in
+from payflow_dev.bench.results import Report, Settings, Step
+from payflow_dev.bench.single import payer_of, payments_of_one
+from payflow_dev.bench.stats import ratio_to_neighbours
+from payflow_dev.bench.target import Target, own_target, owner_url, running_target
+from payflow_dev.bench.verify import check_money
+from payflow_dev.bench.wire import render_heads, render_templates, transaction_id
+
+_PAYMENTS_IN_STREAM: Final = 20_000
+_WARM_UP_S: Final = 2.0
+_WARM_UP_CONNECTIONS: Final = 16
+_CHOICE_S: Final = 5.0
+_SETTLE_S: Final = 20.0
+_RESOLVE_S: Final = 30.0
+# Planned for the bar only: how long these take on two cores.
+_START_PLAN_S: Final = 10.0
+_RECORDS_PLAN_S: Final = 12.0
+_INITIALISE_PLAN_S: Final = 6.0
+_SETTLE_PLAN_S: Final = 2.0
+
+
+def run_bench(options: Options) -> int:
+    """Run it all and print the report; returns the exit code: 1 when money is wrong or nothing was acknowledged.
+
+    Raises StartError for what the user can mend.
+    """
+    check(options)
+    with Display(make_console()) as display:
+        display.plan(_planned_s(options))
+        with _target(options, display) as target:
+            report = _Run(options, target, display).play()
+            if options.keeps_instance and target.status:
+                display.tell(f"The instance goes on at {target.status.public_url}, data in {target.status.data_dir}.")
+    print_report(display.console, report)
+    if options.json_file is not None:
+        options.json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    is_money_right = report.money is None or report.money.is_right
+    return 0 if is_money_right and any(step.acknowledged for step in report.steps) else 1
+
+
+def _target(options: Options, display: Display) -> AbstractContextManager[Target]:
+    if not options.starts_own:
+        return nullcontext(running_target(data_dir=options.data_dir, url=options.url))
+    display.phase("starting an instance", _START_PLAN_S)
+    return own_target(keeps=options.keeps_instance)
+
+
+def _planned_s(options: Options) -> float:
+    steps = len(options.connections)
+    seconds = _RECORDS_PLAN_S + _WARM_UP_S + steps * (options.seconds + _SETTLE_PLAN_S)
+    if options.starts_own:
+        seconds += _START_PLAN_S
+    if options.with_pgbench and not options.is_address_only:
+        seconds += _INITIALISE_PLAN_S + len(CLIENTS) * _choice_s(options) + (steps + 1) * options.seconds
+    return seconds
+
+
+def _choice_s(options: Options) -> float:
+    return min(options.seconds, _CHOICE_S)
+
+
+class _Run:
+    """One run on one target."""
+
+    def __init__(self, options: Options, target: Target, display: Display) -> None:
+        self._options = options
+        self._target = target
+        self._display = display
+        self._run_id = secrets.token_hex(3)
+        self._password = options.payer.password if options.payer else new_password()
+        self._customers: list[Customer] = []
+        self._stream: list[Payment] = []
+        self._tokens = Tokens(values=[], ends_at=0.0)
+        self._outcomes = bytearray()
+        self._meter: Meter | None = None
+
+    def play(self) -> Report:
+        """Records, warm-up, the turns, the money."""
+        status = self._target.status
+        facts = machine_facts(data_dir=status.instance.data_dir if status else None)
+        self._prepare()
+        self._warm_up()
+        pgbench = self._pgbench()
+        choice, runs, steps = self._take_turns(pgbench)
+        return Report(
+            machine=facts,
+            settings=self._settings(),
+            pgbench_choice=choice,
+            pgbench=runs,
+            steps=steps,
+            money=self._check_money(),
+        )
+
+    def _prepare(self) -> None:
+        """Make the records, or take what the user named, sign in, and draw the stream of payments."""
+        options, status = self._options, self._target.status
+        if status is None:
+            assert options.payer is not None
+            self._display.phase("signing in")
+            self._customers = [Customer("", options.payer.username, "", (options.payer.from_account,))]
+            self._sign_in()
+            self._customers = [payer_of(options.payer, token=self._tokens.values[0])]
+            self._stream = payments_of_one(payer=options.payer, count=_PAYMENTS_IN_STREAM, seed=options.seed)
+            return
+        self._customers = make_customers(count=options.customers, run_id=self._run_id, seed=options.seed)
+        self._stream = make_payments(
+            customers=self._customers,
+            count=_PAYMENTS_IN_STREAM,
+            seed=options.seed,
+            is_hot=options.is_hot,
+            inter_bank_share=options.inter_bank_share,
+        )
+        self._display.phase("making customers and accounts", _RECORDS_PLAN_S)
+        asyncio.run(load_records(instance=status.instance, customers=self._customers, password=self._password))
+        self._sign_in()
+
+    def _sign_in(self) -> None:
+        usernames = [customer.username for customer in self._customers]
+        signed_in = 0
+
+        def on_each() -> None:
+            nonlocal signed_in
+            signed_in += 1
+            self._display.tick(f"{signed_in} of {len(usernames)} signed in")
+
+        signing_in = sign_in(target=self._target, usernames=usernames, password=self._password, on_each=on_each)
+        self._tokens = asyncio.run(signing_in)
+
+    def _warm_up(self) -> None:
+        """Fill caches and pools; these payments count for the money and for nothing else."""
+        status = self._target.status
+        if status is not None:
+            self._meter = Meter(
+                target=self._target,
+                idle_load=cpu.idle_load(status),
+                settle_max_s=_SETTLE_S,
+                on_settle=partial(self._display.phase, "letting the events settle", _SETTLE_PLAN_S),
+            )
+        self._display.phase("warming up", _WARM_UP_S)
+        self._load(connections=_WARM_UP_CONNECTIONS, seconds=_WARM_UP_S)
+        if self._meter is not None:
+            self._meter.settle()
+
+    def _take_turns(self, pgbench: Pgbench | None) -> tuple[list[PgbenchRun], list[PgbenchRun], list[Step]]:
+        """pgbench, load, pgbench, load, pgbench: the choice of clients, the runs between the steps, the steps."""
+        if pgbench is None:
+            return [], [], [self._step(connections) for connections in self._options.connections]
+        try:
+            choice = self._choose_clients(pgbench)
+            runs, steps = [self._pgbench_run(pgbench, choice[0].clients)], []
+            for connections in self._options.connections:
+                steps.append(self._step(connections))
+                runs.append(self._pgbench_run(pgbench, choice[0].clients))
+        finally:
+            if not self._options.starts_own:
+                asyncio.run(pgbench.drop_database())
+        return choice, runs, [_with_ratio(step, runs[place : place + 2]) for place, step in enumerate(steps)]
+
+    def _pgbench(self) -> Pgbench | None:
+        status = self._target.status
+        if status is None or not self._options.with_pgbench:
+            return None
+        program = postgres_tree() / "pginstall/bin/pgbench"
+        if not program.is_file():
+            raise StartError("There is no pgbench beside the embedded PostgreSQL: run with --no-pgbench.")
+        return Pgbench(program=program, owner_url=owner_url(status), tick=self._display.tick)
+
+    def _choose_clients(self, pgbench: Pgbench) -> list[PgbenchRun]:
+        self._display.phase("making pgbench's tables", _INITIALISE_PLAN_S)
+        asyncio.run(pgbench.create_database())
+        pgbench.initialise()
+        self._display.phase("pgbench with 8, 16, 32 clients", len(CLIENTS) * _choice_s(self._options))
+        return pgbench.best(seconds=_choice_s(self._options))
+
+    def _pgbench_run(self, pgbench: Pgbench, clients: int) -> PgbenchRun:
+        self._display.phase("pgbench", self._options.seconds)
+        return pgbench.run(clients=clients, seconds=self._options.seconds)
+
+    def _load(self, *, connections: int, seconds: float) -> Driven:
+        """Drive payments; remembers what was sent for the check at the end."""
+        if not self._tokens.are_good_for(seconds):
+            self._sign_in()
+        id_length = len(transaction_id(run_id=self._run_id, number=0))
+        job = Job(
+            host=self._target.host,
+            port=self._target.port,
+            connections=connections,
+            seconds=seconds,
+            run_id=self._run_id,
+            first=len(self._outcomes),
+            heads=render_heads(authority=self._target.authority, tokens=self._tokens.values),
+            templates=render_templates(payments=self._stream, customers=self._customers, id_length=id_length),
+        )
+        driven = drive(job=job, loader=self._options.loader, tick=self._display.tick)
+        self._outcomes += driven.load.outcomes
+        return driven
+
+    def _step(self, connections: int) -> Step:
+        seconds = self._options.seconds
+        self._display.phase(f"load, {connections} connections", seconds)
+        work = partial(self._load, connections=connections, seconds=seconds)
+        if self._meter is None:
+            return _step_of(connections, work(), None)
+        measured = self._meter.measure(work)
+        return _step_of(connections, measured.driven, measured)
+
+    def _check_money(self) -> MoneyReport | None:
+        status = self._target.refreshed()
+        if status is None:
+            return None
+        self._display.phase("checking the money")
+        return check_money(
+            status=status,
+            run_id=self._run_id,
+            customers=self._customers,
+            stream=self._stream,
+            outcomes=bytes(self._outcomes),
+            seconds_max=_RESOLVE_S,
+            tick=self._display.tick,
+        )
+
+    def _settings(self) -> Settings:
+        options = self._options
+        return Settings(
+            seconds=options.seconds,
+            connections=options.connections,
+            customers=len(self._customers),
+            accounts=sum(len(customer.accounts) for customer in self._customers),
+            is_hot=options.is_hot,
+            inter_bank_share=options.inter_bank_share,
+            seed=options.seed,
+            loader=options.loader,
+            run_id=self._run_id,
+        )
+
+
+def _step_of(connections: int, driven: Driven, measured: Measured | None) -> Step:
+    load, figures = driven.load, measured.cpu if measured else None
+    cpu_s = sum(figures.by_process.values()) + figures.afterwards_s if figures else 0.0
+    return Step(
+        connections=connections,
+        seconds=load.window_s,
+        payments_per_s=load.payments_per_s,
+        acknowledged=load.acknowledged,
+        pending=load.pending,
+        latencies=load.latencies,
+        errors=load.errors,
+        neighbours_tps=[],
+        ratio=None,
+        cpu=figures,
+        cpu_us_per_payment=_micros(cpu_s, load.acknowledged_in_all),
+        loader_us_per_request=_micros(load.cpu_s, len(load.outcomes)),
+        restarts=measured.restarts if measured else 0,
+    )
+
+
+def _with_ratio(step: Step, neighbours: list[PgbenchRun]) -> Step:
+    tps = [run.tps for run in neighbours]
+    ratio = ratio_to_neighbours(payments_per_s=step.payments_per_s, neighbours_tps=tps)
+    return msgspec.structs.replace(step, neighbours_tps=tps, ratio=ratio)
+
+
+def _micros(seconds: float, count: int) -> float:
+    return round(seconds / count * 1e6, 1) if count else 0.0

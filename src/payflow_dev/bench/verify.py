@@ -1,0 +1,52 @@
+"""Checks the money of a run: reads the ledger, replays the model, asks the ledger's own verification."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+
+from payflow.run.supervisor.status import InstanceStatus
+from payflow_dev.bench.ledger import LedgerState, read_ledger, wait_until_finished
+from payflow_dev.bench.money import MoneyModel, MoneyReport, Sent
+from payflow_dev.bench.population import OPENING_BALANCE_MINOR, Customer, Payment
+from payflow_dev.bench.records import broken_ledger_rules
+from payflow_dev.bench.target import owner_url
+from payflow_dev.bench.wire import Outcome, id_prefix, transaction_id
+
+
+def check_money(
+    *,
+    status: InstanceStatus,
+    run_id: str,
+    customers: Sequence[Customer],
+    stream: Sequence[Payment],
+    outcomes: bytes,
+    seconds_max: float,
+    tick: Callable[[], None],
+) -> MoneyReport:
+    """Compare every payment that may have been sent with the ledger, after at most `seconds_max` for pending ones.
+
+    `outcomes` has a byte for each payment in the order of their numbers, `stream` is what they were rendered from.
+    """
+    accounts = [number for customer in customers for number in customer.accounts]
+    state = asyncio.run(_settled_state(owner_url(status), run_id, accounts, seconds_max, tick))
+    model = MoneyModel(dict.fromkeys(accounts, OPENING_BALANCE_MINOR))
+    known = {transaction_id(run_id=run_id, number=number) for number in range(len(outcomes))}
+    model.replay(_sent(run_id, stream, outcomes), state.payments)
+    model.refuse_strangers(known, state.payments)
+    model.compare_balances(state.balances)
+    model.add_broken_rules(asyncio.run(broken_ledger_rules(status.instance)))
+    return model.report()
+
+
+def _sent(run_id: str, stream: Sequence[Payment], outcomes: bytes) -> Iterator[Sent]:
+    for number, outcome in enumerate(outcomes):
+        yield Sent(transaction_id(run_id=run_id, number=number), stream[number % len(stream)], Outcome(outcome))
+
+
+async def _settled_state(
+    url: str, run_id: str, accounts: Sequence[str], seconds_max: float, tick: Callable[[], None]
+) -> LedgerState:
+    prefix = id_prefix(run_id)
+    await wait_until_finished(url=url, prefix=prefix, seconds_max=seconds_max, tick=tick)
+    return await read_ledger(url=url, prefix=prefix, accounts=accounts)

@@ -1,0 +1,83 @@
+"""What `payflow bench` refuses before it starts anything."""
+
+from __future__ import annotations
+
+import pytest
+
+from payflow.run.errors import StartError
+from payflow_dev.bench.options import AddressOnly, Options, check, parse_connections, payer_from
+from payflow_dev.bench.target import parse_url
+
+PAYER = AddressOnly(username="demo", password="secret", from_account="ACC001", to_account="ACC002")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:8080", ("127.0.0.1", 8080)),
+        ("http://localhost:8080/", ("127.0.0.1", 8080)),
+        ("http://127.0.0.2", ("127.0.0.2", 80)),
+        ("http://[::1]:8080", ("::1", 8080)),
+    ],
+)
+def test_a_loopback_address_is_driven(url: str, expected: tuple[str, int]) -> None:
+    assert parse_url(url) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://192.168.1.5:8080",
+        "http://example.org",
+        "http://0.0.0.0:8080",
+        "https://127.0.0.1",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1.example.org",
+        "http://127.0.0.1@example.org",
+        "http://127.0.0.1/payment/confirm",
+        "127.0.0.1:8080",
+    ],
+)
+def test_any_other_address_is_refused(url: str) -> None:
+    with pytest.raises(StartError):
+        parse_url(url)
+
+
+def test_connections_are_a_list_in_which_a_number_may_come_again() -> None:
+    assert parse_connections("64,256, 64") == (64, 256, 64)
+
+
+@pytest.mark.parametrize("text", ["", "0", "64;256", "-1", "64,", "1001", "many"])
+def test_connections_that_cannot_be_are_refused(text: str) -> None:
+    with pytest.raises(StartError, match="--connections"):
+        parse_connections(text)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(seconds=0.5),
+        Options(seconds=float("nan")),
+        Options(inter_bank_share=1.5),
+        Options(customers=1),
+        Options(url="http://127.0.0.1:8080"),
+        Options(url="http://10.0.0.1:8080", payer=PAYER),
+        Options(url="http://127.0.0.1:8080", payer=PAYER, is_hot=True),
+        Options(payer=PAYER),
+        Options(url="http://127.0.0.1:8080", payer=PAYER, keeps_instance=True),
+    ],
+)
+def test_options_that_contradict_themselves_are_refused(options: Options) -> None:
+    with pytest.raises(StartError):
+        check(options)
+
+
+@pytest.mark.parametrize("options", [Options(), Options(url="http://127.0.0.1:8080", payer=PAYER)])
+def test_options_that_make_sense_are_taken(options: Options) -> None:
+    check(options)
+
+
+def test_a_payer_is_named_whole_or_not_at_all() -> None:
+    assert payer_from(username=None, password=None, from_account=None, to_account=None) is None
+    with pytest.raises(StartError, match="belong together"):
+        payer_from(username="demo", password="secret", from_account=None, to_account=None)
