@@ -90,7 +90,9 @@ class Consumer:
                         await asyncio.wait_for(self._wake.wait(), LOOK_ANYWAY_S)
                     self._wake.clear()
         finally:
+            # Waited for: only then is its connection closed.
             listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
 
     async def step(self) -> bool:
         """Number what is new, then read once; returns whether there may be more to do at once."""

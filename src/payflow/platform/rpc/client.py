@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
 import aiohttp
+import msgspec
 import stamina
+import structlog
 from prometheus_client import Histogram
 
 from payflow.contracts.operation import OperationSpec, operations_of
@@ -17,6 +19,8 @@ from payflow.platform.rpc.breaker import Breaker
 from payflow.platform.rpc.coalescer import Coalescer
 from payflow.platform.rpc.identity import Signer
 from payflow.platform.rpc.wire import Codec, WireError
+
+log = structlog.get_logger(__name__)
 
 C = TypeVar("C")
 
@@ -35,6 +39,17 @@ class _NotSent(Unavailable):
 
 class _NoAnswer(UnknownOutcome):
     """The request may have reached the peer."""
+
+
+class RefusedByContract(RuntimeError):
+    """The peer refused the call itself: a caller or a message that the contract does not allow. A bug of ours."""
+
+
+class _Problem(msgspec.Struct):
+    error: str = ""
+
+
+_problem: Final = msgspec.json.Decoder(_Problem)
 
 
 class HttpLink:
@@ -58,16 +73,27 @@ class HttpLink:
         if self._codec.spec.options.repeatable:
             retryable = (_NotSent, _NoAnswer)
         remaining = deadline - asyncio.get_running_loop().time()
-        async for attempt in stamina.retry_context(
-            on=retryable,
-            attempts=ATTEMPTS_MAX,
-            timeout=max(remaining, 0.001),
-            wait_initial=0.02,
-            wait_max=0.5,
-            wait_jitter=0.05,
-        ):
-            with attempt:
-                return await self._send_once(body, len(items), deadline)
+        unanswered: _NoAnswer | None = None
+        try:
+            async for attempt in stamina.retry_context(
+                on=retryable,
+                attempts=ATTEMPTS_MAX,
+                timeout=max(remaining, 0.001),
+                wait_initial=0.02,
+                wait_max=0.5,
+                wait_jitter=0.05,
+            ):
+                with attempt:
+                    try:
+                        return await self._send_once(body, len(items), deadline)
+                    except _NoAnswer as error:
+                        unanswered = error
+                        raise
+        except Unavailable:
+            # An earlier attempt may have arrived: that this one did not says nothing of what that one did.
+            if unanswered is not None:
+                raise unanswered from None
+            raise
         raise AssertionError("unreachable: the retry either returns or raises")
 
     async def _send_once(self, body: bytes, count: int, deadline: float) -> list[Any]:
@@ -109,20 +135,44 @@ class HttpLink:
                 return self._codec.decode_answers(answer, count)
             except WireError as error:
                 raise UnknownOutcome(f"{service} answered something unreadable.") from error
-        if status == 503:
+        if status == 503 and _code_of(answer) == Overloaded.code:
             raise Overloaded(f"{service} is overloaded.")
+        if status == 503:
+            # Cut off by the end of the service's process, or by something before it: the work may have been done.
+            raise _NoAnswer(f"{service} stopped before it answered.")
         if status >= 500:
             raise UnknownOutcome(f"{service} failed while it was working on this.")
-        raise RuntimeError(f"{self._url} answered {status}: {answer[:300]!r}")
+        if status == 401:
+            log.error("rpc.identity_refused", callee=service, answer=answer[:300])
+            raise Unavailable(f"{service} does not accept this service's identity.")
+        raise RefusedByContract(f"{self._url} answered {status}: {answer[:300]!r}")
+
+
+def _code_of(answer: bytes) -> str:
+    """The error code of a problem document; empty where the answer is something else."""
+    try:
+        return _problem.decode(answer).error
+    except msgspec.DecodeError:
+        return ""
 
 
 def _make_method(coalescer: Coalescer[Any, Any], spec: OperationSpec) -> Callable[..., Any]:
-    async def call(items: list[Any]) -> list[Any]:
-        """Every item gets an answer: a failure of the call becomes each item's answer."""
+    batch_max = spec.options.batch_max
+
+    async def ask(items: list[Any], deadline: float) -> list[Any]:
+        """Every item gets an answer: a failure of the call becomes the answer of each item that was in it."""
         try:
-            return await coalescer.ask(items, deadline=deadline_within(spec.options.timeout_s))
+            return await coalescer.ask(items, deadline=deadline)
         except PayflowError as error:
             return [error for _ in items]
+
+    async def call(items: list[Any]) -> list[Any]:
+        deadline = deadline_within(spec.options.timeout_s)
+        if len(items) <= batch_max:
+            return await ask(items, deadline)
+        chunks = [items[start : start + batch_max] for start in range(0, len(items), batch_max)]
+        answers = await asyncio.gather(*(ask(chunk, deadline) for chunk in chunks))
+        return [answer for chunk in answers for answer in chunk]
 
     call.__name__ = spec.name
     return call

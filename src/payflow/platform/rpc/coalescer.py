@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import copy_context
 from typing import Generic, TypeVar
 
 from payflow.kernel.errors import DeadlineExceeded, Overloaded, UnknownOutcome
@@ -22,13 +24,14 @@ Send = Callable[[list[Q], float], Awaitable[list[A]]]
 class _Asked(Generic[Q, A]):
     """Items of one caller, on their way."""
 
-    __slots__ = ("answer", "deadline", "is_sent", "items")
+    __slots__ = ("answer", "context", "deadline", "is_sent", "items")
 
     def __init__(self, items: list[Q], deadline: float, answer: asyncio.Future[list[A]]) -> None:
         self.items = items
         self.deadline = deadline
         self.answer = answer
         self.is_sent = False
+        self.context = copy_context()
 
 
 class Coalescer(Generic[Q, A]):
@@ -53,14 +56,13 @@ class Coalescer(Generic[Q, A]):
         """Send items with their neighbours and return their answers, in order.
 
         `deadline` is an instant on the event loop's clock. Raises Overloaded at once when the queue is full,
-        DeadlineExceeded when the deadline passed before the items were sent, UnknownOutcome when it passed after.
+        DeadlineExceeded when the deadline passed before the items were sent, UnknownOutcome when it passed after, and
+        ValueError for more items than one call may carry: each call has an outcome of its own.
         """
         if not items:
             return []
         if len(items) > self._batch_max:
-            chunks = [items[start : start + self._batch_max] for start in range(0, len(items), self._batch_max)]
-            answers = await asyncio.gather(*(self.ask(chunk, deadline=deadline) for chunk in chunks))
-            return [answer for chunk in answers for answer in chunk]
+            raise ValueError(f"{len(items)} items, but a call carries {self._batch_max}")
         if self._waiting + len(items) > self._queue_max:
             raise Overloaded("Too much work is waiting.")
         loop = asyncio.get_running_loop()
@@ -78,13 +80,24 @@ class Coalescer(Generic[Q, A]):
             if asked.is_sent:
                 raise UnknownOutcome("No answer came in time.") from None
             raise DeadlineExceeded("The deadline passed before the call was sent.") from None
+        finally:
+            if not asked.is_sent:
+                self._forget(asked)
+
+    def _forget(self, asked: _Asked[Q, A]) -> None:
+        """Take out what nobody waits for any more, so that it neither is sent nor keeps others out."""
+        with suppress(ValueError):
+            self._queue.remove(asked)
+            self._waiting -= len(asked.items)
 
     def _pump(self) -> None:
         self._is_pump_scheduled = False
         while self._queue and len(self._calls) < self._calls_max:
             batch = self._take_batch()
             if batch:
-                task = asyncio.get_running_loop().create_task(self._call(batch))
+                # In the first asker's context: the trace that goes on is one of those in the batch, not that of
+                # whoever happened to wake the pump.
+                task = asyncio.get_running_loop().create_task(self._call(batch), context=batch[0].context)
                 self._calls.add(task)
                 task.add_done_callback(self._call_ended)
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from payflow.kernel.errors import PayflowError
-from payflow.platform.rpc.client import client_for
-from payflow.platform.rpc.identity import CallerNotAllowed
+from payflow.platform.rpc.client import RefusedByContract, client_for
 from payflow.platform.rpc.server import Route
-from payflow.platform.rpc.wire import Codec
+from payflow.platform.rpc.wire import Codec, WireError
 
 C = TypeVar("C")
 
@@ -22,8 +21,11 @@ def in_process(contract: type[C], implementation: object, *, caller: str, queue_
 
         async def send(items: list[Any], deadline: float) -> list[Any]:
             if caller not in codec.spec.options.callers:
-                raise CallerNotAllowed(f"{caller} may not call {codec.spec.service}.{codec.spec.name}.")
-            received = codec.decode_items(codec.encode_items(items))
+                raise RefusedByContract(f"{caller} may not call {codec.spec.service}.{codec.spec.name}.")
+            try:
+                received = codec.decode_items(codec.encode_items(items))
+            except WireError as error:
+                raise RefusedByContract(str(error)) from error
             answers: list[Any | PayflowError] = await route.call(received)
             return codec.decode_answers(codec.encode_answers(answers), len(items))
 
