@@ -1,0 +1,75 @@
+"""Sends what is due, off every other transaction: claim, send, write what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from payflow.kernel.errors import PayflowError, Rejection
+from payflow.services.notification.domain import (
+    Contact,
+    Outcome,
+    Outgoing,
+    PermanentFailure,
+    RetryPolicy,
+    SendResult,
+    TemporaryFailure,
+)
+from payflow.services.notification.ports import Channel, Contacts, Store
+
+
+async def deliver_due(
+    *, store: Store, channels: Sequence[Channel], contacts: Contacts, policy: RetryPolicy, now: datetime, limit: int
+) -> list[Outcome]:
+    """Send up to `limit` messages that are due; what each try came to.
+
+    No transaction is open while a channel is at work. A process that dies in between leaves its claim to run out, and
+    the message is sent again: at least once, never not at all.
+    """
+    messages = await store.claim_due(now=now, until=now + policy.lease, limit=limit)
+    results = await send_by_channel(messages=messages, channels=channels, contacts=contacts)
+    outcomes = [policy.outcome(message, result, now=now) for message, result in zip(messages, results, strict=True)]
+    await store.finish(outcomes)
+    return outcomes
+
+
+async def send_by_channel(
+    *, messages: Sequence[Outgoing], channels: Sequence[Channel], contacts: Contacts
+) -> list[SendResult]:
+    """Hand each message to its channel, a batch for each; one result per message, in order."""
+    by_name = {channel.name: channel for channel in channels}
+    results: list[SendResult] = [TemporaryFailure("The channel is not in use.") for _ in messages]
+    for name in sorted({message.channel for message in messages} & by_name.keys()):
+        places = [place for place, message in enumerate(messages) if message.channel == name]
+        sent = await _send(by_name[name], [messages[place] for place in places], contacts)
+        for place, result in zip(places, sent, strict=True):
+            results[place] = result
+    return results
+
+
+async def _send(channel: Channel, messages: Sequence[Outgoing], contacts: Contacts) -> list[SendResult]:
+    known: dict[str, Contact | PayflowError] = {}
+    try:
+        if channel.needs_contact:
+            known = await contacts.contacts(sorted({message.customer_id for message in messages}))
+        results: dict[int, SendResult] = {}
+        ready: dict[int, Outgoing] = {}
+        for place, message in enumerate(messages):
+            contact = known.get(message.customer_id)
+            if isinstance(contact, PayflowError):
+                kind = PermanentFailure if isinstance(contact, Rejection) else TemporaryFailure
+                results[place] = kind(contact.code)
+            else:
+                ready[place] = replace(message, contact=contact)
+        sent = await channel.send(list(ready.values())) if ready else []
+        results.update(zip(ready, sent, strict=True))
+        return [results[place] for place in range(len(messages))]
+    except Exception as error:
+        # One channel's failure must not keep the other channels' messages, and what it says may quote a message.
+        return [TemporaryFailure(type(error).__name__) for _ in messages]
+
+
+async def forget_old(*, store: Store, now: datetime, keep: timedelta) -> int:
+    """Delete messages older than `keep`; returns how many."""
+    return await store.delete_before(now - keep)

@@ -1,0 +1,283 @@
+"""What customers are told of, in which words, by which channel, and how often it is tried."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from payflow.contracts.notification import SendOtpCode
+from payflow.contracts.topics import IncomingPayment, PaymentChanged, ReviewDecidedEvent, SecurityEvent
+from payflow.kernel.envelope import Event
+from payflow.platform.eventlog import event_of
+from payflow.services.notification.domain import (
+    Accepted,
+    DeliveryState,
+    Kind,
+    Outgoing,
+    PermanentFailure,
+    RetryPolicy,
+    SendResult,
+    TemporaryFailure,
+    channels_for,
+    clean,
+    notice_of,
+    values_of_code,
+)
+from payflow.services.notification.templates import FileTemplates
+from tests.builders import NOON, new_id
+
+TEMPLATES = FileTemplates.load()
+
+
+def an_event(type_: str, data: msgspec.Struct, *, subject: str = "") -> Event:
+    return event_of(
+        id=new_id(),
+        source="test",
+        type=type_,
+        subject=subject or str(new_id()),
+        version=1,
+        time=NOON,
+        data=data,
+        traceparent="",
+    )
+
+
+def a_payment_event(type_: str = "payment.completed", **changes: Any) -> Event:
+    values: dict[str, Any] = {
+        "payment_id": new_id(),
+        "transaction_id": "txn_001",
+        "customer_id": "cust_001",
+        "state": "COMPLETED",
+        "path": ["RECEIVED", "COMPLETED"],
+        "amount_minor": 100_000,
+        "currency": "USD",
+        "debtor_account": "…C001",
+        "creditor_account": "DE08990100100000001001",
+        "reason": "SECRET RULE",
+        "error_code": "PAYMENT_REFUSED",
+    }
+    return an_event(type_, PaymentChanged(**{**values, **changes}))
+
+
+def an_outgoing(tries: int = 1) -> Outgoing:
+    return Outgoing(
+        message_id=new_id(),
+        customer_id="cust_001",
+        kind=Kind.PAYMENT_COMPLETED,
+        subject="s",
+        body="b",
+        channel="sms",
+        tries=tries,
+    )
+
+
+@pytest.mark.parametrize(
+    ("type_", "kind"),
+    [
+        ("payment.completed", Kind.PAYMENT_COMPLETED),
+        ("payment.rejected", Kind.PAYMENT_REJECTED),
+        ("payment.under_review", Kind.PAYMENT_UNDER_REVIEW),
+        ("payment.cancelled", Kind.PAYMENT_CANCELLED),
+        ("payment.expired", Kind.PAYMENT_EXPIRED),
+        ("payment.awaiting_otp", None),
+        ("payment.held", None),
+        ("payment.submitted", None),
+    ],
+)
+def test_a_payments_ends_and_reviews_are_told_and_its_steps_are_not(type_: str, kind: Kind | None) -> None:
+    event = a_payment_event(type_)
+
+    notice = notice_of(event)
+
+    assert (notice.kind if notice else None) == kind
+    assert notice is None or (notice.about, notice.customer_id) == (event.subject, "cust_001")
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_message_names_amount_and_masked_accounts_and_no_reason(language: str) -> None:
+    notice = notice_of(a_payment_event("payment.rejected"))
+    assert notice is not None
+
+    text = "\n".join(TEMPLATES.render(notice.kind, language, notice.values))
+
+    assert "txn_001" in text
+    assert "1000.00 USD" in text
+    assert "…C001" in text
+    assert "…1001" in text
+    assert "DE0899" not in text
+    assert "SECRET RULE" not in text
+    assert "REFUSED" not in text
+
+
+def test_a_payment_refused_before_its_account_was_found_is_told_without_an_amount() -> None:
+    notice = notice_of(a_payment_event("payment.rejected", amount_minor=None, currency=None))
+
+    assert notice is not None
+    assert notice.values["amount"] == "-"
+
+
+@pytest.mark.parametrize(("is_cleared", "kind"), [(True, Kind.REVIEW_CLEARED), (False, None)])
+def test_a_cleared_review_is_told_and_a_block_is_left_to_the_rejection(is_cleared: bool, kind: Kind | None) -> None:
+    data = ReviewDecidedEvent(
+        review_id=new_id(), payment_id=new_id(), customer_id="cust_001", is_cleared=is_cleared, decided_by="officer"
+    )
+
+    notice = notice_of(an_event("review.decided", data))
+
+    assert (notice.kind if notice else None) == kind
+    assert "officer" not in repr(notice)
+
+
+@pytest.mark.parametrize(("customer_id", "is_told"), [("cust_001", True), (None, False)])
+def test_money_that_came_in_is_told_to_its_owner(customer_id: str | None, is_told: bool) -> None:
+    data = IncomingPayment(
+        payment_id=new_id(),
+        end_to_end_id="E2E",
+        customer_id=customer_id,
+        account="…C001",
+        amount_minor=5_000,
+        currency="JPY",
+        agent_bic="NORDDEFFXXX",
+    )
+
+    notice = notice_of(an_event("incoming.credited", data))
+
+    assert (notice is not None) == is_told
+    assert notice is None or notice.values == {"amount": "5000 JPY", "creditor": "…C001", "agent": "NORDDEFFXXX"}
+
+
+def test_each_reuse_of_a_refresh_token_is_told_to_the_customer_it_concerns() -> None:
+    data = SecurityEvent(actor="demo", customer_id="cust_001")
+    events = [an_event("security.refresh_reused", data, subject="demo") for _ in range(2)]
+
+    notices = [notice_of(event) for event in (*events, an_event("security.signed_in", data))]
+
+    assert [notice.customer_id if notice else None for notice in notices] == ["cust_001", "cust_001", None]
+    assert len({notice.about for notice in notices if notice}) == 2
+
+
+def test_data_of_another_shape_is_an_error_and_not_a_silent_gap() -> None:
+    event = msgspec.structs.replace(a_payment_event(), data={"payment_id": "x"})
+
+    with pytest.raises(msgspec.ValidationError):
+        notice_of(event)
+
+
+@pytest.mark.parametrize("language", sorted(TEMPLATES.languages()))
+@pytest.mark.parametrize("kind", list(Kind))
+def test_every_kind_has_a_subject_and_a_body_in_every_language(kind: Kind, language: str) -> None:
+    names = ("transaction_id", "amount", "debtor", "creditor", "agent", "code", "expires")
+
+    subject, body = TEMPLATES.render(kind, language, {name: f"<{name}>" for name in names})
+
+    assert subject
+    assert body
+    assert "\n" not in subject
+    assert "{" not in subject + body
+    assert "<code>" not in subject
+
+
+def test_the_message_with_a_code_tells_what_the_code_is_for() -> None:
+    command = SendOtpCode(
+        challenge_id=new_id(),
+        customer_id="cust_001",
+        transaction_id="txn_002",
+        code="012345",
+        amount="15000.00",
+        currency="USD",
+        creditor="…1001",
+        expires_at=NOON + timedelta(minutes=5),
+    )
+
+    subject, body = TEMPLATES.render(Kind.OTP_CODE, "en", values_of_code(command))
+
+    assert "012345" not in subject
+    for part in ("012345", "txn_002", "15000.00 USD", "…1001", "12:05 UTC"):
+        assert part in body
+
+
+def test_a_language_that_is_not_there_is_answered_in_english() -> None:
+    values = {"transaction_id": "t", "amount": "1", "debtor": "d", "creditor": "c"}
+
+    assert TEMPLATES.render(Kind.PAYMENT_COMPLETED, "xx", values) == TEMPLATES.render(
+        Kind.PAYMENT_COMPLETED, "en", values
+    )
+
+
+def test_a_language_without_every_kind_does_not_load() -> None:
+    with pytest.raises(ValueError, match="language en has no text for incoming_credited"):
+        FileTemplates({"en": {kind: ("s", "b") for kind in Kind if kind is not Kind.INCOMING_CREDITED}})
+
+
+@pytest.mark.parametrize(
+    ("given", "cleaned"),
+    [
+        ("txn_001", "txn_001"),
+        ("a\r\nBcc: x@example.org", "a Bcc: x@example.org"),
+        ("a\x00\x1b[2Jb\u202e", "a [2Jb"),
+        ("{code}", "{code}"),
+        ("x" * 500, "x" * 140),
+    ],
+)
+def test_values_that_customers_choose_stay_on_one_line(given: str, cleaned: str) -> None:
+    assert clean(given) == cleaned
+
+
+def test_a_value_with_braces_is_not_filled_in() -> None:
+    notice = notice_of(a_payment_event(transaction_id="{debtor}"))
+    assert notice is not None
+
+    subject, _ = TEMPLATES.render(notice.kind, "en", notice.values)
+
+    assert subject == "Payment {debtor} was made"
+
+
+@pytest.mark.parametrize(
+    ("preferred", "in_use", "chosen"),
+    [
+        ((), ("demo", "log"), ("demo",)),
+        (("log",), ("demo", "log"), ("log",)),
+        (("push", "log", "demo"), ("demo", "log"), ("log", "demo")),
+        (("push",), ("demo", "log"), ("demo",)),
+        (("push",), (), ()),
+    ],
+)
+def test_a_message_goes_out_as_preferred_else_by_the_first_channel(
+    preferred: tuple[str, ...], in_use: tuple[str, ...], chosen: tuple[str, ...]
+) -> None:
+    assert channels_for(preferred=preferred, in_use=in_use) == chosen
+
+
+@pytest.mark.parametrize(
+    ("result", "tries", "state", "wait_s"),
+    [
+        (Accepted(), 1, DeliveryState.DELIVERED, 0),
+        (PermanentFailure("no such number"), 1, DeliveryState.FAILED, 0),
+        (TemporaryFailure("busy"), 1, DeliveryState.PENDING, 5),
+        (TemporaryFailure("busy"), 4, DeliveryState.PENDING, 40),
+        (TemporaryFailure("busy"), 8, DeliveryState.FAILED, 0),
+    ],
+)
+def test_a_try_is_repeated_with_growing_pauses_until_it_is_given_up(
+    result: SendResult, tries: int, state: DeliveryState, wait_s: int
+) -> None:
+    outcome = RetryPolicy().outcome(an_outgoing(tries), result, now=NOON)
+
+    assert outcome.state is state
+    assert outcome.next_try_at == NOON + timedelta(seconds=wait_s)
+    assert (outcome.ended_at is None) == (state is DeliveryState.PENDING)
+
+
+def test_pauses_do_not_grow_without_end() -> None:
+    assert RetryPolicy().pause_after(10_000) == timedelta(hours=1)
+
+
+def test_what_is_on_its_way_out_does_not_print_its_text() -> None:
+    printed = repr(replace(an_outgoing(), body="BODY", code="012345"))
+
+    assert "BODY" not in printed
+    assert "012345" not in printed
