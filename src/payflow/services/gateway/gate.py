@@ -35,8 +35,6 @@ class Admitted(NamedTuple):
 class LimitExceeded(RateLimited):
     """A limit is used up; carries the header fields that say so."""
 
-    code = "RATE_LIMITED"
-
     def __init__(self, *, limit: Limit, retry_after_s: int, headers: Headers) -> None:
         super().__init__(
             f"More than {limit.count} requests in {limit.window_s} seconds; wait {retry_after_s} seconds.",

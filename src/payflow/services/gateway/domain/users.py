@@ -26,10 +26,14 @@ _PHC: Final = re.compile(
 )
 
 
-class InvalidUser(Rejection):
-    """A user's name, password or role is not allowed; the detail says which and why."""
+class InvalidValue(Rejection):
+    """A value was read and is not allowed."""
 
     code = "VALIDATION_FAILED"
+
+
+class InvalidUser(InvalidValue):
+    """A user's name, password or role is not allowed; the detail says which and why."""
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,6 @@ from typing import Any, Final, TypeVar
 import msgspec
 from litestar import Request
 
-from payflow.kernel.errors import Rejection
 from payflow.platform.http.errors import UnsupportedMediaType
 from payflow.platform.http.strict_json import StrictReader
 
@@ -51,9 +50,3 @@ def first(answers: Sequence[T | Exception]) -> T:
     if isinstance(answer, Exception):
         raise answer
     return answer
-
-
-class InvalidValue(Rejection):
-    """A value was read and is not allowed."""
-
-    code = "VALIDATION_FAILED"
