@@ -80,6 +80,7 @@ class Pgbench:
     program: Path
     owner_url: str
     tick: Callable[[], None]
+    scale: int = SCALE
 
     async def create_database(self) -> None:
         """Make the database anew."""
@@ -100,7 +101,7 @@ class Pgbench:
 
     def initialise(self) -> None:
         """Fill TPC-B's tables."""
-        self._run(["--initialize", "--quiet", f"--scale={SCALE}"], seconds=_INITIALISE_S)
+        self._run(["--initialize", "--quiet", f"--scale={self.scale}"], seconds=_INITIALISE_S)
 
     def run(self, *, clients: int, seconds: float) -> PgbenchRun:
         """One run. As by default, it vacuums the small tables first: each run starts alike."""
