@@ -23,7 +23,7 @@ from payflow_dev.bench.money import MoneyReport
 from payflow_dev.bench.options import Options, check
 from payflow_dev.bench.pgbench import CLIENTS, Pgbench, PgbenchRun
 from payflow_dev.bench.population import Customer, Payment, make_customers, make_payments
-from payflow_dev.bench.records import Tokens, load_records, new_password, sign_in
+from payflow_dev.bench.records import Tokens, make_records, new_password, sign_in
 from payflow_dev.bench.results import Report, Settings, Step
 from payflow_dev.bench.single import payer_of, payments_of_one
 from payflow_dev.bench.stats import ratio_to_neighbours
@@ -136,7 +136,7 @@ class _Run:
             inter_bank_share=options.inter_bank_share,
         )
         self._display.phase("making customers and accounts", _RECORDS_PLAN_S)
-        asyncio.run(load_records(instance=status.instance, customers=self._customers, password=self._password))
+        asyncio.run(make_records(instance=status.instance, customers=self._customers, password=self._password))
         self._sign_in()
 
     def _sign_in(self) -> None:
