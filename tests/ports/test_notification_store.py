@@ -1,4 +1,4 @@
-"""One suite for the notification service over its in-memory ports and over PostgreSQL, through the contract."""
+"""Messages, deliveries and preferences over the in-memory ports and over PostgreSQL, through the contract."""
 
 from __future__ import annotations
 
@@ -12,248 +12,28 @@ import pytest
 
 from payflow.contracts.account import Account, CustomerNotFound
 from payflow.contracts.notification import (
-    DemoCode,
-    FindDemoCode,
     ListMessages,
-    MessageAccepted,
     MessageList,
-    MessageView,
-    NoDemoChannel,
-    NoMessage,
-    Notification,
     Preferences,
-    SendOtpCode,
     UnknownPreference,
 )
-from payflow.contracts.topics import PaymentChanged
-from payflow.kernel.envelope import Event
 from payflow.kernel.errors import Unavailable
 from payflow.platform.crypto import ColumnCipher
-from payflow.platform.eventlog import event_of
 from payflow.platform.postgres import Database
 from payflow.platform.rpc import in_process
-from payflow.services.notification.api import NotificationApi
-from payflow.services.notification.channels.demo import DemoChannel
-from payflow.services.notification.channels.log import LogChannel
 from payflow.services.notification.contacts import AccountContacts
-from payflow.services.notification.domain import Contact, PermanentFailure, TemporaryFailure
-from payflow.services.notification.store import PostgresStore
-from payflow.services.notification.templates import FileTemplates
-from payflow.services.notification.usecases.notices import queue_notices
-from tests.builders import NOON, FixedClock, new_id
-from tests.fakes_notification import FakeChannel, FakeContacts, FakeDemoChannel, FakeNotificationStore
-
-
-class RisingIds:
-    """Identifiers that rise also within one millisecond, so that "newest first" can be told."""
-
-    def __init__(self) -> None:
-        self._last = new_id().int
-
-    def new(self) -> UUID:
-        self._last += 1
-        return UUID(int=self._last)
-
-
-class World:
-    """The notification service with customers of a test's own."""
-
-    def __init__(self, store: Any, demo: Any, clock: FixedClock) -> None:
-        self.store = store
-        self.demo = demo
-        self.clock = clock
-        self.ids = RisingIds()
-        self.contacts = FakeContacts()
-        self.templates = FileTemplates.load()
-        self.customer_id = f"cust_{new_id().hex}"
-        self.use(demo, LogChannel())
-
-    def use(self, *channels: Any, contacts: Any = None) -> None:
-        """Go on with these channels, the preferred one first."""
-        self.channels = [channel.name for channel in channels]
-        self.api = NotificationApi(
-            store=self.store,
-            channels=channels,
-            demo=self.demo if self.demo in channels else None,
-            contacts=contacts or self.contacts,
-            templates=self.templates,
-            clock=self.clock,
-            ids=self.ids,
-        )
-        self.otp: Notification = in_process(Notification, self.api, caller="otp")
-        self.cli: Notification = in_process(Notification, self.api, caller="cli")
-
-    async def hear(self, *events: Event) -> None:
-        async with self.store.transaction() as messages:
-            await queue_notices(
-                events=events,
-                messages=messages,
-                channels=self.channels,
-                templates=self.templates,
-                ids=self.ids,
-                now=self.clock.now(),
-            )
-
-    async def messages(self, customer_id: str = "") -> list[MessageView]:
-        (answer,) = await self.cli.list_messages([ListMessages(customer_id=customer_id or self.customer_id)])
-        assert isinstance(answer, MessageList)
-        return answer.messages
-
-    def a_code(self, code: str = "012345", **changes: Any) -> SendOtpCode:
-        values: dict[str, Any] = {
-            "challenge_id": new_id(),
-            "customer_id": self.customer_id,
-            "transaction_id": f"txn_{new_id().hex}",
-            "code": code,
-            "amount": "15000.00",
-            "currency": "USD",
-            "creditor": "…1001",
-            "expires_at": self.clock.now() + timedelta(minutes=5),
-        }
-        return SendOtpCode(**{**values, **changes})
-
-    def an_event(self, type_: str = "payment.completed", *, payment_id: UUID | None = None) -> Event:
-        payment_id = payment_id or new_id()
-        data = PaymentChanged(
-            payment_id=payment_id,
-            transaction_id="txn_001",
-            customer_id=self.customer_id,
-            state="COMPLETED",
-            path=["RECEIVED", "COMPLETED"],
-            amount_minor=100_000,
-            currency="USD",
-            debtor_account="…C001",
-            creditor_account="…C002",
-        )
-        return event_of(
-            id=new_id(),
-            source="confirm",
-            type=type_,
-            subject=str(payment_id),
-            version=1,
-            time=NOON,
-            data=data,
-            traceparent="",
-        )
+from payflow.services.notification.domain import Contact, TemporaryFailure
+from tests.builders_notification import World, in_memory, over_postgres
+from tests.fakes_notification import FakeChannel, FakeContacts
 
 
 @pytest.fixture(params=["memory", "postgres"])
 async def world(
     request: pytest.FixtureRequest, connect_as: Callable[[str], Awaitable[Database]], cipher: ColumnCipher
 ) -> World:
-    clock = FixedClock()
     if request.param == "memory":
-        return World(FakeNotificationStore(), FakeDemoChannel(clock), clock)
-    database = await connect_as("notification")
-    # Messages of the other tests of this module are not due in this one's time.
-    await database.execute("UPDATE delivery SET next_try_at = 'infinity' WHERE state = 'PENDING'")
-    return World(PostgresStore(database=database), DemoChannel(database=database, cipher=cipher, clock=clock), clock)
-
-
-async def test_a_code_is_found_by_its_transaction(world: World) -> None:
-    command = world.a_code()
-
-    sent = await world.otp.send_otp_codes([command])
-    found = await world.cli.find_demo_codes([FindDemoCode(transaction_id=command.transaction_id)])
-
-    assert [answer.channel for answer in sent if isinstance(answer, MessageAccepted)] == ["demo"]
-    assert found == [
-        DemoCode(
-            transaction_id=command.transaction_id,
-            customer_id=world.customer_id,
-            code="012345",
-            sent_at=world.clock.now(),
-            expires_at=command.expires_at,
-        )
-    ]
-
-
-async def test_the_newest_code_is_found_of_any_customer_or_of_the_one_named(world: World) -> None:
-    first = world.a_code("111111")
-    await world.otp.send_otp_codes([first])
-    world.clock.move(timedelta(seconds=1))
-    await world.otp.send_otp_codes([world.a_code("222222", transaction_id=first.transaction_id)])
-    world.clock.move(timedelta(seconds=1))
-    await world.otp.send_otp_codes(
-        [world.a_code("333333", transaction_id=first.transaction_id, customer_id="cust_else")]
-    )
-
-    answers = await world.cli.find_demo_codes(
-        [
-            FindDemoCode(transaction_id=first.transaction_id),
-            FindDemoCode(transaction_id=first.transaction_id, customer_id=world.customer_id),
-            FindDemoCode(transaction_id=first.transaction_id, customer_id="cust_nobody"),
-            FindDemoCode(transaction_id="txn_nobody"),
-        ]
-    )
-
-    assert [answer.code for answer in answers] == ["333333", "222222", "MESSAGE_NOT_FOUND", "MESSAGE_NOT_FOUND"]
-    assert isinstance(answers[-1], NoMessage)
-
-
-async def test_a_repeat_for_the_same_challenge_sends_nothing_and_gets_the_same_message(world: World) -> None:
-    sms, command = FakeChannel(), world.a_code()
-    world.use(sms)
-
-    first = await world.otp.send_otp_codes([command])
-    again = await world.otp.send_otp_codes([command, command])
-
-    assert isinstance(first[0], MessageAccepted)
-    assert again == first * 2
-    assert len(sms.sent) == 1
-    assert len(await world.messages()) == 1
-
-
-async def test_calls_at_the_same_moment_send_a_code_once(world: World) -> None:
-    sms, command = FakeChannel(), world.a_code()
-    world.use(sms)
-
-    answers = await asyncio.gather(*(world.api.send_otp_codes([command]) for _ in range(10)))
-
-    assert len(sms.sent) == 1
-    assert {type(answer) for (answer,) in answers} <= {MessageAccepted, Unavailable}
-    assert any(isinstance(answer, MessageAccepted) for (answer,) in answers)
-    assert isinstance((await world.api.send_otp_codes([command]))[0], MessageAccepted)
-
-
-async def test_a_code_that_the_channel_did_not_take_is_unavailable_and_sent_by_the_repeat(world: World) -> None:
-    sms, commands = FakeChannel(), [world.a_code("111111"), world.a_code("222222")]
-    sms.answer = lambda message: TemporaryFailure("busy") if message.code == "111111" else PermanentFailure("gone")
-    world.use(sms)
-    failed = await world.otp.send_otp_codes(commands)
-    sms.answer = FakeChannel().answer
-
-    repeated = await world.otp.send_otp_codes(commands)
-
-    assert [type(answer) for answer in failed] == [Unavailable, Unavailable]
-    assert [type(answer) for answer in repeated] == [MessageAccepted, Unavailable]
-    assert sorted(message.code or "" for message in sms.sent) == ["111111", "111111", "222222"]
-
-
-async def test_a_channel_that_breaks_down_leaves_the_code_to_the_repeat(world: World) -> None:
-    def break_down(_: object) -> Any:
-        raise OSError("the line with 111111 was cut")
-
-    sms, command = FakeChannel(), world.a_code("111111")
-    sms.answer = break_down
-    world.use(sms)
-    failed = await world.otp.send_otp_codes([command])
-    sms.answer = FakeChannel().answer
-
-    repeated = await world.otp.send_otp_codes([command])
-
-    assert [type(failed[0]), type(repeated[0])] == [Unavailable, MessageAccepted]
-
-
-async def test_without_a_channel_for_codes_nothing_is_sent_and_nothing_is_found(world: World) -> None:
-    world.use(LogChannel())
-    command = world.a_code()
-
-    sent = await world.otp.send_otp_codes([command])
-    found = await world.cli.find_demo_codes([FindDemoCode(transaction_id=command.transaction_id)])
-
-    assert [type(sent[0]), type(found[0])] == [Unavailable, NoDemoChannel]
-    assert await world.messages() == []
+        return in_memory()
+    return await over_postgres(await connect_as("notification"), cipher)
 
 
 async def test_an_event_becomes_one_message_that_the_duty_delivers(world: World) -> None:
