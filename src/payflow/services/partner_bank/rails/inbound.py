@@ -7,10 +7,10 @@ from typing import Final, Protocol
 
 from payflow.contracts.agents import AgentDirectory
 from payflow.kernel.clock import Clock, Ids
-from payflow.kernel.errors import Rejection
 from payflow.platform.http.admission import Admission
 from payflow.platform.http.asgi import ASGIApp, Receive, Scope, Send, bytes_response, header, read_body, send_response
 from payflow.platform.http.errors import MethodNotAllowed, NotFound, UnreadableBody, UnsupportedMediaType
+from payflow.platform.rpc.identity import ServiceIdentityRequired
 from payflow.services.partner_bank.domain import (
     IncomingTransfer,
     Parties,
@@ -42,10 +42,8 @@ MESSAGES_AT_ONCE: Final = 8
 MESSAGES_WAITING: Final = 32
 
 
-class BankSignatureRequired(Rejection):
+class BankSignatureRequired(ServiceIdentityRequired):
     """The message is not signed by a bank that we know."""
-
-    code = "SERVICE_IDENTITY_REQUIRED"
 
 
 class Receiver(Protocol):
