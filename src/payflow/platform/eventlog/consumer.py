@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 BATCHES_PER_READ: Final = 200
 LOOK_ANYWAY_S: Final = 1.0
 TRIES_PER_EVENT: Final = 3
+REST_S: Final = 0.02
+PASS_OVER_AFTER: Final = 1000
 _decoder: Final = msgspec.msgpack.Decoder(list[Event])
 _encoder: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 _consumed: Final = Counter("payflow_events_consumed_total", "Events whose effect was committed.", ["consumer"])
@@ -64,12 +66,16 @@ class Consumer:
     ) -> None:
         self._name = name
         self._types = types_of(topics)
+        self._type_list = sorted(self._types)
         self._handler = handler
         self._database = database
         self._listen_url = listen_url
         self._listen_password = listen_password
         self._after_commit = after_commit
         self._wake = asyncio.Event()
+        self._is_registered = False
+        # Up to where this process knows that there is nothing of ours, and the position that is stored.
+        self._seen = self._stored = 0
 
     async def run(self) -> None:
         """Consume until cancelled; database failures are waited out."""
@@ -85,62 +91,78 @@ class Consumer:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 2.0)
                     continue
-                if not busy:
+                if busy:
+                    # The first event after a quiet moment goes at once; what comes right behind it is read together.
+                    await asyncio.sleep(REST_S)
+                else:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._wake.wait(), LOOK_ANYWAY_S)
                     self._wake.clear()
         finally:
-            # Waited for: only then is its connection closed.
             listener.cancel()
-            await asyncio.gather(listener, return_exceptions=True)
 
     async def step(self) -> bool:
-        """Number what is new, then read once; returns whether there may be more to do at once."""
+        """Number what is new, then read once; returns whether there may be more to do soon."""
+        if not self._is_registered:
+            await self._database.execute(
+                "INSERT INTO event_log.consumer (name, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", self._name
+            )
+            self._is_registered = True
         numbered = await self._database.fetchval("SELECT event_log.number_batches(1000)")
-        handled = await self._read_once()
-        if numbered == -1 and not handled:
-            await asyncio.sleep(0.005)
+        handled = await self._has_something() and await self._read_once()
+        # -1: another consumer is numbering at this moment.
+        return handled or numbered != 0
+
+    async def _has_something(self) -> bool:
+        """Whether batches with events of ours may stand after our position. Cheap, and takes no lock.
+
+        Batches without any are passed over from time to time only, since moving the position costs a commit.
+        """
+        row = await self._database.fetchrow(
+            "SELECT (SELECT position FROM event_log.log_end) AS last, "
+            "EXISTS (SELECT FROM event_log.batch WHERE position > $1 AND types && $2) AS has_mine",
+            self._seen,
+            self._type_list,
+        )
+        if row is None or row["has_mine"]:
             return True
-        return handled or numbered > 0
+        is_far_behind = int(row["last"]) - self._stored >= PASS_OVER_AFTER
+        if not is_far_behind:
+            self._seen = max(self._seen, int(row["last"]))
+        return is_far_behind
 
     async def _read_once(self) -> bool:
         handed: list[Event] = []
         async with self._database.transaction() as connection:
-            position = await self._lock_position(connection)
+            position = await connection.fetchval(
+                "SELECT position FROM event_log.consumer WHERE name = $1 FOR UPDATE SKIP LOCKED", self._name
+            )
             if position is None:
-                return False
+                return False  # Another process reads for this consumer.
             rows = await self._batches_after(connection, position)
             if not rows:
                 return False
             for row in rows:
-                handed.extend(self._mine(row["events"]))
-            await self._apply(connection, handed, rows[-1]["position"])
+                handed.extend(self._mine(row["events"]) if row["events"] else ())
+            last = int(rows[-1]["position"])
+            await self._apply(connection, handed, last)
             await connection.execute(
-                "UPDATE event_log.consumer SET position = $2, updated_at = now() WHERE name = $1",
-                self._name,
-                rows[-1]["position"],
+                "UPDATE event_log.consumer SET position = $2, updated_at = now() WHERE name = $1", self._name, last
             )
+        self._seen = self._stored = last
         _consumed.labels(self._name).inc(len(handed))
         _lag.labels(self._name).set(len(rows) if len(rows) == BATCHES_PER_READ else 0)
         if handed and self._after_commit is not None:
             self._after_commit(handed)
         return True
 
-    async def _lock_position(self, connection: Connection) -> int | None:
-        """The position after which to read; None when another process reads for this consumer."""
-        await connection.execute(
-            "INSERT INTO event_log.consumer (name, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", self._name
-        )
-        row = await connection.fetchrow(
-            "SELECT position FROM event_log.consumer WHERE name = $1 FOR UPDATE SKIP LOCKED", self._name
-        )
-        return None if row is None else int(row["position"])
-
     async def _batches_after(self, connection: Connection, position: int) -> list[asyncpg.Record]:
         return await connection.fetch(
-            "SELECT position, events FROM event_log.batch WHERE position > $1 ORDER BY position LIMIT $2",
+            "SELECT position, CASE WHEN types && $3 THEN events END AS events "
+            "FROM event_log.batch WHERE position > $1 ORDER BY position LIMIT $2",
             position,
             BATCHES_PER_READ,
+            self._type_list,
         )
 
     def _mine(self, encoded: bytes) -> list[Event]:

@@ -50,6 +50,10 @@ DECLARE
     last_position bigint;
     numbered      integer;
 BEGIN
+    -- Looked at first, because the row lock below costs a transaction id and a flush.
+    IF NOT EXISTS (SELECT FROM batch WHERE position IS NULL) THEN
+        RETURN 0;
+    END IF;
     SELECT position INTO last_position FROM log_end FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN -1;
