@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -48,6 +48,19 @@ def event_of(
     )
 
 
+class EncodedEvents(NamedTuple):
+    """Events as one row of the log: (types, events, event_count), for statements that insert it themselves."""
+
+    types: list[str]
+    events: bytes
+    count: int
+
+
+def encode_events(events: Sequence[Event]) -> EncodedEvents:
+    """Events as they are stored; at least one."""
+    return EncodedEvents(sorted({event.type for event in events}), _encoder.encode(list(events)), len(events))
+
+
 class Outbox:
     """Appends events in a caller's transaction and wakes the consumers after it has committed."""
 
@@ -60,10 +73,7 @@ class Outbox:
         if not events:
             return
         await connection.execute(
-            "INSERT INTO event_log.batch (types, events, event_count) VALUES ($1, $2, $3)",
-            sorted({event.type for event in events}),
-            _encoder.encode(list(events)),
-            len(events),
+            "INSERT INTO event_log.batch (types, events, event_count) VALUES ($1, $2, $3)", *encode_events(events)
         )
 
     def wake_consumers(self) -> None:

@@ -135,8 +135,8 @@ class Payment:
 
     @property
     def creditor_reference(self) -> str:
-        """The creditor as assessments and one-time passwords are bound to it: the number, and the bank where it is."""
-        return f"{self.creditor_account}@{self.agent_bic}" if self.agent_bic else self.creditor_account
+        """The creditor as assessments and one-time passwords are bound to it: the bank where it is, and the number."""
+        return f"{self.agent_bic}/{self.creditor_account}" if self.agent_bic else self.creditor_account
 
     def is_leased(self, now: datetime) -> bool:
         """Whether a process works on the payment right now."""

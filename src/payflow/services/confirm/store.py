@@ -12,7 +12,7 @@ from payflow.contracts.confirm import Creditor, ListPayments, PaymentState, Tran
 from payflow.kernel.clock import Ids
 from payflow.kernel.envelope import Event
 from payflow.platform.crypto import ColumnCipher
-from payflow.platform.eventlog import Outbox, event_of
+from payflow.platform.eventlog import Outbox, encode_events, event_of
 from payflow.platform.postgres import Database, load_queries, repeat_on_conflict
 from payflow.services.confirm.domain import MACHINE, Payment
 
@@ -40,6 +40,9 @@ class PostgresStore:
         return claimed
 
     async def _claim(self, payments: Sequence[Payment]) -> set[UUID]:
+        if not any(payment.is_final for payment in payments):
+            rows = await self._database.fetch(queries.claim, *self._claim_columns(payments))
+            return {row["payment_id"] for row in rows}
         async with self._database.transaction() as connection:
             rows = await connection.fetch(queries.claim, *self._claim_columns(payments))
             claimed = {row["payment_id"] for row in rows}
@@ -101,10 +104,24 @@ class PostgresStore:
     async def save(self, payments: Sequence[Payment], *, now: datetime) -> set[UUID]:
         if not payments:
             return set()
-        saved = await repeat_on_conflict(lambda: self._save(payments))
+        # Batches lock their payments in one order.
+        ordered = sorted(payments, key=lambda payment: payment.payment_id)
+        saved = await repeat_on_conflict(lambda: self._save_whole(ordered))
+        if not saved:
+            saved = await repeat_on_conflict(lambda: self._save(ordered))
         for payment in payments:
             payment.transitions.clear()
         return saved
+
+    async def _save_whole(self, payments: Sequence[Payment]) -> set[UUID]:
+        """Store all payments and their events in one statement, or nothing: then one of them was overtaken."""
+        events = self._events(payments)
+        if not events:
+            return set()
+        rows = await self._database.fetch(queries.save_whole, *_save_columns(payments), *encode_events(events))
+        if rows:
+            self._outbox.wake_consumers()
+        return {row["payment_id"] for row in rows}
 
     async def _save(self, payments: Sequence[Payment]) -> set[UUID]:
         async with self._database.transaction() as connection:
