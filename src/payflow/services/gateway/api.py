@@ -41,8 +41,9 @@ class Parts:
 class GatewayApi:
     """Implements contracts.gateway.Gateway, and what the public routes do with users and sessions."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, *, failures_noted: Limit = FAILURES_NOTED) -> None:
         self._parts = parts
+        self._failures_noted = failures_noted
         self._failures = SlidingCounters()
         self._notes_failures = True
 
@@ -115,7 +116,7 @@ class GatewayApi:
         for answer in answers:
             if isinstance(answer, InvalidCredentials):
                 now = parts.clock.now().timestamp()
-                self._notes_failures = self._failures.take(key="", limit=FAILURES_NOTED, now=now).is_allowed
+                self._notes_failures = self._failures.take(key="", limit=self._failures_noted, now=now).is_allowed
         return answers
 
     async def refresh(self, refresh_tokens: list[str]) -> Answers[SignedIn]:

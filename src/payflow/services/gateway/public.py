@@ -31,6 +31,9 @@ class PublicApp:
             return
         scope[IDENTITY] = admitted.identity
         limited = _Limited(send, admitted.headers)
+        if scope["method"] == "HEAD":
+            # Answered as GET; the server itself leaves the body out, for it knows the method that was sent.
+            scope = {**scope, "method": "GET"}
         app = self._hot.get(scope["path"], self._routes)
         try:
             await app(scope, receive, limited)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 from litestar import get
+from litestar.params import FromPath
 
 from payflow.contracts.account import AccountState, AccountView, EntryLine, GetAccount, ListAccounts, ListEntries
 from payflow.kernel.money import format_minor
@@ -13,7 +14,7 @@ from payflow.platform.http.errors import NotFound, UnreadableBody
 from payflow.services.gateway.routes.bodies import AnyRequest, first
 from payflow.services.gateway.routes.payments import Cursor, Limit
 from payflow.services.gateway.routes.security import customer_of
-from payflow.services.gateway.routes.services import Services
+from payflow.services.gateway.routes.services import FromServices, Services
 
 _CURSOR_MAX = 2**63 - 1
 
@@ -58,7 +59,7 @@ class StatementPage(msgspec.Struct):
 
 
 @get("/accounts", tags=["Accounts"], summary="List own accounts")
-async def list_accounts(request: AnyRequest, services: Services) -> AccountPage:
+async def list_accounts(request: AnyRequest, services: FromServices) -> AccountPage:
     """The signed-in customer's accounts with their balances."""
     query = ListAccounts(customer_id=customer_of(request.scope))
     found = first(await services.account.list_accounts([query]))
@@ -66,14 +67,14 @@ async def list_accounts(request: AnyRequest, services: Services) -> AccountPage:
 
 
 @get("/accounts/{number:str}", tags=["Accounts"], summary="Look at an account")
-async def get_account(request: AnyRequest, services: Services, number: str) -> AccountBody:
+async def get_account(request: AnyRequest, services: FromServices, number: FromPath[str]) -> AccountBody:
     """One account of the signed-in customer's; 404 for anybody else's."""
     return account_body(await _own_account(request, services, number))
 
 
 @get("/accounts/{number:str}/entries", tags=["Accounts"], summary="Statement lines")
 async def list_entries(
-    request: AnyRequest, services: Services, number: str, cursor: Cursor = None, limit: Limit = 50
+    request: AnyRequest, services: FromServices, number: FromPath[str], cursor: Cursor = None, limit: Limit = 50
 ) -> StatementPage:
     """Every posting on an account of the signed-in customer's, newest first."""
     after = read_entry_cursor(cursor)

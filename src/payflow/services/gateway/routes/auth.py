@@ -6,12 +6,13 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 from litestar import Response, get, post
+from litestar.di import NamedDependency
 
 from payflow.platform.http.strict_json import StrictReader
 from payflow.services.gateway.keys import FileKeyRing
 from payflow.services.gateway.routes.bodies import AnyRequest, Body, first, read_json
 from payflow.services.gateway.routes.security import OPEN, current_user
-from payflow.services.gateway.routes.services import Services
+from payflow.services.gateway.routes.services import FromServices
 from payflow.services.gateway.usecases.sessions import SignedIn, SignIn, SignOut
 
 Secret = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -76,7 +77,7 @@ _LOGOUT: Final = StrictReader(LogoutBody)
 
 
 @post("/auth/login", status_code=200, opt={**OPEN, "body": LoginBody}, tags=["Sign-in"], summary="Sign in")
-async def login(request: AnyRequest, services: Services) -> TokenAnswer:
+async def login(request: AnyRequest, services: FromServices) -> TokenAnswer:
     """Exchange user name and password for an access token and a refresh token."""
     body = await read_json(request, _LOGIN)
     attempt = SignIn(username=body.username, password=body.password)
@@ -84,14 +85,14 @@ async def login(request: AnyRequest, services: Services) -> TokenAnswer:
 
 
 @post("/auth/refresh", status_code=200, opt={**OPEN, "body": RefreshBody}, tags=["Sign-in"], summary="Renew")
-async def refresh(request: AnyRequest, services: Services) -> TokenAnswer:
+async def refresh(request: AnyRequest, services: FromServices) -> TokenAnswer:
     """Exchange a refresh token for a new pair. A refresh token is good for one use: a second use ends the session."""
     body = await read_json(request, _REFRESH)
     return _tokens(first(await services.gateway.refresh([body.refresh_token])))
 
 
 @post("/auth/logout", status_code=200, opt={"body": LogoutBody}, tags=["Sign-in"], summary="Sign out")
-async def logout(request: AnyRequest, services: Services) -> Done:
+async def logout(request: AnyRequest, services: FromServices) -> Done:
     """Revoke the access token and end its session, at once and everywhere. The body may be left out."""
     user = current_user(request.scope)
     body = await read_json(request, _LOGOUT) if await request.body() else LogoutBody()
@@ -100,7 +101,7 @@ async def logout(request: AnyRequest, services: Services) -> Done:
 
 
 @get("/.well-known/jwks.json", opt={**OPEN}, tags=["Sign-in"], summary="Public keys")
-async def jwks(keys: FileKeyRing) -> Response[JsonWebKeySet]:
+async def jwks(keys: NamedDependency[FileKeyRing]) -> Response[JsonWebKeySet]:
     """The keys that verify access tokens (JWK Set, RFC 7517)."""
     # Short: a key that was rotated in must be found by whoever keeps this answer.
     return Response(

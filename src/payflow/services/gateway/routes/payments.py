@@ -7,18 +7,18 @@ from uuid import UUID
 
 import msgspec
 from litestar import get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, HeaderParameter, QueryParameter
 
 from payflow.contracts.confirm import CancelPayment, GetPayment, ListPayments, PaymentState
 from payflow.platform.http.errors import UnreadableBody
 from payflow.services.gateway.routes.answers import Payment, payment_body
 from payflow.services.gateway.routes.bodies import AnyRequest, first
 from payflow.services.gateway.routes.security import current_user, customer_of
-from payflow.services.gateway.routes.services import Services
+from payflow.services.gateway.routes.services import FromServices
 from payflow.services.gateway.routes.streams import PaymentStream
 
-Limit = Annotated[int, Parameter(ge=1, le=200, description="How many at most.")]
-Cursor = Annotated[str | None, Parameter(max_length=64, description="`next_cursor` of the page before.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=200, description="How many at most.")]
+Cursor = Annotated[str | None, QueryParameter(max_length=64, description="`next_cursor` of the page before.")]
 
 
 class PaymentList(msgspec.Struct):
@@ -31,14 +31,14 @@ class PaymentList(msgspec.Struct):
 @get("/payments", tags=["Payments"], summary="List own payments")
 async def list_payments(
     request: AnyRequest,
-    services: Services,
+    services: FromServices,
     cursor: Cursor = None,
     limit: Limit = 50,
-    state: PaymentState | None = None,
+    in_state: Annotated[PaymentState | None, QueryParameter(name="state")] = None,
 ) -> PaymentList:
     """The signed-in customer's payments, newest first."""
     query = ListPayments(
-        customer_id=customer_of(request.scope), cursor=read_payment_cursor(cursor), limit=limit, state=state
+        customer_id=customer_of(request.scope), cursor=read_payment_cursor(cursor), limit=limit, state=in_state
     )
     page = first(await services.confirm.list_payments([query]))
     next_cursor = None if page.next_cursor is None else str(page.next_cursor)
@@ -46,14 +46,14 @@ async def list_payments(
 
 
 @get("/payments/{transaction_id:str}", tags=["Payments"], summary="Look at a payment")
-async def get_payment(request: AnyRequest, services: Services, transaction_id: str) -> Payment:
+async def get_payment(request: AnyRequest, services: FromServices, transaction_id: FromPath[str]) -> Payment:
     """One payment of the signed-in customer's; 404 for anybody else's."""
     query = GetPayment(transaction_id=transaction_id, customer_id=customer_of(request.scope))
     return payment_body(first(await services.confirm.get([query])))
 
 
 @post("/payments/{transaction_id:str}/cancel", status_code=200, tags=["Payments"], summary="Cancel a payment")
-async def cancel_payment(request: AnyRequest, services: Services, transaction_id: str) -> Payment:
+async def cancel_payment(request: AnyRequest, services: FromServices, transaction_id: FromPath[str]) -> Payment:
     """Cancel a payment that waits for a one-time password, a review, or its way to the other bank."""
     command = CancelPayment(transaction_id=transaction_id, customer_id=customer_of(request.scope))
     return payment_body(first(await services.confirm.cancel([command])))
@@ -67,9 +67,9 @@ async def cancel_payment(request: AnyRequest, services: Services, transaction_id
 )
 async def payment_events(
     request: AnyRequest,
-    services: Services,
-    transaction_id: str,
-    last_event_id: Annotated[str | None, Parameter(header="Last-Event-ID", max_length=20)] = None,
+    services: FromServices,
+    transaction_id: FromPath[str],
+    last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID", max_length=20)] = None,
 ) -> PaymentStream:
     """Server-sent events: each step of the payment so far, then each as it is taken; ends with the end state.
 

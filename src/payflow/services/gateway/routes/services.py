@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
+
+from litestar.di import NamedDependency
 
 from payflow.contracts.account import Account
 from payflow.contracts.audit import Audit
@@ -37,3 +39,7 @@ class Services:
     def client(self, contract: type[C]) -> C:
         """A client of one of OTHER_CONTRACTS."""
         return cast(C, self.others[contract])
+
+
+# The parameter that handlers declare: `services: FromServices`.
+FromServices: TypeAlias = NamedDependency[Services]
