@@ -66,6 +66,8 @@ class Coalescer(Generic[Q, A]):
         if self._waiting + len(items) > self._queue_max:
             raise Overloaded("Too much work is waiting.")
         loop = asyncio.get_running_loop()
+        if deadline <= loop.time():
+            raise DeadlineExceeded("The deadline had passed before the call was asked for.")
         asked = _Asked[Q, A](items, deadline, loop.create_future())
         self._queue.append(asked)
         self._waiting += len(items)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from payflow.kernel.errors import PayflowError
+from payflow.platform.context import current_deadline
 from payflow.platform.rpc.client import RefusedByContract, client_for
 from payflow.platform.rpc.server import Route
 from payflow.platform.rpc.wire import Codec, WireError
@@ -26,6 +27,7 @@ def in_process(contract: type[C], implementation: object, *, caller: str, queue_
                 received = codec.decode_items(codec.encode_items(items))
             except WireError as error:
                 raise RefusedByContract(str(error)) from error
+            current_deadline.set(deadline)
             answers: list[Any | PayflowError] = await route.call(received)
             return codec.decode_answers(codec.encode_answers(answers), len(items))
 
