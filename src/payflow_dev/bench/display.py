@@ -78,6 +78,8 @@ def print_report(console: Console, report: Report) -> None:
         f"{settings.customers} customers, {settings.accounts} accounts{', one debtor account' * settings.is_hot}, "
         f"{settings.inter_bank_share:.0%} to other banks, {settings.seconds:g} s a step, loader: {settings.loader}"
     )
+    if report.idle_load is not None:
+        console.print(f"when nobody pays, the instance takes {report.idle_load:.0%} of a core")
     if report.pgbench:
         runs = ", ".join(f"{run.tps:,.0f}" for run in report.pgbench)
         console.print(f"pgbench TPC-B, {report.pgbench[0].clients} clients: {runs} transactions/s")

@@ -28,7 +28,7 @@ from payflow.run.loading import (
 from payflow.run.local_rpc import local_services
 from payflow.services.gateway.passwords import LANES, MEMORY_KIB, PASSES
 from payflow_dev.bench.population import CURRENCY, OPENING_BALANCE_MINOR, Customer
-from payflow_dev.bench.target import Target
+from payflow_dev.bench.target import LIMITS, Target
 
 # The gateway hashes in two threads and refuses what its queue cannot take.
 _LOGINS_AT_ONCE: Final = 4
@@ -111,6 +111,8 @@ async def _sign_in(session: aiohttp.ClientSession, *, username: str, password: s
             body = await response.read()
     except (aiohttp.ClientError, TimeoutError) as error:
         raise StartError(f"Signing in as {username} failed: {error or 'no answer in time'}.") from error
+    if response.status == 429:
+        raise StartError(f"The instance limits requests as in everyday use: start it with {_raised_limits()}.")
     if response.status != 200:
         raise StartError(
             f"Signing in as {username} was refused: {response.status} {body[:200].decode('utf-8', 'replace')}"
@@ -119,6 +121,10 @@ async def _sign_in(session: aiohttp.ClientSession, *, username: str, password: s
         return msgspec.json.decode(body, type=_Session)
     except msgspec.DecodeError as error:
         raise StartError(f"The answer to signing in as {username} cannot be read: {error}.") from error
+
+
+def _raised_limits() -> str:
+    return " ".join(f"{name}={value}" for name, value in LIMITS.items())
 
 
 async def broken_ledger_rules(instance: Instance) -> list[str]:

@@ -70,11 +70,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """A whole run. `pgbench_choice`: one run for each number of clients, the fastest first; then one between steps.
 
-    `money` is None where the ledger could not be read.
+    `idle_load`: CPU seconds per second of the instance before the first payment. It and `money` are None where only an
+    address was known.
     """
 
     machine: MachineFacts
     settings: Settings
+    idle_load: float | None
     pgbench_choice: list[PgbenchRun]
     pgbench: list[PgbenchRun]
     steps: list[Step]

@@ -110,6 +110,7 @@ class _Run:
         return Report(
             machine=facts,
             settings=self._settings(),
+            idle_load=round(self._meter.idle_load, 3) if self._meter else None,
             pgbench_choice=choice,
             pgbench=runs,
             steps=steps,
