@@ -9,20 +9,23 @@ from litestar import get
 from litestar.params import FromPath
 
 from payflow.contracts.account import AccountState, AccountView, EntryLine, GetAccount, ListAccounts, ListEntries
+from payflow.contracts.gateway import Role
 from payflow.kernel.money import format_minor
 from payflow.platform.http.errors import NotFound, UnreadableBody
 from payflow.services.gateway.routes.bodies import AnyRequest, first
 from payflow.services.gateway.routes.payments import Cursor, Limit
-from payflow.services.gateway.routes.security import customer_of
+from payflow.services.gateway.routes.security import current_user, customer_of
 from payflow.services.gateway.routes.services import FromServices, Services
 
 _CURSOR_MAX = 2**63 - 1
+_SEE_ALL = frozenset({Role.OPERATOR, Role.COMPLIANCE, Role.ADMIN})
 
 
 class AccountBody(msgspec.Struct, kw_only=True):
     """An account: `available` is what can be spent, `posted` minus `held`."""
 
     number: str
+    customer_id: str
     currency: str
     status: AccountState
     posted: str
@@ -66,27 +69,32 @@ async def list_accounts(request: AnyRequest, services: FromServices) -> AccountP
     return AccountPage(data=[account_body(account) for account in found.accounts])
 
 
-@get("/accounts/{number:str}", tags=["Accounts"], summary="Look at an account")
+@get("/accounts/{number:str}", tags=["Accounts"], summary="Look at an account", opt={"errors": ("NOT_FOUND",)})
 async def get_account(request: AnyRequest, services: FromServices, number: FromPath[str]) -> AccountBody:
-    """One account of the signed-in customer's; 404 for anybody else's."""
-    return account_body(await _own_account(request, services, number))
+    """One account: a customer's own, 404 for anybody else's; any for operators and compliance officers."""
+    return account_body(await _account(request, services, number))
 
 
-@get("/accounts/{number:str}/entries", tags=["Accounts"], summary="Statement lines")
+@get("/accounts/{number:str}/entries", tags=["Accounts"], summary="Statement lines", opt={"errors": ("NOT_FOUND",)})
 async def list_entries(
     request: AnyRequest, services: FromServices, number: FromPath[str], cursor: Cursor = None, limit: Limit = 50
 ) -> StatementPage:
-    """Every posting on an account of the signed-in customer's, newest first."""
+    """Every posting on an account, newest first: a customer's own, any for operators and compliance officers."""
     after = read_entry_cursor(cursor)
-    await _own_account(request, services, number)
-    query = ListEntries(number=number, customer_id=customer_of(request.scope), cursor=after, limit=limit)
+    await _account(request, services, number)
+    query = ListEntries(number=number, customer_id=_owner_seen_by(request), cursor=after, limit=limit)
     page = first(await services.account.list_entries([query]))
     next_cursor = None if page.next_cursor is None else str(page.next_cursor)
     return StatementPage(data=[statement_line(entry) for entry in page.entries], next_cursor=next_cursor)
 
 
-async def _own_account(request: AnyRequest, services: Services, number: str) -> AccountView:
-    query = GetAccount(number=number, customer_id=customer_of(request.scope))
+def _owner_seen_by(request: AnyRequest) -> str | None:
+    """Whose accounts the signed-in user may look at, None for everybody's. Raises Forbidden."""
+    return None if current_user(request.scope).role in _SEE_ALL else customer_of(request.scope)
+
+
+async def _account(request: AnyRequest, services: Services, number: str) -> AccountView:
+    query = GetAccount(number=number, customer_id=_owner_seen_by(request))
     (account,) = await services.account.get_accounts([query])
     if isinstance(account, Exception) and account.code == "ACCOUNT_NOT_FOUND":
         # In a payment an unknown account is a refusal (422); as an address it is simply not there.
@@ -107,6 +115,7 @@ def account_body(account: AccountView) -> AccountBody:
     """An account as customers and operators see it."""
     return AccountBody(
         number=account.number,
+        customer_id=account.customer_id,
         currency=account.currency,
         status=account.state,
         posted=format_minor(account.posted_minor, account.currency),
