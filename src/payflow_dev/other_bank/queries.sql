@@ -92,7 +92,7 @@ UPDATE paid SET times_sent = times_sent + 1 WHERE agent_bic = $1 AND end_to_end_
 -- answer_paid --
 -- Write the answer to a payment that has none; returns the row when this was its final one.
 UPDATE paid
-   SET status = $3, iso_status = $4, reason_code = $5, answered_at = CASE WHEN $3 = 'UNKNOWN' THEN NULL ELSE $6 END
+   SET status = $3, iso_status = $4, reason_code = $5, answered_at = CASE WHEN $3 = 'UNKNOWN' THEN NULL ELSE $6::timestamptz END
  WHERE agent_bic = $1
    AND end_to_end_id = $2
    AND status = 'UNKNOWN'
