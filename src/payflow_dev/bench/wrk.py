@@ -32,7 +32,7 @@ def find_wrk() -> str | None:
 def start_wrk(*, program: str, job: Job, directory: Path) -> subprocess.Popen[str]:
     """Start wrk on a job; `read_load` makes the result of what it leaves in the directory."""
     _write_job(job, directory)
-    command = [program, "--threads=1", f"--connections={job.connections}", f"--duration={round(job.seconds)}s"]
+    command = [program, "--threads=1", f"--connections={job.connections}", f"--duration={max(1, round(job.seconds))}s"]
     command += [f"--timeout={ANSWER_WITHIN_S:.0f}s", f"--script={SCRIPT}", f"http://{job.host}:{job.port}"]
     return subprocess.Popen(
         command,
