@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
 from litestar import get
+from litestar.params import QueryParameter
 
 from payflow.contracts.confirm import GetPayment, ListPayments, PaymentState, TransitionView
 from payflow.contracts.gateway import Role
@@ -59,12 +61,12 @@ class PaymentDetail(msgspec.Struct, kw_only=True):
 async def list_all_payments(
     services: Services,
     customer_id: QueryText = None,
-    state: PaymentState | None = None,
+    in_state: Annotated[PaymentState | None, QueryParameter(name="state")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> PaymentList:
     """Payments of all customers, or of one, newest first."""
-    query = ListPayments(customer_id=customer_id, cursor=read_id_cursor(cursor), limit=limit, state=state)
+    query = ListPayments(customer_id=customer_id, cursor=read_id_cursor(cursor), limit=limit, state=in_state)
     page = first(await services.confirm.list_payments([query]))
     return PaymentList(data=[payment_body(payment) for payment in page.payments], next_cursor=as_text(page.next_cursor))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 import msgspec
 from litestar import get, post
+from litestar.params import QueryParameter
 
 from payflow.contracts.confirm import GetPayment, PaymentNotFound
 from payflow.contracts.gateway import Role
@@ -75,10 +76,13 @@ _DECISION: Final = StrictReader(DecisionBody, required=("decision", "comment"))
 
 @get("/reviews", guards=[open_to(Role.COMPLIANCE)], tags=["Reviews"], summary="List review cases")
 async def list_reviews(
-    services: Services, state: ReviewState | None = None, cursor: Cursor = None, limit: Limit = 50
+    services: Services,
+    in_state: Annotated[ReviewState | None, QueryParameter(name="state")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
 ) -> ReviewPage:
     """Review cases, newest first; `state=OPEN` are those that wait for a decision."""
-    query = ListReviews(state=state, cursor=read_id_cursor(cursor), limit=limit)
+    query = ListReviews(state=in_state, cursor=read_id_cursor(cursor), limit=limit)
     page = first(await services.client(Ofac).list_reviews([query]))
     return ReviewPage(data=[_review(view) for view in page.reviews], next_cursor=as_text(page.next_cursor))
 
