@@ -53,7 +53,7 @@ class PartnerBankSettings(CommonSettings, frozen=True, kw_only=True):
 SETTINGS = PartnerBankSettings
 
 
-def _read_banks(settings: PartnerBankSettings) -> tuple[list[Agent], BankSecrets]:
+def read_banks(settings: PartnerBankSettings) -> tuple[list[Agent], BankSecrets]:
     """The directory and its secrets. Raises SettingsError; in production also for anything of the demo."""
     try:
         agents = read_agents(settings.agents)
@@ -89,7 +89,7 @@ def bank_session(timeout_s: float) -> aiohttp.ClientSession:
 async def build(runtime: Runtime) -> Service:
     """Wire the partner_bank service."""
     settings = runtime.settings(PartnerBankSettings)
-    agent_list, secrets = _read_banks(settings)
+    agent_list, secrets = read_banks(settings)
     agents = AgentDirectory(agent_list)
     pauses = Pauses(settings.bank_pause_first_s, settings.bank_pause_longest_s, settings.bank_answer_repeat_s)
     database = await runtime.database()

@@ -68,8 +68,8 @@ def refuse_submission(command: SubmitCreditTransfer) -> Rejection | None:
     identifier = command.end_to_end_id
     if not identifier or len(identifier) > ID_LENGTH_MAX or not (identifier.isascii() and identifier.isprintable()):
         return InvalidInstruction(f"An end-to-end id has 1 to {ID_LENGTH_MAX} printable ASCII characters.")
-    for number in (command.debtor_account, command.creditor_account):
-        if plain_text(number, length_max=ACCOUNT_LENGTH_MAX) != account_number(number):
+    for number in (account_number(command.debtor_account), account_number(command.creditor_account)):
+        if plain_text(number, length_max=ACCOUNT_LENGTH_MAX) != number:
             return InvalidInstruction(f"An account number has 1 to {ACCOUNT_LENGTH_MAX} characters.")
     if plain_text(command.debtor_name) is None:
         return InvalidInstruction("The debtor has no name.")
