@@ -520,6 +520,7 @@ class GatewayWorld:
         confirm: FakeConfirm | None = None,
         real_passwords: bool = False,
         failures_noted: Limit = FAILURES_NOTED,
+        look_every_s: float = 0.05,
     ) -> None:
         from payflow.platform.clock import SystemClock
 
@@ -531,7 +532,11 @@ class GatewayWorld:
         self.keys = FileKeyRing.open(keys_dir, token_lifetime=self.lifetimes.access, now=self.clock.now())
         self.tokens = JwtAccessTokens(keys=self.keys, issuer="payflow", audience="payflow-api")
         self.guard = Guard(
-            valkey=self.valkey, store=self.store, generation=generation or uuid4().hex, now=self.clock.now
+            valkey=self.valkey,
+            store=self.store,
+            generation=generation or uuid4().hex,
+            now=self.clock.now,
+            look_every_s=look_every_s,
         )
         self.secrets = 0
         self.api = GatewayApi(

@@ -69,10 +69,12 @@ class Guard:
         generation: str,
         now: Callable[[], datetime],
         queue_max: int = 5000,
+        look_every_s: float = LOOK_EVERY_S,
     ) -> None:
         self._valkey = valkey
         self._store = store
         self._now = now
+        self._look_every_s = look_every_s
         # One hash tag: a script may touch all of these keys, in a cluster too.
         self._prefix = f"{{payflow:{generation}}}:"
         self._mark = self._prefix + "revocations"
@@ -108,7 +110,7 @@ class Guard:
                 await self._publish(keys=keys, args=[number, *ends])
         except (Unavailable, TimeoutError) as error:
             log.warning("guard.publish_failed", number=number, error=type(error).__name__)
-            await asyncio.sleep(LOOK_EVERY_S + VALKEY_TIMEOUT_S)
+            await asyncio.sleep(self._look_every_s + VALKEY_TIMEOUT_S)
 
     async def look(self) -> None:
         """Compare the cache's mark with the truth and rebuild the cache where it has missed something."""
@@ -125,7 +127,7 @@ class Guard:
         """The background duty: look, again and again."""
         while True:
             await self.look()
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(self._look_every_s)
 
     async def _rebuild(self) -> None:
         """Write all revocations into the cache, then the mark: unless it was emptied meanwhile, which a key of this
