@@ -1,0 +1,64 @@
+"""One instance for all journeys. Every test makes customers of its own, so that none disturbs another's velocity."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import aiohttp
+import pytest
+
+from payflow.run.local_rpc import LocalServices, local_services
+from tests.support.api import Api, Client, Factory
+from tests.support.system import RELAXED, System, running_system
+
+
+@pytest.fixture(scope="session")
+def system() -> Iterator[System]:
+    """The instance. After the last journey books and audit trail must be whole, and no log may tell of a bug."""
+    with running_system(**RELAXED) as system:
+        yield system
+        assert_whole(system)
+
+
+def assert_whole(system: System) -> None:
+    """Ledger and audit trail verify, and no process met an error that it had not expected."""
+    ledger = system.run("ledger", "verify")
+    audit = system.run("audit", "verify")
+    assert ledger.returncode == 0, ledger.stdout + ledger.stderr
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    assert system.logged_bugs() == []
+
+
+@pytest.fixture(scope="session")
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(limit=200)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+async def services(system: System) -> AsyncIterator[LocalServices]:
+    """The services' own operations, with the command line's identity."""
+    async with local_services(system.instance) as services:
+        yield services
+
+
+@pytest.fixture(scope="session")
+async def api(system: System, session: aiohttp.ClientSession) -> Api:
+    """The public API."""
+    return Api(session, system.url)
+
+
+@pytest.fixture(scope="session")
+async def make(api: Api, services: LocalServices) -> Factory:
+    """Makes customers."""
+    return Factory(api=api, services=services)
+
+
+@pytest.fixture(scope="session")
+async def operators(system: System, api: Api) -> dict[str, Client]:
+    """A signed-in user of each operator role, by the role's name."""
+    names = ("operator", "compliance", "auditor", "admin")
+    clients = await asyncio.gather(*(api.sign_in(name, system.operator_password(name)) for name in names))
+    return dict(zip(names, clients, strict=True))
