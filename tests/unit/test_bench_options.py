@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from payflow.run.commands.bench import bench
 from payflow.run.errors import StartError
 from payflow_dev.bench.options import AddressOnly, Options, check, parse_connections, payer_from
 from payflow_dev.bench.target import parse_url
@@ -81,3 +84,14 @@ def test_a_payer_is_named_whole_or_not_at_all() -> None:
     assert payer_from(username=None, password=None, from_account=None, to_account=None) is None
     with pytest.raises(StartError, match="belong together"):
         payer_from(username="demo", password="secret", from_account=None, to_account=None)
+
+
+def test_an_installation_without_the_repository_s_tools_says_where_the_bench_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("payflow_dev")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "payflow_dev", None)
+
+    with pytest.raises(StartError, match="part of the repository"):
+        bench()
