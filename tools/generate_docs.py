@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from payflow.contracts.problems import PROBLEMS
-
 ROOT = Path(__file__).resolve().parents[1]
+# This checkout's code, whatever the environment has on its path.
+sys.path.insert(0, str(ROOT / "src"))
+
+from payflow.contracts.problems import PROBLEMS  # noqa: E402
 
 
 def errors_page() -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from payflow.run.errors import StartError
 from payflow.run.instance import make_instance
-from payflow.run.registry import OTHER_BANK, SERVICES, Deployable, deployables, find, service_names
+from payflow.run.registry import OTHER_BANK, SERVICES, Deployable, deployables, find, highest_port_offset, service_names
 
 PORTS = [
     ("gateway-1", 3001),
@@ -36,9 +36,20 @@ def test_every_process_has_the_port_that_the_documentation_promises(name: str, p
     assert instance.service_port(row) == port
 
 
-def test_there_are_eleven_processes_and_ten_services() -> None:
-    assert len(SERVICES) == 11
-    assert len(service_names(SERVICES)) == 10
+def test_the_eleven_processes_are_ten_services() -> None:
+    promised = [find(name) for name, _ in PORTS[:-1]]
+
+    assert len(promised) == 11
+    assert set(promised) <= set(SERVICES)
+    assert len(service_names(tuple(row for row in promised if row is not None))) == 10
+
+
+def test_the_public_port_lies_beyond_the_last_service_port() -> None:
+    last = highest_port_offset()
+
+    with pytest.raises(StartError, match=f"3001 to {3000 + last}"):
+        make_instance(port=3000 + last)
+    assert make_instance(port=3001 + last).port == 3001 + last
 
 
 def test_no_two_processes_share_a_name_or_a_port() -> None:

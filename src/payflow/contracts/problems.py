@@ -135,6 +135,7 @@ _ROWS: Final = (
         "The outcome is not known yet; repeat with the same key to learn it.",
         "AB08",
     ),
+    # tools/new_service.py adds rows above this line.
 )
 
 PROBLEMS: Final[dict[str, ProblemType]] = {

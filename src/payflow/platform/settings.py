@@ -76,6 +76,7 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     ofac_url: Annotated[str, describe("where ofac is")] = "http://127.0.0.1:3009"
     kyc_url: Annotated[str, describe("where kyc is")] = "http://127.0.0.1:3010"
     partner_bank_url: Annotated[str, describe("where partner_bank is")] = "http://127.0.0.1:3011"
+    # tools/new_service.py adds settings above this line.
 
     def url_of(self, service: str) -> str:
         """The base URL of another service."""

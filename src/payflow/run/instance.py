@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from payflow.run.errors import StartError
-from payflow.run.registry import PORT_BASE, PUBLIC_PORT, Deployable
+from payflow.run.registry import PORT_BASE, PUBLIC_PORT, Deployable, highest_port_offset
 
 DATA_FORMAT: Final = 1
 POSTGRES_MAJOR: Final = 18
@@ -117,7 +117,8 @@ def make_instance(
         )
     if not 1 <= port <= 65535:
         raise StartError(f"--port {port} is not a port: choose 1 to 65535.")
-    if port_base < port <= port_base + 12:
-        raise StartError(f"--port {port} is one of the services' ports ({port_base + 1} to {port_base + 12}).")
+    last = port_base + highest_port_offset()
+    if port_base < port <= last:
+        raise StartError(f"--port {port} is one of the services' ports ({port_base + 1} to {last}).")
     path = (data_dir or default_data_dir()).expanduser().absolute()
     return Instance(data_dir=path, port_base=port_base, port=port, host=host)

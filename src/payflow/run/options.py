@@ -7,6 +7,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from payflow.run.registry import highest_port_offset
+
 DataDir: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -15,6 +17,8 @@ DataDir: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
-PortBase: TypeAlias = Annotated[int, typer.Option("--port-base", help="Services listen on this port + 1 to 12.")]
+PortBase: TypeAlias = Annotated[
+    int, typer.Option("--port-base", help=f"Services listen on this port + 1 to {highest_port_offset()}.")
+]
 Port: TypeAlias = Annotated[int, typer.Option("--port", help="The public port, shared by both gateways.")]
 Host: TypeAlias = Annotated[str, typer.Option("--host", help="Where the public port listens.")]

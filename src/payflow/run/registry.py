@@ -44,6 +44,7 @@ SERVICES: Final[tuple[Deployable, ...]] = (
     _row("ofac", 9),
     _row("kyc", 10),
     _row("partner-bank", 11),
+    # tools/new_service.py adds rows above this line.
 )
 
 # The simulated other bank stands for the world outside: it is no service of ours and does not exist in production.
@@ -55,6 +56,11 @@ OTHER_BANK: Final = Deployable(
 def deployables(*, is_production: bool) -> tuple[Deployable, ...]:
     """Every process of an instance, in the order of their ports; without the simulated bank in production."""
     return SERVICES if is_production else (*SERVICES, OTHER_BANK)
+
+
+def highest_port_offset() -> int:
+    """The services' ports are `port_base` + 1 to this number, whether or not this is production."""
+    return max(row.port_offset for row in (*SERVICES, OTHER_BANK))
 
 
 def service_names(rows: tuple[Deployable, ...] = SERVICES) -> tuple[str, ...]:
