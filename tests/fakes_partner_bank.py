@@ -167,15 +167,23 @@ class _StandIn:
 
 
 class InMemoryOfac(_StandIn):
-    """Screens against the names that a test lists; `failure` is answered instead while it is set."""
+    """Screens against the names that a test lists; `failure` is answered instead while it is set.
+
+    Each call takes the first of `gates`, where there is one, and waits for it.
+    """
 
     def __init__(self) -> None:
         self.listed: set[str] = set()
         self.failure: PayflowError | None = None
         self.screened: list[ScreenPayment] = []
+        self.gates: list[asyncio.Event] = []
+        self.called = asyncio.Event()
 
     async def screen(self, commands: list[ScreenPayment]) -> list[Screened | PayflowError]:
         self.screened.extend(commands)
+        self.called.set()
+        if self.gates:
+            await self.gates.pop(0).wait()
         if self.failure is not None:
             return [self.failure for _ in commands]
         return [

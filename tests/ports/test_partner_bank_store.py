@@ -467,6 +467,38 @@ async def test_the_same_message_from_many_connections_is_credited_once(world: Wo
     assert await world.events_of(transfer) == ["incoming.credited"]
 
 
+async def test_while_one_process_works_on_a_payment_the_others_say_pending(world: World) -> None:
+    number, gate = await world.account(), asyncio.Event()
+    world.ofac.gates = [gate]
+    transfer = an_incoming(number)
+    first = asyncio.create_task(world.receive(transfer))
+    await world.ofac.called.wait()
+
+    meanwhile = await world.receive(transfer)
+    gate.set()
+
+    assert meanwhile == [Verdict("PDNG")]
+    assert await first == [Verdict("ACSC")]
+    assert len(world.ofac.screened) == 1
+
+
+async def test_a_process_that_was_overtaken_changes_and_announces_nothing(world: World) -> None:
+    number, gate = await world.account(), asyncio.Event()
+    world.ofac.gates = [gate]
+    transfer = an_incoming(number)
+    overtaken = asyncio.create_task(world.receive(transfer))
+    await world.ofac.called.wait()
+    world.clock.move(timedelta(minutes=1))
+
+    overtaking = await world.receive(transfer)
+    gate.set()
+
+    assert overtaking == [Verdict("ACSC")]
+    assert await overtaken == [Verdict("ACSC")]
+    assert await world.posted(number) == 2500
+    assert await world.events_of(transfer) == ["incoming.credited"]
+
+
 async def test_other_contents_under_a_known_end_to_end_id_are_refused_as_a_duplicate(world: World) -> None:
     number = await world.account()
     transfer = an_incoming(number, uetr="8a562c67-ca16-48ba-b074-65581be6f011")
