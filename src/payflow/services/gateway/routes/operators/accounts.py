@@ -18,7 +18,7 @@ from payflow.services.gateway.routes.accounts import AccountBody, account_body
 from payflow.services.gateway.routes.bodies import AnyRequest, Body, first, read_json
 from payflow.services.gateway.routes.operators.shared import END, NewAccountNumber, NewId, PathText, Reason, open_to
 from payflow.services.gateway.routes.security import current_user
-from payflow.services.gateway.routes.services import Services
+from payflow.services.gateway.routes.services import FromServices
 
 _ZERO: Final = re.compile(r"0(?:\.(0+))?")
 
@@ -53,7 +53,7 @@ _STATE: Final = StrictReader(AccountStateBody, required=("state", "reason"))
         "errors": ("CUSTOMER_NOT_FOUND", "INVALID_AMOUNT", "UNKNOWN_CURRENCY", "ALREADY_EXISTS"),
     },
 )
-async def create_account(request: AnyRequest, services: Services) -> AccountBody:
+async def create_account(request: AnyRequest, services: FromServices) -> AccountBody:
     """The opening balance is booked from the bank's opening-balances account of the currency.
 
     No Idempotency-Key is needed: creation is idempotent by `number`. A repeat for the same customer and currency
@@ -77,7 +77,7 @@ async def create_account(request: AnyRequest, services: Services) -> AccountBody
     summary="Block, open or close an account",
     opt={"body": AccountStateBody, "errors": ("NOT_FOUND",)},
 )
-async def change_account_state(request: AnyRequest, services: Services, number: PathText) -> AccountBody:
+async def change_account_state(request: AnyRequest, services: FromServices, number: PathText) -> AccountBody:
     """Payments that are under way are refused when they reach the ledger."""
     body = await read_json(request, _STATE)
     command = ChangeAccountState(

@@ -7,19 +7,23 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from payflow.contracts.audit import Audit, AuditRow, SearchAudit, VerifyAudit
 from payflow.contracts.gateway import Role
 from payflow.services.gateway.routes.accounts import read_entry_cursor
 from payflow.services.gateway.routes.bodies import first
-from payflow.services.gateway.routes.operators.shared import QueryText, as_text, open_to
+from payflow.services.gateway.routes.operators.shared import PRINTABLE, as_text, open_to
 from payflow.services.gateway.routes.payments import Cursor, Limit
-from payflow.services.gateway.routes.services import Services
+from payflow.services.gateway.routes.services import FromServices
 
-FromSequence = Annotated[int, Parameter(ge=1, le=2**62, description="The first row to recompute.")]
-Subject = Annotated[QueryText, Parameter(description="A payment's or customer's id.")]
-EventType = Annotated[QueryText, Parameter(description="An event's type, such as `payment.completed`.")]
+FromSequence = Annotated[int, QueryParameter(ge=1, le=2**62, description="The first row to recompute.")]
+Subject = Annotated[
+    str | None, QueryParameter(max_length=128, pattern=PRINTABLE, description="A payment's or customer's id.")
+]
+EventType = Annotated[
+    str | None, QueryParameter(max_length=128, pattern=PRINTABLE, description="Such as `payment.completed`.")
+]
 
 
 class AuditRecord(msgspec.Struct, kw_only=True):
@@ -59,7 +63,7 @@ class AuditVerification(msgspec.Struct, kw_only=True):
 
 @get("/audit", guards=[open_to(Role.AUDITOR)], tags=["Audit"], summary="Search the audit trail")
 async def search_audit(
-    services: Services,
+    services: FromServices,
     subject: Subject = None,
     type: EventType = None,
     cursor: Cursor = None,
@@ -72,7 +76,7 @@ async def search_audit(
 
 
 @get("/audit/verification", guards=[open_to(Role.AUDITOR)], tags=["Audit"], summary="Verify the audit trail")
-async def verify_audit(services: Services, from_sequence: FromSequence = 1) -> AuditVerification:
+async def verify_audit(services: FromServices, from_sequence: FromSequence = 1) -> AuditVerification:
     """Recompute the hash chain and compare it with the signed heads that are kept outside the database. Takes some
     seconds per million rows.
     """

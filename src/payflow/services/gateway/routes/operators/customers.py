@@ -35,7 +35,7 @@ from payflow.services.gateway.routes.operators.shared import (
     read_one_or_many,
 )
 from payflow.services.gateway.routes.security import current_user
-from payflow.services.gateway.routes.services import Services
+from payflow.services.gateway.routes.services import FromServices
 
 
 class NewCustomerBody(Body):
@@ -98,7 +98,7 @@ _STATE: Final = StrictReader(CustomerStateBody, required=("state", "reason"))
         "errors": ("ALREADY_EXISTS",),
     },
 )
-async def create_customers(request: AnyRequest, services: Services) -> Response[Any]:
+async def create_customers(request: AnyRequest, services: FromServices) -> Response[Any]:
     """Send an object and get the record (201), or an array of up to 500 and get an array of the same length (200):
     each item a record, or the problem that kept it from being created; one bad item does not keep the others out.
 
@@ -119,7 +119,7 @@ async def create_customers(request: AnyRequest, services: Services) -> Response[
     summary="Look at a customer",
     opt={"errors": ("CUSTOMER_NOT_FOUND",)},
 )
-async def get_customer(services: Services, customer_id: PathText) -> Customer:
+async def get_customer(services: FromServices, customer_id: PathText) -> Customer:
     """One customer's record."""
     return _customer(first(await services.account.get_customers([GetCustomer(customer_id=customer_id)])))
 
@@ -131,7 +131,7 @@ async def get_customer(services: Services, customer_id: PathText) -> Customer:
     summary="List a customer's accounts",
     opt={"errors": ("CUSTOMER_NOT_FOUND",)},
 )
-async def list_customer_accounts(services: Services, customer_id: PathText) -> AccountPage:
+async def list_customer_accounts(services: FromServices, customer_id: PathText) -> AccountPage:
     """A customer's accounts with their balances, ordered by number."""
     first(await services.account.get_customers([GetCustomer(customer_id=customer_id)]))
     accounts: list[AccountView] = first(
@@ -148,7 +148,7 @@ async def list_customer_accounts(services: Services, customer_id: PathText) -> A
     summary="Block a customer, or make them active",
     opt={"body": CustomerStateBody, "errors": ("CUSTOMER_NOT_FOUND",)},
 )
-async def change_customer_state(request: AnyRequest, services: Services, customer_id: PathText) -> Customer:
+async def change_customer_state(request: AnyRequest, services: FromServices, customer_id: PathText) -> Customer:
     """Payments that are under way when a customer is blocked are refused when they reach the ledger."""
     body = await read_json(request, _STATE)
     command = ChangeCustomerState(

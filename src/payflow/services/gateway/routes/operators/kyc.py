@@ -25,7 +25,7 @@ from payflow.services.gateway.routes.bodies import AnyRequest, Body, first, read
 from payflow.services.gateway.routes.operators.shared import PathText, Reason, open_to
 from payflow.services.gateway.routes.payment_confirm import idempotency_key
 from payflow.services.gateway.routes.security import current_user
-from payflow.services.gateway.routes.services import Services
+from payflow.services.gateway.routes.services import FromServices
 
 _KEY_HEADER: Final = "idempotency-key"
 # Makes the same command id of the same user's same key, so that a repeat records nothing new.
@@ -76,7 +76,7 @@ _BODY: Final = StrictReader(VerificationBody, required=("state", "level", "reaso
     summary="Look at a customer's verification",
     opt={"errors": ("VERIFICATION_NOT_FOUND",)},
 )
-async def get_verification(services: Services, customer_id: PathText) -> Verification:
+async def get_verification(services: FromServices, customer_id: PathText) -> Verification:
     """The present state and every change of it."""
     return _verification(first(await services.client(Kyc).history([CheckCustomer(customer_id=customer_id)])))
 
@@ -93,7 +93,7 @@ async def get_verification(services: Services, customer_id: PathText) -> Verific
         "errors": ("INVALID_IDEMPOTENCY_KEY", "CUSTOMER_NOT_FOUND", "COMMAND_ID_REUSED", "INVALID_VERIFICATION"),
     },
 )
-async def record_verification(request: AnyRequest, services: Services, customer_id: PathText) -> Verification:
+async def record_verification(request: AnyRequest, services: FromServices, customer_id: PathText) -> Verification:
     """Takes effect with the customer's next payment. With an Idempotency-Key a repeat records nothing new, and the
     same key with other contents is COMMAND_ID_REUSED; without one every call is a decision of its own.
     """

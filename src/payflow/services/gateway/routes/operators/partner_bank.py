@@ -8,6 +8,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import get, post
+from litestar.params import FromPath, FromQuery
 
 from payflow.contracts.gateway import Role
 from payflow.contracts.partner_bank import BankStatus, Enquire, InstructionView, ListInstructions, PartnerBank
@@ -15,7 +16,7 @@ from payflow.kernel.money import format_minor
 from payflow.services.gateway.routes.bodies import first
 from payflow.services.gateway.routes.operators.shared import as_text, open_to, read_id_cursor
 from payflow.services.gateway.routes.payments import Cursor, Limit
-from payflow.services.gateway.routes.services import Services
+from payflow.services.gateway.routes.services import FromServices
 
 
 class Direction(StrEnum):
@@ -74,9 +75,9 @@ class EnquiryAnswer(msgspec.Struct, kw_only=True):
     summary="List instructions",
 )
 async def list_instructions(
-    services: Services,
-    direction: Direction | None = None,
-    status: InstructionStatus | None = None,
+    services: FromServices,
+    direction: FromQuery[Direction | None] = None,
+    status: FromQuery[InstructionStatus | None] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> InstructionList:
@@ -96,7 +97,7 @@ async def list_instructions(
     summary="Ask the other bank again",
     opt={"errors": ("INSTRUCTION_NOT_FOUND",)},
 )
-async def enquire(services: Services, payment_id: UUID) -> EnquiryAnswer:
+async def enquire(services: FromServices, payment_id: FromPath[UUID]) -> EnquiryAnswer:
     """Send a status enquiry (pacs.028) with the same ids. Nothing is ever sent a second time, so asking is safe."""
     answer = first(await services.client(PartnerBank).enquire([Enquire(payment_id=payment_id)]))
     return EnquiryAnswer(

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import get
-from litestar.params import QueryParameter
+from litestar.params import FromPath, QueryParameter
 
 from payflow.contracts.confirm import GetPayment, ListPayments, PaymentState, TransitionView
 from payflow.contracts.gateway import Role
@@ -17,7 +17,7 @@ from payflow.services.gateway.routes.answers import Payment, payment_body
 from payflow.services.gateway.routes.bodies import first
 from payflow.services.gateway.routes.operators.shared import QueryText, as_text, open_to, read_id_cursor
 from payflow.services.gateway.routes.payments import Cursor, Limit, PaymentList
-from payflow.services.gateway.routes.services import Services
+from payflow.services.gateway.routes.services import FromServices
 
 _BACK_OFFICE = open_to(Role.OPERATOR, Role.COMPLIANCE, Role.AUDITOR)
 
@@ -59,7 +59,7 @@ class PaymentDetail(msgspec.Struct, kw_only=True):
 
 @get("/operator/payments", guards=[_BACK_OFFICE], tags=["Operators' payments"], summary="List all payments")
 async def list_all_payments(
-    services: Services,
+    services: FromServices,
     customer_id: QueryText = None,
     in_state: Annotated[PaymentState | None, QueryParameter(name="state")] = None,
     cursor: Cursor = None,
@@ -78,7 +78,7 @@ async def list_all_payments(
     summary="Look at any payment",
     opt={"errors": ("PAYMENT_NOT_FOUND",)},
 )
-async def get_any_payment(services: Services, payment_id: UUID) -> PaymentDetail:
+async def get_any_payment(services: FromServices, payment_id: FromPath[UUID]) -> PaymentDetail:
     """One payment by its `payment_id`, with its history and its risk assessment."""
     query = GetPayment(transaction_id=str(payment_id), customer_id=None)
     history = first(await services.confirm.history([query]))

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 from litestar import get, post
-from litestar.params import QueryParameter
+from litestar.params import FromPath, QueryParameter
 
 from payflow.contracts.confirm import GetPayment, PaymentNotFound
 from payflow.contracts.gateway import Role
@@ -19,7 +19,7 @@ from payflow.services.gateway.routes.bodies import AnyRequest, Body, first, read
 from payflow.services.gateway.routes.operators.shared import Reason, as_text, open_to, read_id_cursor
 from payflow.services.gateway.routes.payments import Cursor, Limit
 from payflow.services.gateway.routes.security import current_user
-from payflow.services.gateway.routes.services import Services
+from payflow.services.gateway.routes.services import FromServices
 
 
 class Match(msgspec.Struct, kw_only=True):
@@ -76,7 +76,7 @@ _DECISION: Final = StrictReader(DecisionBody, required=("decision", "comment"))
 
 @get("/reviews", guards=[open_to(Role.COMPLIANCE)], tags=["Reviews"], summary="List review cases")
 async def list_reviews(
-    services: Services,
+    services: FromServices,
     in_state: Annotated[ReviewState | None, QueryParameter(name="state")] = None,
     cursor: Cursor = None,
     limit: Limit = 50,
@@ -94,7 +94,7 @@ async def list_reviews(
     summary="Look at a review case",
     opt={"errors": ("REVIEW_NOT_FOUND",)},
 )
-async def get_review(services: Services, review_id: UUID) -> ReviewDetail:
+async def get_review(services: FromServices, review_id: FromPath[UUID]) -> ReviewDetail:
     """A case with its payment."""
     view = first(await services.client(Ofac).get_reviews([GetReview(review_id=review_id)]))
     (payment,) = await services.confirm.get([GetPayment(transaction_id=str(view.payment_id), customer_id=None)])
@@ -111,7 +111,7 @@ async def get_review(services: Services, review_id: UUID) -> ReviewDetail:
     summary="Decide a review case",
     opt={"body": DecisionBody, "errors": ("REVIEW_NOT_FOUND", "REVIEW_OWN_PAYMENT", "REVIEW_ALREADY_DECIDED")},
 )
-async def decide_review(request: AnyRequest, services: Services, review_id: UUID) -> Review:
+async def decide_review(request: AnyRequest, services: FromServices, review_id: FromPath[UUID]) -> Review:
     """Clear or block, once: the same decision again answers the case, another one is REVIEW_ALREADY_DECIDED. Nobody
     decides about a payment of their own.
     """

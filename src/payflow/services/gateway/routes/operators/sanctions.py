@@ -14,7 +14,7 @@ from payflow.platform.http.strict_json import StrictReader
 from payflow.services.gateway.routes.bodies import AnyRequest, Body, first, read_json
 from payflow.services.gateway.routes.operators.reviews import Match
 from payflow.services.gateway.routes.operators.shared import Country, PersonName, open_to
-from payflow.services.gateway.routes.services import Services
+from payflow.services.gateway.routes.services import FromServices
 
 
 class ScreenBody(Body):
@@ -53,7 +53,7 @@ _SCREEN: Final = StrictReader(ScreenBody, required=("name",))
     summary="Screen a name",
     opt={"body": ScreenBody},
 )
-async def screen_name(request: AnyRequest, services: Services) -> Screening:
+async def screen_name(request: AnyRequest, services: FromServices) -> Screening:
     """The same comparison that payments go through. Opens no case."""
     body = await read_json(request, _SCREEN)
     query = ScreenName(name=body.name, country=body.country)
@@ -61,7 +61,7 @@ async def screen_name(request: AnyRequest, services: Services) -> Screening:
 
 
 @get("/sanctions/lists", guards=[open_to(Role.COMPLIANCE)], tags=["Sanctions"], summary="Which lists are loaded")
-async def get_lists(services: Services) -> SanctionsLists:
+async def get_lists(services: FromServices) -> SanctionsLists:
     """The lists that names are compared with at present."""
     lists = first(await services.client(Ofac).describe_lists([DescribeLists()]))
     return msgspec.convert(lists, SanctionsLists, from_attributes=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeVar
 from uuid import UUID
 
 import msgspec
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 
 from payflow.contracts.gateway import Role
 from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
@@ -38,8 +38,8 @@ Country = Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}" + END, examples=["NL"]
 Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500, pattern=PRINTABLE)]
 
 # A text in an address. Looser than NewId: records that were loaded in bulk may have other names.
-PathText = Annotated[str, Parameter(max_length=128, pattern=PRINTABLE)]
-QueryText = Annotated[str | None, Parameter(max_length=128, pattern=PRINTABLE)]
+PathText = Annotated[str, PathParameter(max_length=128, pattern=PRINTABLE)]
+QueryText = Annotated[str | None, QueryParameter(max_length=128, pattern=PRINTABLE)]
 
 
 class Problem(msgspec.Struct, kw_only=True):
@@ -88,7 +88,7 @@ async def read_one_or_many(request: AnyRequest, *, one: StrictReader[S], many: S
 def _about_the_array(error: UnreadableBody) -> UnreadableBody:
     """The error as it reads without the object around the array: "[3].name: expected `str`, got `int`."."""
     extra = {name: value.removeprefix("items") for name, value in error.extra.items() if isinstance(value, str)}
-    return UnreadableBody(error.detail.removeprefix("items: ").replace("items[", "["), **extra)
+    return UnreadableBody(error.detail.replace("items: ", "the array: ").replace("items[", "["), **extra)
 
 
 def answer_each(answers: Sequence[T | PayflowError], shown: Callable[[T], Any], *, instance: str) -> list[Any]:

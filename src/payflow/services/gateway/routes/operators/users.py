@@ -14,10 +14,10 @@ from payflow.contracts.gateway import NewUser, Role, UserView
 from payflow.platform.http.strict_json import StrictReader
 from payflow.services.gateway.domain.users import InvalidValue
 from payflow.services.gateway.routes.bodies import AnyRequest, Body, first, read_json
-from payflow.services.gateway.routes.operators.shared import END, NewId, PathText, open_to
-from payflow.services.gateway.routes.payments import Cursor, Limit
+from payflow.services.gateway.routes.operators.shared import END, NewId, PathText, QueryText, open_to
+from payflow.services.gateway.routes.payments import Limit
 from payflow.services.gateway.routes.security import current_user
-from payflow.services.gateway.routes.services import Services
+from payflow.services.gateway.routes.services import FromServices
 from payflow.services.gateway.usecases.users import SetEnabled
 
 
@@ -71,7 +71,7 @@ _STATE: Final = StrictReader(UserStateBody, required=("state",))
     summary="Create a user",
     opt={"body": NewUserBody, "errors": ("VALIDATION_FAILED", "CUSTOMER_NOT_FOUND", "USER_EXISTS")},
 )
-async def create_user(request: AnyRequest, services: Services) -> User:
+async def create_user(request: AnyRequest, services: FromServices) -> User:
     """No Idempotency-Key is needed: creation is idempotent by `username`. The same contents again, password included,
     answer the same user; other contents are USER_EXISTS. A `customer_id` must be a customer's.
     """
@@ -84,7 +84,7 @@ async def create_user(request: AnyRequest, services: Services) -> User:
 
 
 @get("/users", guards=[open_to()], tags=["Users"], summary="List users")
-async def list_users(services: Services, cursor: Cursor = None, limit: Limit = 50) -> UserPage:
+async def list_users(services: FromServices, cursor: QueryText = None, limit: Limit = 50) -> UserPage:
     """All users, ordered by name without regard to case."""
     users, next_cursor = await services.gateway.list_users(after=cursor, limit=limit)
     return UserPage(data=[_user(user) for user in users], next_cursor=next_cursor)
@@ -98,7 +98,7 @@ async def list_users(services: Services, cursor: Cursor = None, limit: Limit = 5
     summary="Disable a user, or enable them",
     opt={"body": UserStateBody, "errors": ("VALIDATION_FAILED", "USER_NOT_FOUND")},
 )
-async def change_user_state(request: AnyRequest, services: Services, username: PathText) -> User:
+async def change_user_state(request: AnyRequest, services: FromServices, username: PathText) -> User:
     """A disabled user's sessions end and their tokens are revoked, at once and everywhere. Nobody disables themselves:
     the last administrator would be locked out.
     """

@@ -1,0 +1,269 @@
+"""The services behind the operators' routes: the real ones over stores in memory where there is such a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from payflow.contracts.account import Account
+from payflow.contracts.agents import DEMO_AGENTS, AgentDirectory, read_agents
+from payflow.contracts.audit import Audit
+from payflow.contracts.confirm import (
+    Confirm,
+    DecideReview,
+    ListPayments,
+    PaymentNotFound,
+    PaymentPage,
+    PaymentState,
+    PaymentView,
+    TransitionView,
+)
+from payflow.contracts.gateway import Role
+from payflow.contracts.kyc import Kyc
+from payflow.contracts.notification import Notification
+from payflow.contracts.ofac import Ofac, ScreenPayment
+from payflow.contracts.operation import Answers
+from payflow.contracts.partner_bank import (
+    BankStatus,
+    Enquire,
+    InstructionNotFound,
+    InstructionPage,
+    InstructionView,
+    ListInstructions,
+    PartnerBank,
+    SubmissionStatus,
+    SubmitCreditTransfer,
+)
+from payflow.contracts.risk import AssessPayment, Risk
+from payflow.kernel.envelope import Event
+from payflow.kernel.errors import PayflowError
+from payflow.platform.http.edge import EdgeLayer
+from payflow.platform.ids import UuidV7
+from payflow.platform.rpc import in_process
+from payflow.services.account.api import AccountApi
+from payflow.services.account.directory import ConfiguredBanks
+from payflow.services.audit import usecases as audit_usecases
+from payflow.services.audit.api import AuditApi
+from payflow.services.gateway.app import GatewaySettings, public_app
+from payflow.services.gateway.routes.services import Services
+from payflow.services.kyc.api import KycApi
+from payflow.services.ofac.api import OfacApi
+from payflow.services.ofac.index import loaded_lists
+from payflow.services.risk.api import RiskApi
+from payflow.services.risk.rules import default_rules
+from tests.builders import NOON, FixedClock, new_id
+from tests.fakes import FakeAccountStore
+from tests.fakes_audit import FakeAuditStore, FakeHeads
+from tests.fakes_gateway import Client, FakeConfirm, GatewayWorld, Reply, a_payment
+from tests.fakes_kyc import FakeKycStore
+from tests.fakes_ofac import FakeOfacStore
+from tests.fakes_risk import FakeCustomers, FakeRiskStore, FakeSanctions
+
+LISTED_NAME = "Rafael Caro Quintero"
+
+
+class FakeOperatorsConfirm(FakeConfirm):
+    """Payments in memory, also by payment id for operators; decisions of reviews move them."""
+
+    def add(self, payment: PaymentView) -> PaymentView:
+        """A payment that was received and has come to where it is."""
+        self.payments[(payment.customer_id, payment.transaction_id)] = payment
+        self.transitions[payment.payment_id] = [
+            TransitionView(version=1, source=None, target=PaymentState.RECEIVED, at=NOON, reason=None),
+            TransitionView(version=2, source=PaymentState.RECEIVED, target=payment.state, at=NOON, reason=None),
+        ]
+        return payment
+
+    def _find(self, customer_id: str | None, transaction_id: str) -> PaymentView | PayflowError:
+        if customer_id is not None:
+            return super()._find(customer_id, transaction_id)
+        by_id = {str(payment.payment_id): payment for payment in self.payments.values()}
+        return by_id.get(transaction_id) or PaymentNotFound()
+
+    async def list_payments(self, queries: list[ListPayments]) -> Answers[PaymentPage]:
+        (query,) = queries
+        found = sorted(self.payments.values(), key=lambda payment: payment.payment_id, reverse=True)
+        found = [
+            payment
+            for payment in found
+            if query.customer_id in (None, payment.customer_id)
+            and query.state in (None, payment.state)
+            and (query.cursor is None or payment.payment_id < query.cursor)
+        ]
+        page = found[: query.limit]
+        return [PaymentPage(payments=page, next_cursor=page[-1].payment_id if len(found) > query.limit else None)]
+
+    async def decide_review(self, commands: list[DecideReview]) -> Answers[PaymentView]:
+        for command in commands:
+            found = self._find(None, str(command.payment_id))
+            if isinstance(found, PaymentView):
+                self.move(found.transaction_id, PaymentState.COMPLETED if command.is_cleared else PaymentState.REJECTED)
+        return [self._find(None, str(command.payment_id)) for command in commands]
+
+
+class FakePartnerBank:
+    """Instructions in memory; the other bank accepts whatever it is asked about."""
+
+    def __init__(self) -> None:
+        self.instructions: list[InstructionView] = []
+
+    def add(self, **changes: Any) -> InstructionView:
+        """An instruction, outgoing and unknown unless said otherwise."""
+        values: dict[str, Any] = {
+            "payment_id": new_id(),
+            "direction": "OUTGOING",
+            "end_to_end_id": "E2E-1",
+            "agent_bic": "NORDDEFFXXX",
+            "amount_minor": 123_456,
+            "currency": "EUR",
+            "status": "UNKNOWN",
+            "reason_code": None,
+            "created_at": NOON,
+            "updated_at": NOON,
+        }
+        self.instructions.append(InstructionView(**{**values, **changes}))
+        return self.instructions[-1]
+
+    async def submit(self, commands: list[SubmitCreditTransfer]) -> Answers[SubmissionStatus]:
+        raise NotImplementedError
+
+    async def enquire(self, queries: list[Enquire]) -> Answers[SubmissionStatus]:
+        return [self._enquire(query.payment_id) for query in queries]
+
+    def _enquire(self, payment_id: UUID) -> SubmissionStatus | InstructionNotFound:
+        for place, known in enumerate(self.instructions):
+            if known.payment_id == payment_id:
+                self.instructions[place] = msgspec.structs.replace(known, status="ACCEPTED")
+                return SubmissionStatus(
+                    payment_id=payment_id, status=BankStatus.ACCEPTED, reason_code=None, answered_at=NOON
+                )
+        return InstructionNotFound()
+
+    async def list_instructions(self, queries: list[ListInstructions]) -> Answers[InstructionPage]:
+        (query,) = queries
+        found = [
+            known
+            for known in sorted(self.instructions, key=lambda known: known.payment_id, reverse=True)
+            if query.direction in (None, known.direction)
+            and query.status in (None, known.status)
+            and (query.cursor is None or known.payment_id < query.cursor)
+        ]
+        page = found[: query.limit]
+        return [
+            InstructionPage(instructions=page, next_cursor=page[-1].payment_id if len(found) > query.limit else None)
+        ]
+
+
+class OperatorWorld(GatewayWorld):
+    """A gateway whose neighbours are the real services, in memory."""
+
+    def __init__(self, keys_dir: Path) -> None:
+        super().__init__(keys_dir, confirm=FakeOperatorsConfirm())
+        clock, ids = FixedClock(), UuidV7()
+        self.payments: Any = self.confirm
+        self.accounts = FakeAccountStore()
+        self.kyc_records = FakeKycStore()
+        self.audit_rows = FakeAuditStore()
+        self.audit = AuditApi(store=self.audit_rows, heads=FakeHeads(), clock=clock)
+        self.bank = FakePartnerBank()
+        self.ofac = OfacApi(
+            store=FakeOfacStore(),
+            payments=self.payments,
+            lists=loaded_lists(),
+            proof_key=b"k" * 32,
+            clock=clock,
+            ids=ids,
+        )
+        self.risk = RiskApi(
+            store=FakeRiskStore(),
+            sanctions=FakeSanctions(),
+            customers=FakeCustomers(),
+            rules=default_rules(),
+            clock=clock,
+        )
+        banks = ConfiguredBanks(AgentDirectory(read_agents(DEMO_AGENTS)))
+        implementations: dict[type[Any], object] = {
+            Audit: self.audit,
+            Kyc: KycApi(store=self.kyc_records, clock=clock, ids=ids),
+            Notification: _NotAsked(),
+            Ofac: self.ofac,
+            PartnerBank: self.bank,
+            Risk: self.risk,
+        }
+        services = Services(
+            confirm=in_process(Confirm, self.payments, caller="gateway"),
+            account=in_process(
+                Account,
+                AccountApi(store=self.accounts, banks=banks, clock=clock, ids=ids),
+                caller="gateway",
+            ),
+            gateway=self.api,
+            gate=self.gate,
+            others={
+                contract: in_process(contract, made, caller="gateway") for contract, made in implementations.items()
+            },
+        )
+        settings = GatewaySettings(token_keys_dir=str(keys_dir))
+        app = public_app(settings=settings, gate=self.gate, services=services, keys=self.keys)
+        self.app = EdgeLayer(app, service="gateway", public=True)
+        self.client = Client(self.app)
+        self._tokens: dict[Role, str] = {}
+
+    async def as_role(self, role: Role, method: str, path: str, body: Any = None, **more: Any) -> Reply:
+        """One request by a user of this role, who is made when first needed; a customer is cust_001."""
+        if role not in self._tokens:
+            await self.user(role.value, role=role)
+            self._tokens[role] = (await self.sign_in(role.value))["access_token"]
+        return await self.client.send(method, path, body=body, token=self._tokens[role], **more)
+
+    def forget(self, role: Role) -> None:
+        """Have a role's user sign in again at the next request."""
+        self._tokens.pop(role, None)
+
+    async def customer(self, customer_id: str = "cust_001", **changes: Any) -> None:
+        """A customer's record."""
+        reply = await self.as_role(
+            Role.OPERATOR, "POST", "/customers", {"customer_id": customer_id, "name": "Ada Lovelace", **changes}
+        )
+        assert reply.status == 201, reply.body
+
+    async def review(self) -> tuple[PaymentView, UUID]:
+        """A payment under review with its case."""
+        payment = self.payments.add(a_payment(state=PaymentState.UNDER_REVIEW))
+        command = ScreenPayment(payment_id=payment.payment_id, customer_id="cust_001", names=[LISTED_NAME])
+        (screened,) = await self.ofac.screen([command])
+        assert not isinstance(screened, PayflowError)
+        assert screened.review_id is not None
+        return payment, screened.review_id
+
+    async def assess(self, payment: PaymentView) -> None:
+        """Have a payment's risk assessed."""
+        command = AssessPayment(
+            payment_id=payment.payment_id,
+            customer_id=payment.customer_id,
+            amount_minor=payment.amount_minor or 0,
+            currency=payment.currency or "USD",
+            debtor=payment.debtor_account,
+            creditor=payment.creditor_account,
+            party_names=["Ada Lovelace"],
+        )
+        (assessed,) = await self.risk.assess([command])
+        assert not isinstance(assessed, PayflowError)
+
+    async def record(self, events: list[Event]) -> None:
+        """Have events written into the audit trail."""
+        async with self.audit_rows.transaction() as chain:
+            await audit_usecases.record_events(events=events, chain=chain, now=NOON)
+
+
+class _NotAsked:
+    """A service that operators' routes do not ask."""
+
+    def __getattr__(self, name: str) -> Any:
+        async def not_asked(items: list[Any]) -> list[Any]:
+            raise NotImplementedError(name)
+
+        return not_asked
