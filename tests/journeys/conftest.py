@@ -10,6 +10,7 @@ import pytest
 
 from payflow.run.local_rpc import LocalServices, local_services
 from tests.support.api import Api, Client, Factory
+from tests.support.other_bank import OtherBank
 from tests.support.system import RELAXED, System, running_system
 
 
@@ -62,3 +63,9 @@ async def operators(system: System, api: Api) -> dict[str, Client]:
     names = ("operator", "compliance", "auditor", "admin")
     clients = await asyncio.gather(*(api.sign_in(name, system.operator_password(name)) for name in names))
     return dict(zip(names, clients, strict=True))
+
+
+@pytest.fixture(scope="session")
+async def other_bank(system: System, session: aiohttp.ClientSession) -> OtherBank:
+    """The simulated other bank."""
+    return OtherBank(Api(session, system.other_bank_url))
