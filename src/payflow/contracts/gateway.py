@@ -119,5 +119,5 @@ class Gateway(Protocol):
     @operation(callers={"cli"}, timeout_s=60, batch_max=100)
     async def create_users(self, commands: list[NewUser]) -> Answers[UserView]: ...
 
-    @operation(callers={"cli"})
+    @operation(callers={"cli"}, repeatable=False)
     async def rotate_keys(self, commands: list[RotateKeys]) -> Answers[KeysRotated]: ...
