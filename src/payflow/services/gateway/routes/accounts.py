@@ -14,7 +14,7 @@ from payflow.kernel.money import format_minor
 from payflow.platform.http.errors import NotFound, UnreadableBody
 from payflow.services.gateway.routes.bodies import AnyRequest, first
 from payflow.services.gateway.routes.payments import Cursor, Limit
-from payflow.services.gateway.routes.security import current_user, customer_of
+from payflow.services.gateway.routes.security import FOR_CUSTOMERS, ROLES, current_user, customer_of
 from payflow.services.gateway.routes.services import FromServices, Services
 
 _CURSOR_MAX = 2**63 - 1
@@ -61,7 +61,7 @@ class StatementPage(msgspec.Struct):
     next_cursor: str | None
 
 
-@get("/accounts", tags=["Accounts"], summary="List own accounts")
+@get("/accounts", tags=["Accounts"], summary="List own accounts", opt=FOR_CUSTOMERS)
 async def list_accounts(request: AnyRequest, services: FromServices) -> AccountPage:
     """The signed-in customer's accounts with their balances."""
     query = ListAccounts(customer_id=customer_of(request.scope))
@@ -69,13 +69,23 @@ async def list_accounts(request: AnyRequest, services: FromServices) -> AccountP
     return AccountPage(data=[account_body(account) for account in found.accounts])
 
 
-@get("/accounts/{number:str}", tags=["Accounts"], summary="Look at an account", opt={"errors": ("NOT_FOUND",)})
+@get(
+    "/accounts/{number:str}",
+    tags=["Accounts"],
+    summary="Look at an account",
+    opt={ROLES: _SEE_ALL | {Role.CUSTOMER}, "errors": ("NOT_FOUND",)},
+)
 async def get_account(request: AnyRequest, services: FromServices, number: FromPath[str]) -> AccountBody:
     """One account: a customer's own, 404 for anybody else's; any for operators and compliance officers."""
     return account_body(await _account(request, services, number))
 
 
-@get("/accounts/{number:str}/entries", tags=["Accounts"], summary="Statement lines", opt={"errors": ("NOT_FOUND",)})
+@get(
+    "/accounts/{number:str}/entries",
+    tags=["Accounts"],
+    summary="Statement lines",
+    opt={ROLES: _SEE_ALL | {Role.CUSTOMER}, "errors": ("NOT_FOUND",)},
+)
 async def list_entries(
     request: AnyRequest, services: FromServices, number: FromPath[str], cursor: Cursor = None, limit: Limit = 50
 ) -> StatementPage:

@@ -76,7 +76,13 @@ _REFRESH: Final = StrictReader(RefreshBody, required=("refresh_token",))
 _LOGOUT: Final = StrictReader(LogoutBody)
 
 
-@post("/auth/login", status_code=200, opt={**OPEN, "body": LoginBody}, tags=["Sign-in"], summary="Sign in")
+@post(
+    "/auth/login",
+    status_code=200,
+    opt={**OPEN, "body": LoginBody, "errors": ("INVALID_CREDENTIALS",)},
+    tags=["Sign-in"],
+    summary="Sign in",
+)
 async def login(request: AnyRequest, services: FromServices) -> TokenAnswer:
     """Exchange user name and password for an access token and a refresh token."""
     body = await read_json(request, _LOGIN)
@@ -84,14 +90,26 @@ async def login(request: AnyRequest, services: FromServices) -> TokenAnswer:
     return _tokens(first(await services.gateway.sign_in([attempt])))
 
 
-@post("/auth/refresh", status_code=200, opt={**OPEN, "body": RefreshBody}, tags=["Sign-in"], summary="Renew")
+@post(
+    "/auth/refresh",
+    status_code=200,
+    opt={**OPEN, "body": RefreshBody, "errors": ("INVALID_TOKEN", "TOKEN_REVOKED")},
+    tags=["Sign-in"],
+    summary="Renew",
+)
 async def refresh(request: AnyRequest, services: FromServices) -> TokenAnswer:
     """Exchange a refresh token for a new pair. A refresh token is good for one use: a second use ends the session."""
     body = await read_json(request, _REFRESH)
     return _tokens(first(await services.gateway.refresh([body.refresh_token])))
 
 
-@post("/auth/logout", status_code=200, opt={"body": LogoutBody}, tags=["Sign-in"], summary="Sign out")
+@post(
+    "/auth/logout",
+    status_code=200,
+    opt={"body": LogoutBody, "body_is_optional": True},
+    tags=["Sign-in"],
+    summary="Sign out",
+)
 async def logout(request: AnyRequest, services: FromServices) -> Done:
     """Revoke the access token and end its session, at once and everywhere. The body may be left out."""
     user = current_user(request.scope)

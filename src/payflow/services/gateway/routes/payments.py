@@ -13,7 +13,7 @@ from payflow.contracts.confirm import CancelPayment, GetPayment, ListPayments, P
 from payflow.platform.http.errors import UnreadableBody
 from payflow.services.gateway.routes.answers import Payment, payment_body
 from payflow.services.gateway.routes.bodies import AnyRequest, first
-from payflow.services.gateway.routes.security import current_user, customer_of
+from payflow.services.gateway.routes.security import FOR_CUSTOMERS, current_user, customer_of
 from payflow.services.gateway.routes.services import FromServices
 from payflow.services.gateway.routes.streams import PaymentStream
 
@@ -28,7 +28,7 @@ class PaymentList(msgspec.Struct):
     next_cursor: str | None
 
 
-@get("/payments", tags=["Payments"], summary="List own payments")
+@get("/payments", tags=["Payments"], summary="List own payments", opt=FOR_CUSTOMERS)
 async def list_payments(
     request: AnyRequest,
     services: FromServices,
@@ -45,14 +45,25 @@ async def list_payments(
     return PaymentList(data=[payment_body(payment) for payment in page.payments], next_cursor=next_cursor)
 
 
-@get("/payments/{transaction_id:str}", tags=["Payments"], summary="Look at a payment")
+@get(
+    "/payments/{transaction_id:str}",
+    tags=["Payments"],
+    summary="Look at a payment",
+    opt={**FOR_CUSTOMERS, "errors": ("PAYMENT_NOT_FOUND",)},
+)
 async def get_payment(request: AnyRequest, services: FromServices, transaction_id: FromPath[str]) -> Payment:
     """One payment of the signed-in customer's; 404 for anybody else's."""
     query = GetPayment(transaction_id=transaction_id, customer_id=customer_of(request.scope))
     return payment_body(first(await services.confirm.get([query])))
 
 
-@post("/payments/{transaction_id:str}/cancel", status_code=200, tags=["Payments"], summary="Cancel a payment")
+@post(
+    "/payments/{transaction_id:str}/cancel",
+    status_code=200,
+    tags=["Payments"],
+    summary="Cancel a payment",
+    opt={**FOR_CUSTOMERS, "errors": ("PAYMENT_NOT_FOUND", "NOT_CANCELLABLE", "PAYMENT_IN_PROGRESS")},
+)
 async def cancel_payment(request: AnyRequest, services: FromServices, transaction_id: FromPath[str]) -> Payment:
     """Cancel a payment that waits for a one-time password, a review, or its way to the other bank."""
     command = CancelPayment(transaction_id=transaction_id, customer_id=customer_of(request.scope))
@@ -63,7 +74,7 @@ async def cancel_payment(request: AnyRequest, services: FromServices, transactio
     "/payments/{transaction_id:str}/events",
     tags=["Payments"],
     summary="Watch a payment",
-    opt={"stream": "text/event-stream"},
+    opt={**FOR_CUSTOMERS, "stream": "text/event-stream", "errors": ("PAYMENT_NOT_FOUND",)},
 )
 async def payment_events(
     request: AnyRequest,

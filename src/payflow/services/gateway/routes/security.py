@@ -19,6 +19,8 @@ from payflow.services.gateway.public import IDENTITY
 IS_OPEN: Final = "is_open"
 ROLES: Final = "roles"
 OPEN: Final[dict[str, Any]] = {IS_OPEN: True}
+# For the documentation of routes that ask `customer_of` instead of having a guard.
+FOR_CUSTOMERS: Final[dict[str, Any]] = {ROLES: frozenset({Role.CUSTOMER})}
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 Guard = Callable[[Connection, BaseRouteHandler], None]
