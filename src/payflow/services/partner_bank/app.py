@@ -86,6 +86,33 @@ def bank_session(timeout_s: float) -> aiohttp.ClientSession:
     )
 
 
+def _rail(runtime: Runtime, settings: PartnerBankSettings, secrets: BankSecrets) -> HttpRail:
+    session = bank_session(settings.bank_timeout_s)
+    runtime.on_close(session.close)
+    return HttpRail(
+        session=session,
+        own_bic=settings.own_bic,
+        default_url=f"{settings.other_bank_url.rstrip('/')}/iso20022",
+        secrets=secrets,
+        clock=runtime.clock,
+        timeout_s=settings.bank_timeout_s,
+        messages_in_flight=settings.bank_messages_in_flight,
+    )
+
+
+def _receiver(runtime: Runtime, settings: PartnerBankSettings, store: PostgresStore, pauses: Pauses) -> InboundApi:
+    settlement = Settlement(
+        store=store,
+        account=runtime.client(Account),
+        ofac=runtime.client(Ofac),
+        ids=runtime.ids,
+        clock=runtime.clock,
+        pauses=pauses,
+        source=runtime.service,
+    )
+    return InboundApi(store=store, settlement=settlement, own_bic=settings.own_bic, clock=runtime.clock, pauses=pauses)
+
+
 async def build(runtime: Runtime) -> Service:
     """Wire the partner_bank service."""
     settings = runtime.settings(PartnerBankSettings)
@@ -96,17 +123,7 @@ async def build(runtime: Runtime) -> Service:
     store = PostgresStore(
         database=database, cipher=runtime.cipher(settings.column_keys), outbox=runtime.outbox(database)
     )
-    session = bank_session(settings.bank_timeout_s)
-    runtime.on_close(session.close)
-    rail = HttpRail(
-        session=session,
-        own_bic=settings.own_bic,
-        default_url=f"{settings.other_bank_url.rstrip('/')}/iso20022",
-        secrets=secrets,
-        clock=runtime.clock,
-        timeout_s=settings.bank_timeout_s,
-        messages_in_flight=settings.bank_messages_in_flight,
-    )
+    rail = _rail(runtime, settings, secrets)
     api = PartnerBankApi(
         store=store,
         rail=rail,
@@ -117,18 +134,7 @@ async def build(runtime: Runtime) -> Service:
         pauses=pauses,
         bank_timeout_s=settings.bank_timeout_s,
     )
-    settlement = Settlement(
-        store=store,
-        account=runtime.client(Account),
-        ofac=runtime.client(Ofac),
-        ids=runtime.ids,
-        clock=runtime.clock,
-        pauses=pauses,
-        source=runtime.service,
-    )
-    receiver = InboundApi(
-        store=store, settlement=settlement, own_bic=settings.own_bic, clock=runtime.clock, pauses=pauses
-    )
+    receiver = _receiver(runtime, settings, store, pauses)
     pause = settings.bank_duty_pause_s
     return Service(
         implementations=[(PartnerBank, api)],
