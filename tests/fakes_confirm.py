@@ -22,7 +22,7 @@ from payflow.contracts.partner_bank import (
     SubmitCreditTransfer,
 )
 from payflow.contracts.risk import Assessed, AssessmentDetail, AssessPayment, GetAssessment, RiskLevel
-from payflow.kernel.errors import Unavailable
+from payflow.kernel.errors import PayflowError, Unavailable
 from payflow.services.confirm.domain import Payment
 from tests.builders import NOON, new_id
 
@@ -199,10 +199,13 @@ class FakeBank:
         self.paid: dict[UUID, int] = {}
         self.tokens: dict[UUID, int] = {}
         self.gate: asyncio.Event | None = None
+        self.refusal: PayflowError | None = None
 
     async def submit(self, commands: list[SubmitCreditTransfer]) -> Answers[SubmissionStatus]:
         if self.gate is not None:
             await self.gate.wait()
+        if self.refusal is not None:
+            return [self.refusal for _ in commands]
         return [self._submit(command) for command in commands]
 
     def _submit(self, command: SubmitCreditTransfer) -> SubmissionStatus | StaleCommand:

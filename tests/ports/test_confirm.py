@@ -38,7 +38,7 @@ from payflow.contracts.confirm import (
     TransactionExists,
 )
 from payflow.contracts.otp import InvalidOtp, Otp
-from payflow.contracts.partner_bank import BankStatus, PartnerBank
+from payflow.contracts.partner_bank import BankStatus, PartnerBank, UnknownAgent
 from payflow.contracts.risk import Risk
 from payflow.kernel.errors import PayflowError, Unavailable
 from payflow.platform.crypto import ColumnCipher
@@ -374,6 +374,15 @@ async def test_an_inter_bank_payment_is_refunded_when_the_bank_rejects(world: Wo
     ended = await world.end_of(await world.pay(world.request(to=IBAN)))
 
     assert (ended.state, ended.error_code) == ("REJECTED", "PAYMENT_REFUSED")
+    assert await world.balance(world.debtor) == (10_000_000, 0)
+
+
+async def test_a_payment_that_cannot_be_sent_is_refunded_at_once(world: World) -> None:
+    world.bank.refusal = UnknownAgent("There is no route to that bank.")
+
+    ended = await world.end_of(await world.pay(world.request(to=IBAN)))
+
+    assert (ended.state, ended.error_code) == ("REJECTED", "UNKNOWN_AGENT")
     assert await world.balance(world.debtor) == (10_000_000, 0)
 
 

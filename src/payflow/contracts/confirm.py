@@ -202,7 +202,7 @@ class Confirm(Protocol):
 
     service: ClassVar[str] = "confirm"
 
-    @operation(callers={"gateway"}, timeout_s=10, calls_in_flight=4)
+    @operation(callers={"gateway"}, timeout_s=10, calls_in_flight=2)
     async def confirm(self, commands: list[ConfirmPayment]) -> Answers[PaymentView]: ...
 
     @operation(callers={"gateway"}, timeout_s=10, calls_in_flight=64)

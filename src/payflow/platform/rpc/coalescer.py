@@ -11,9 +11,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import copy_context
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from payflow.kernel.errors import DeadlineExceeded, Overloaded, UnknownOutcome
+
+# At most so many turns of the event loop (tens of microseconds each) are spent on gathering one call.
+TURNS_MAX: Final = 32
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -45,7 +48,9 @@ class Coalescer(Generic[Q, A]):
         self._queue: deque[_Asked[Q, A]] = deque()
         self._waiting = 0
         self._calls: set[asyncio.Task[None]] = set()
-        self._is_pump_scheduled = False
+        self._is_gathering = False
+        self._turns = 0
+        self._seen = 0
 
     @property
     def waiting(self) -> int:
@@ -71,10 +76,7 @@ class Coalescer(Generic[Q, A]):
         asked = _Asked[Q, A](items, deadline, loop.create_future())
         self._queue.append(asked)
         self._waiting += len(items)
-        if not self._is_pump_scheduled:
-            # One turn of the loop later, so that asks of the same moment share the first call too.
-            self._is_pump_scheduled = True
-            loop.call_soon(self._pump)
+        self._gather_soon()
         try:
             async with asyncio.timeout_at(deadline):
                 return await asked.answer
@@ -92,8 +94,27 @@ class Coalescer(Generic[Q, A]):
             self._queue.remove(asked)
             self._waiting -= len(asked.items)
 
+    def _gather_soon(self) -> None:
+        if not self._is_gathering and len(self._calls) < self._calls_max:
+            self._is_gathering, self._turns, self._seen = True, 0, 0
+            asyncio.get_running_loop().call_soon(self._gather)
+
+    def _gather(self) -> None:
+        """Let more come in for as long as each turn of the loop brings some, then send.
+
+        Not a timer: the loop only reads what has arrived already. One ask alone goes a turn later; when a call's
+        answers make many clients ask again, they share the next call instead of sending the first of them ahead.
+        """
+        has_grown = self._waiting > self._seen
+        self._seen = self._waiting
+        self._turns += 1
+        if has_grown and self._turns < TURNS_MAX and self._waiting < self._batch_max:
+            asyncio.get_running_loop().call_soon(self._gather)
+            return
+        self._is_gathering = False
+        self._pump()
+
     def _pump(self) -> None:
-        self._is_pump_scheduled = False
         while self._queue and len(self._calls) < self._calls_max:
             batch = self._take_batch()
             if batch:
@@ -105,7 +126,8 @@ class Coalescer(Generic[Q, A]):
 
     def _call_ended(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
-        self._pump()
+        if self._queue:
+            self._gather_soon()
 
     def _take_batch(self) -> list[_Asked[Q, A]]:
         batch: list[_Asked[Q, A]] = []

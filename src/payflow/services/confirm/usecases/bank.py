@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from payflow.contracts.account import CaptureHold, ResolveParties
 from payflow.contracts.confirm import PaymentRefused, PaymentState
 from payflow.contracts.partner_bank import BankStatus, SubmitCreditTransfer
-from payflow.kernel.errors import PayflowError
+from payflow.kernel.errors import PayflowError, Rejection
 from payflow.services.confirm.domain import Payment, end_to_end_id_of
 from payflow.services.confirm.ports import Ports
 from payflow.services.confirm.usecases.saga import Saga
@@ -22,7 +22,10 @@ async def settle_submitted(*, payments: Sequence[Payment], ports: Ports) -> None
     answers = await ports.bank.submit([_instruction_of(payment) for payment in ready]) if ready else []
     accepted = []
     for payment, answer in zip(ready, answers, strict=True):
-        if isinstance(answer, PayflowError) or answer.status is BankStatus.UNKNOWN:
+        if isinstance(answer, Rejection):
+            # Refused before anything was sent: no bank has heard of this payment.
+            await _end_unpaid(payment, answer, ports)
+        elif isinstance(answer, PayflowError) or answer.status is BankStatus.UNKNOWN:
             await _rest(payment, ports)
         elif answer.status is BankStatus.ACCEPTED:
             accepted.append(payment)
@@ -55,8 +58,12 @@ async def complete_accepted(*, payments: Sequence[Payment], ports: Ports) -> Non
 async def reject_by_bank(*, payment: Payment, reason_code: str | None, ports: Ports) -> None:
     """The bank has refused: release the hold and end the payment."""
     refused = PaymentRefused(f"The other bank refused the payment ({reason_code or 'no reason given'}).")
+    await _end_unpaid(payment, refused, ports)
+
+
+async def _end_unpaid(payment: Payment, error: PayflowError, ports: Ports) -> None:
     saga = Saga(payments=[payment], codes={}, ports=ports)
-    await saga.end_unpaid(payment, PaymentState.REJECTED, refused)
+    await saga.end_unpaid(payment, PaymentState.REJECTED, error)
     if payment.payment_id in saga.problems:
         await _rest(payment, ports)
     else:
