@@ -265,17 +265,17 @@ class FakeConfirm:
     def _payment(self, command: ConfirmPayment) -> PaymentView:
         place = (command.customer_id, command.transaction_id)
         if place not in self.payments:
-            payment = a_payment(
-                state=self.outcome,
-                transaction_id=command.transaction_id,
-                customer_id=command.customer_id,
-                amount=command.amount,
-                amount_minor=Money.from_decimal(command.amount, "USD").minor_units,
-                trace_id=command.traceparent[3:35],
-                debtor_account=command.debtor_account,
-                creditor_account=command.creditor_account,
+            values: dict[str, Any] = {
+                "transaction_id": command.transaction_id,
+                "customer_id": command.customer_id,
+                "amount": command.amount,
+                "amount_minor": Money.from_decimal(command.amount, "USD").minor_units,
+                "trace_id": command.traceparent[3:35],
+                "debtor_account": command.debtor_account,
+                "creditor_account": command.creditor_account,
                 **self.changes,
-            )
+            }
+            payment = a_payment(state=self.outcome, **values)
             self.payments[place] = payment
             self.transitions[payment.payment_id] = [
                 TransitionView(version=1, source=None, target=PaymentState.RECEIVED, at=NOON, reason=None),

@@ -41,6 +41,19 @@ async def test_a_payment_is_told_with_its_amount_as_text(world: GatewayWorld) ->
     assert (reply.json["state"], reply.json["from_account"]) == ("COMPLETED", "ACC001")
 
 
+async def test_a_refused_payment_is_told_with_its_reason_in_words(world: GatewayWorld) -> None:
+    token = await world.token()
+    world.confirm.outcome = PaymentState.REJECTED
+    world.confirm.changes = {"error_code": "CREDITOR_UNREACHABLE", "error_detail": ""}
+    body = a_payment_body()
+    await world.client.send("POST", "/payment/confirm", body=body, token=token, key="key-1")
+
+    reply = await world.client.send("GET", "/payments/txn_001", token=token)
+
+    assert (reply.json["status"], reply.json["error"]) == ("REJECTED", "CREDITOR_UNREACHABLE")
+    assert reply.json["detail"].startswith("to_account is no account here")
+
+
 async def test_another_customers_payment_is_not_there(world: GatewayWorld) -> None:
     await pay(world, await world.token(), 1)
     second = await world.token("second", customer_id="cust_002")
@@ -166,7 +179,7 @@ async def test_statement_lines_are_told_newest_first_page_by_page(world: Gateway
 async def test_who_is_no_customer_has_no_payments_of_their_own(world: GatewayWorld, role: Role) -> None:
     token = await world.token("officer", role=role)
 
-    for path in ("/payments", "/accounts", "/payments/txn_001", "/accounts/ACC001"):
+    for path in ("/payments", "/accounts", "/payments/txn_001", "/payments/txn_001/events"):
         reply = await world.client.send("GET", path, token=token)
         assert (reply.status, reply.json["error"]) == (403, "FORBIDDEN")
 

@@ -11,7 +11,7 @@ import pytest
 from payflow.contracts.gateway import NewUser, Role, UserExists, UserView
 from payflow.kernel.errors import Overloaded, PayflowError
 from payflow.services.gateway.domain.limits import Limit
-from payflow.services.gateway.passwords import ArgonPasswords
+from payflow.services.gateway.passwords import NOBODY, ArgonPasswords
 from payflow.services.gateway.usecases.users import SetEnabled
 from tests.fakes_gateway import GatewayWorld, Reply
 
@@ -261,4 +261,14 @@ async def test_more_sign_ins_than_may_wait_are_refused_at_once() -> None:
 
     assert sum(isinstance(answer, Overloaded) for answer in answers) == 7
     assert (await passwords.hash("password123")).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    await passwords.close()
+
+
+async def test_a_user_who_does_not_exist_costs_as_much_as_one_who_does() -> None:
+    passwords = ArgonPasswords()
+
+    hashed = await passwords.hash("password123")
+
+    assert NOBODY.split("$")[:4] == hashed.split("$")[:4]
+    assert not await passwords.verify(password="password123", password_hash=None)
     await passwords.close()

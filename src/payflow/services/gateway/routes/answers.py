@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from payflow.contracts.confirm import PaymentInProgress, PaymentState, PaymentView
+from payflow.contracts.problems import problem_for
 from payflow.kernel.errors import error_from_parts
 from payflow.kernel.money import format_minor
 from payflow.platform.http.asgi import Response, json_response
@@ -138,6 +139,12 @@ _STATUS: Final = {
 }
 
 
+def _detail(payment: PaymentView) -> str | None:
+    if payment.error_code is None:
+        return None
+    return payment.error_detail or problem_for(payment.error_code).detail
+
+
 def payment_body(payment: PaymentView) -> Payment:
     """A payment as the newer routes tell it."""
     return Payment(
@@ -156,7 +163,7 @@ def payment_body(payment: PaymentView) -> Payment:
         reference=payment.reference,
         reason=_PENDING.get(payment.state),
         error=payment.error_code,
-        detail=payment.error_detail,
+        detail=_detail(payment),
         created_at=payment.received_at,
         updated_at=payment.updated_at,
         confirmed_at=payment.completed_at,
