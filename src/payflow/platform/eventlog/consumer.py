@@ -83,6 +83,7 @@ class Consumer:
         pause = 0.05
         try:
             while True:
+                _stop_if_cancelled()
                 try:
                     busy = await self.step()
                     pause = 0.05
@@ -96,10 +97,13 @@ class Consumer:
                     await asyncio.sleep(REST_S)
                 else:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), LOOK_ANYWAY_S)
+                        async with asyncio.timeout(LOOK_ANYWAY_S):
+                            await self._wake.wait()
                     self._wake.clear()
         finally:
+            # Waited for: only then is its connection closed.
             listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
 
     async def step(self) -> bool:
         """Number what is new, then read once; returns whether there may be more to do soon."""
@@ -141,6 +145,8 @@ class Consumer:
                 return False  # Another process reads for this consumer.
             rows = await self._batches_after(connection, position)
             if not rows:
+                # Another process of this consumer has read what this one had not.
+                self._seen = self._stored = int(position)
                 return False
             for row in rows:
                 handed.extend(self._mine(row["events"]) if row["events"] else ())
@@ -217,11 +223,23 @@ class Consumer:
         )
         lost = asyncio.Event()
         try:
+            _stop_if_cancelled()
             connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(CHANNEL, lambda *_: self._wake.set())
             await lost.wait()
         finally:
             connection.terminate()
+
+
+def _stop_if_cancelled() -> None:
+    """Raise a cancellation that was swallowed on the way here.
+
+    asyncpg gives back a connection that arrived in the same moment as the cancellation instead of raising it; a loop
+    without end would then never hear that it should stop.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def drop_old_batches(*, database: Database, retention: timedelta) -> int:

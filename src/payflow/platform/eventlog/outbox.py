@@ -53,7 +53,7 @@ class EncodedEvents(NamedTuple):
 
     types: list[str]
     events: bytes
-    count: int
+    event_count: int
 
 
 def encode_events(events: Sequence[Event]) -> EncodedEvents:
