@@ -43,6 +43,8 @@ MACHINE: Final = Machine(
 )
 
 CANCELLABLE: Final = frozenset({_S.UNDER_REVIEW, _S.AWAITING_OTP, _S.HELD})
+# Nobody waits in these; they have no event of their own, and the next event's path lists them.
+WORKING: Final = frozenset({_S.RECEIVED, _S.APPROVED})
 WAITS_FOR_A_PERSON: Final = frozenset({_S.UNDER_REVIEW, _S.AWAITING_OTP})
 
 PENDING_REASONS: Final = {
@@ -194,6 +196,14 @@ class Payment:
             trace_id=self.traceparent[3:35],
         )
 
+    def _path(self) -> list[PaymentState]:
+        """The states passed since the last event: a working state that was stored by itself had no event of its own."""
+        first = self.transitions[0]
+        untold = [first.source] if first.source in WORKING else []
+        if first.source is _S.APPROVED and first.version == 3:
+            untold.insert(0, _S.RECEIVED)  # approved at once: nothing in between has told of it
+        return untold + [transition.target for transition in self.transitions]
+
     def change(self, *, at: datetime) -> PaymentChanged:
         """What the event about the latest steps carries."""
         return PaymentChanged(
@@ -201,7 +211,7 @@ class Payment:
             transaction_id=self.transaction_id,
             customer_id=self.customer_id,
             state=self.state,
-            path=[transition.target.value for transition in self.transitions],
+            path=[state.value for state in self._path()],
             amount_minor=self.amount_minor,
             currency=self.currency,
             debtor_account=mask_account(self.debtor_account),

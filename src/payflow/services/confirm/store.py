@@ -14,12 +14,11 @@ from payflow.kernel.envelope import Event
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Outbox, encode_events, event_of
 from payflow.platform.postgres import Database, load_queries, repeat_on_conflict
-from payflow.services.confirm.domain import MACHINE, Payment
+from payflow.services.confirm.domain import MACHINE, WORKING, Payment
 
 queries = load_queries(__package__ or "payflow.services.confirm")
 
-# Working states have no event of their own: the event of the state where the payment rests lists them in its path.
-_TOLD = frozenset(MACHINE.states) - {PaymentState.RECEIVED, PaymentState.APPROVED}
+_TOLD = frozenset(MACHINE.states) - WORKING
 
 
 class PostgresStore:
