@@ -257,6 +257,8 @@ async def test_incoming_money_is_credited_once(world: World) -> None:
     answers = [*await world.bank.credit_incoming([command]), *await world.bank.credit_incoming([command])]
 
     assert answers[0] == answers[1]
+    assert isinstance(answers[0], Booked)
+    assert answers[0].customer_id == creditor.customer_id
     assert await world.balance(creditor) == (700, 0)
 
 
@@ -273,6 +275,7 @@ async def test_incoming_money_for_nobody_is_refused_and_can_be_parked_in_suspens
 
     assert isinstance(refused, AccountNotFound)
     assert isinstance(booked, Booked)
+    assert booked.customer_id is None
 
 
 async def test_a_blocked_customer_neither_pays_nor_receives_until_unblocked(world: World) -> None:

@@ -149,10 +149,14 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Booked(msgspec.Struct, frozen=True, kw_only=True):
-    """A journal entry was written (or had been, when the command is a repeat)."""
+    """A journal entry was written (or had been, when the command is a repeat).
+
+    `customer_id`: whose account incoming money was credited to; None on the suspense account, and for other entries.
+    """
 
     entry_id: UUID
     booked_at: datetime
+    customer_id: str | None = None
 
 
 class PlaceHold(msgspec.Struct, frozen=True, kw_only=True):

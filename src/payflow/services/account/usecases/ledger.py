@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
+import msgspec
+
 from payflow.contracts.account import (
     AccountNotFound,
     Booked,
@@ -188,15 +190,17 @@ async def credit_incoming(
             if target is None:
                 answers.append(AccountNotFound())
                 continue
-            answers.append(
-                batch.credit(
-                    payment_id=command.payment_id,
-                    nostro_account_id=nostro,
-                    account_id=target,
-                    amount_minor=command.amount_minor,
-                    currency=command.currency,
-                    entry_id=ids.new(),
-                )
+            answer = batch.credit(
+                payment_id=command.payment_id,
+                nostro_account_id=nostro,
+                account_id=target,
+                amount_minor=command.amount_minor,
+                currency=command.currency,
+                entry_id=ids.new(),
             )
+            if isinstance(answer, Booked) and not command.to_suspense:
+                owner = accounts[command.creditor_account].customer_id
+                answer = msgspec.structs.replace(answer, customer_id=owner)
+            answers.append(answer)
         await ledger.save(batch.changes)
     return answers

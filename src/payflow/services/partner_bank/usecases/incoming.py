@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -40,6 +40,14 @@ from payflow.services.partner_bank.ports import InstructionTransaction, Store
 BUSY_S: Final = 15.0
 PER_ROUND: Final = 200
 _EVENTS: Final = {Status.CREDITED: "incoming.credited", Status.HELD_IN_SUSPENSE: "incoming.held_in_suspense"}
+
+
+class End(NamedTuple):
+    """What became of a payment: its final status, the reason of a refusal, and whose account was credited."""
+
+    status: Status
+    reason_code: str | None = None
+    customer_id: str | None = None
 
 
 class Settlement:
@@ -82,22 +90,23 @@ class Settlement:
                 await book.save(decided)
         return [*(one for one in claimed if one.is_suspicious is not None), *decided]
 
-    async def _book(self, screened: Sequence[Instruction]) -> dict[UUID, tuple[Status, str | None]]:
+    async def _book(self, screened: Sequence[Instruction]) -> dict[UUID, End]:
         if not screened:
             return {}
         answers = await self._account.credit_incoming([_credit_of(one) for one in screened])
-        ends: dict[UUID, tuple[Status, str | None]] = {}
+        ends: dict[UUID, End] = {}
         for one, answer in zip(screened, answers, strict=True):
             if isinstance(answer, Rejection):
-                ends[one.payment_id] = (Status.REJECTED, problem_for(answer.code).iso_reason or "NARR")
+                ends[one.payment_id] = End(Status.REJECTED, problem_for(answer.code).iso_reason or "NARR")
             elif not isinstance(answer, PayflowError):
-                ends[one.payment_id] = (Status.HELD_IN_SUSPENSE if one.is_suspicious else Status.CREDITED, None)
+                status = Status.HELD_IN_SUSPENSE if one.is_suspicious else Status.CREDITED
+                ends[one.payment_id] = End(status, customer_id=answer.customer_id)
         return ends
 
     async def _store_ends(
         self,
         claimed: Sequence[Instruction],
-        ends: Mapping[UUID, tuple[Status, str | None]],
+        ends: Mapping[UUID, End],
         *,
         traceparent: str,
     ) -> dict[UUID, Instruction]:
@@ -113,20 +122,24 @@ class Settlement:
                 if end is None:
                     after = replace(current, next_attempt_at=now + self._pauses.after(current.attempts - 1))
                 else:
-                    after = settled(current, status=end[0], reason_code=end[1], now=now)
+                    after = settled(current, status=end.status, reason_code=end.reason_code, now=now)
                 changed.append(after)
                 known[one.payment_id] = after
             await book.save(changed)
             await book.append_events(
-                [self._event(one, now, traceparent) for one in changed if one.status in _EVENTS],
+                [
+                    self._event(one, ends[one.payment_id].customer_id, now, traceparent)
+                    for one in changed
+                    if one.status in _EVENTS
+                ],
             )
         return known
 
-    def _event(self, instruction: Instruction, now: datetime, traceparent: str) -> Event:
+    def _event(self, instruction: Instruction, customer_id: str | None, now: datetime, traceparent: str) -> Event:
         data = IncomingPayment(
             payment_id=instruction.payment_id,
             end_to_end_id=instruction.end_to_end_id,
-            customer_id=None,
+            customer_id=customer_id,
             account=mask_account(instruction.parties.creditor_account),
             amount_minor=instruction.amount_minor,
             currency=instruction.currency,
