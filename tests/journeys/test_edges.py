@@ -1,0 +1,156 @@
+"""Health, header fields and limits, as a load balancer, a browser and an impatient client see them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+import aiohttp
+import pytest
+
+from payflow.run.registry import OTHER_BANK, SERVICES
+from tests.support.api import Api, Factory, new_key
+from tests.support.system import System, running_system
+
+
+async def test_the_public_health_tells_of_every_dependency(api: Api) -> None:
+    answer = await api.send("GET", "/health")
+
+    assert answer.status == 200
+    assert answer.json.keys() == {"status", "service", "dependencies", "timestamp"}
+    assert answer.json["status"] == "healthy"
+    assert set(answer.json["dependencies"]) >= {"postgres", "redis", "confirm", "account", "risk"}
+    assert set(answer.json["dependencies"].values()) == {"healthy"}
+    assert datetime.fromisoformat(answer.json["timestamp"]).tzinfo is not None
+
+
+@pytest.mark.parametrize("row", [*SERVICES, OTHER_BANK], ids=lambda row: row.name)
+async def test_every_process_tells_its_health_and_metrics_on_its_own_port(
+    system: System, api: Api, row: object
+) -> None:
+    own = api.at(system.service_url(row.port_offset))  # type: ignore[attr-defined]
+
+    answers = {path: await own.send("GET", path) for path in ("/live", "/ready", "/health", "/metrics")}
+
+    assert {path: answer.status for path, answer in answers.items()} == dict.fromkeys(answers, 200)
+    assert answers["/health"].json["status"] == "healthy"
+    assert answers["/live"].json["status"] == "alive"
+    assert b"# TYPE" in answers["/metrics"].body
+
+
+@pytest.mark.parametrize("row", [row for row in SERVICES if not row.is_gateway], ids=lambda row: row.name)
+async def test_no_service_answers_whoever_has_no_service_s_identity(system: System, api: Api, row: object) -> None:
+    from payflow.contracts.account import Account
+    from payflow.contracts.operation import operations_of
+
+    assert "transfer" in operations_of(Account)
+    own = api.at(system.service_url(row.port_offset))  # type: ignore[attr-defined]
+
+    answers = [
+        await own.send("POST", "/rpc/account/transfer", body=b"[]"),
+        await own.send("POST", "/account/transfer", body=b"[]"),
+        await own.send("POST", "/payment/confirm", body=b"{}"),
+    ]
+
+    assert all(answer.status in (401, 403, 404, 405, 415) for answer in answers), answers
+
+
+async def test_metrics_are_not_public(api: Api) -> None:
+    answer = await api.send("GET", "/metrics")
+
+    assert answer.status == 404
+
+
+async def test_every_answer_has_the_security_header_fields(api: Api, make: Factory) -> None:
+    customer = await make.customer()
+    answers = [
+        await api.send("GET", "/health"),
+        await api.send("GET", "/nowhere"),
+        await api.send("PUT", "/auth/login"),
+        await customer.client.get("/accounts"),
+        await customer.client.confirm(b"{", key=new_key()),
+    ]
+
+    for answer in answers:
+        assert answer.headers["strict-transport-security"].startswith("max-age=")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "server" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/auth/login", {"POST"}),
+        ("DELETE", "/payments", {"GET"}),
+        ("POST", "/.well-known/jwks.json", {"GET"}),
+        ("POST", "/health", {"GET", "HEAD"}),
+    ],
+)
+async def test_a_wrong_method_is_told_the_right_ones(
+    api: Api, make: Factory, method: str, path: str, allowed: set[str]
+) -> None:
+    customer = await make.customer()
+
+    answer = await api.send(method, path, token=customer.client.token)
+
+    assert (answer.status, answer.error) == (405, "METHOD_NOT_ALLOWED")
+    assert {name.strip() for name in answer.headers["allow"].split(",")} >= allowed
+
+
+async def test_the_description_of_the_api_names_every_row_of_it(api: Api) -> None:
+    answer = await api.send("GET", "/openapi.json")
+
+    assert answer.status == 200
+    assert answer.json["openapi"].startswith("3.1")
+    assert set(answer.json["paths"]) >= {
+        "/auth/login",
+        "/auth/refresh",
+        "/auth/logout",
+        "/.well-known/jwks.json",
+        "/payment/confirm",
+        "/payments",
+        "/payments/{transaction_id}",
+        "/payments/{transaction_id}/events",
+        "/payments/{transaction_id}/cancel",
+        "/accounts",
+        "/accounts/{number}",
+        "/accounts/{number}/entries",
+        "/health",
+    }
+
+
+async def test_the_documentation_needs_no_other_server(api: Api) -> None:
+    page = await api.send("GET", "/docs")
+
+    assert page.status == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert b"https://" not in page.body
+    assert b"http://" not in page.body
+
+
+async def test_the_default_limits_hold_over_both_gateways(session: aiohttp.ClientSession) -> None:
+    with running_system() as system:
+        gateways = [Api(session, url) for url in system.gateway_urls]
+        public = Api(session, system.url)
+
+        healths = [await public.send("GET", "/health") for _ in range(30)]
+        logins = await asyncio.gather(*(gateways[index % 2].login("demo", "wrong") for index in range(61)))
+        others = []
+        for index in range(40):
+            headers = {"X-Forwarded-For": f"10.0.0.{index}"}
+            others.append(await gateways[index % 2].send("GET", "/accounts", headers=headers))
+        last = await public.login("demo", "password123")
+
+    assert {answer.status for answer in healths} == {200}
+    assert sorted(answer.status for answer in logins) == [401] * 60 + [429]
+    # 100 in all: the 61 attempts to sign in, and 39 others; no header of a stranger's changes who is counted.
+    assert [answer.status for answer in others] == [401] * 39 + [429]
+    assert last.error == "RATE_LIMITED"
+    for refused in (last, others[-1]):
+        assert int(refused.headers["retry-after"]) > 0
+        assert refused.headers["ratelimit-remaining"] == "0"
+    assert int(others[0].headers["ratelimit-remaining"]) == 38
+    assert others[0].headers["ratelimit-limit"] == "100"
