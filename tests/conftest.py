@@ -68,7 +68,12 @@ async def _make_template(url: str, password_files: dict[str, Path]) -> None:
 @pytest.fixture(scope="session")
 def valkey_url(server_dir: Path) -> Iterator[str]:
     """The address of a real Valkey."""
-    with server("valkey", server_dir) as url:
+    # A directory of its own: starting a server clears what a killed one left behind in its directory.
+    path = server_dir / "v"
+    path.mkdir(mode=0o755)
+    (path / "secrets").mkdir(mode=0o700)
+    (path / "run").mkdir()
+    with server("valkey", path) as url:
         yield url
 
 

@@ -39,18 +39,23 @@ _RPC_PREFIX = "/rpc/"
 class ProcessApp:
     """The ASGI application of a process: private operations first, then the service's own routes."""
 
-    def __init__(self, *, service: Service, rpc: RpcServer, admission: Admission) -> None:
+    def __init__(self, *, service: Service, rpc: RpcServer, admission: Admission, rpc_port: int | None) -> None:
         self._own = service.app
+        self._rpc_port = rpc_port
         self._rpc = rpc
         self._answer_rpc = admission.wrap(self._rpc_app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].startswith(_RPC_PREFIX):
+        if scope["path"].startswith(_RPC_PREFIX) and self._is_private(scope):
             await self._answer_rpc(scope, receive, send)
         elif self._own is not None:
             await self._own(scope, receive, send)
         else:
             raise NotFound
+
+    def _is_private(self, scope: Scope) -> bool:
+        """Whether the request came by the process's own port; private operations do not exist on a public one."""
+        return self._rpc_port is None or (scope.get("server") or ("", None))[1] == self._rpc_port
 
     async def _rpc_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = self._rpc.route_for(scope["path"])
@@ -72,16 +77,19 @@ class ProcessApp:
 def make_app(*, runtime: Runtime, service: Service) -> ASGIApp:
     """The complete application of a process: edge, health, admission, private operations, own routes."""
     common = runtime.common
-    rpc = RpcServer(verifier=Verifier.load(service=runtime.service, directory=common.service_keys_dir))
+    rpc = RpcServer(
+        verifier=Verifier.load(service=runtime.service, directory=runtime.required_setting("service_keys_dir"))
+    )
     for contract, implementation in service.implementations:
         rpc.add(contract, implementation)
     admission = Admission(common.rpc_batches_max, common.rpc_batches_max * 4)
-    app: ASGIApp = ProcessApp(service=service, rpc=rpc, admission=admission)
+    own_port = common.port if service.is_public and common.port else None
+    app: ASGIApp = ProcessApp(service=service, rpc=rpc, admission=admission, rpc_port=own_port)
     health = HealthRoutes(
         runtime.service,
         service.checks,
         service.required,
-        metrics_ports={common.port} if service.is_public and common.port else None,
+        metrics_ports=None if own_port is None else {own_port},
     )
     return EdgeLayer(health.before(app), service=runtime.service, public=service.is_public)
 

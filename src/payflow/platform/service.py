@@ -69,9 +69,9 @@ class Runtime:
         return self.settings(CommonSettings)
 
     async def database(self) -> Database:
-        """The service's own schema, as its own role."""
+        """The service's own schema, as its own role. Raises SettingsError when no database is named."""
         database = await Database.connect(
-            url=self.common.postgres_url,
+            url=self.required_setting("postgres_url"),
             password=self.common.postgres_password,
             pool_size=self.common.postgres_pool_size,
             application=f"payflow-{self.instance}",
@@ -96,8 +96,8 @@ class Runtime:
         )
 
     def valkey(self) -> redis.Redis:
-        """A client of Redis or Valkey."""
-        client = connect_valkey(self.common.redis_url)
+        """A client of Redis or Valkey. Raises SettingsError when none is named."""
+        client = connect_valkey(self.required_setting("redis_url"))
         self.on_close(client.aclose)
         return client
 
@@ -108,9 +108,16 @@ class Runtime:
         except ValueError as error:
             raise SettingsError(f"PAYFLOW_COLUMN_KEYS: {error}") from None
 
+    def required_setting(self, name: str) -> str:
+        """A common setting that may be empty, where it is needed. Raises SettingsError when it is empty."""
+        value: str = getattr(self.common, name)
+        if not value:
+            raise SettingsError(f"PAYFLOW_{name.upper()} is not set.")
+        return value
+
     @cached_property
     def _clients(self) -> RpcClients:
-        signer = Signer.load(service=self.service, directory=self.common.service_keys_dir)
+        signer = Signer.load(service=self.service, directory=self.required_setting("service_keys_dir"))
         clients = RpcClients(signer=signer, queue_max=self.common.rpc_queue_max)
         self.on_close(clients.close)
         return clients

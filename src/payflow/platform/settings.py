@@ -7,18 +7,29 @@ An unknown or malformed `PAYFLOW_` setting raises SettingsError, so that a typin
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
 PREFIX: Final = "PAYFLOW_"
 # Settings of the launcher and the command line rather than of a service.
-LAUNCHER_SETTINGS: Final = frozenset({"python", "data_dir", "config_file", "log_to", "demo", "venv"})
+LAUNCHER_SETTINGS: Final = frozenset({"python", "data_dir", "config_file", "venv"})
+_SECRET_ENDINGS: Final = ("_password", "_key", "_keys", "_secret", "_secrets")
+_URL_PASSWORD: Final = re.compile(r"(\w+://[^\s:/@]*:)[^\s@]+@")
+_PLAIN_WORDS: Final = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "bool | null": "true or false",
+    "str": "a text",
+}
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -39,8 +50,11 @@ class Rate(msgspec.Struct, frozen=True):
         match = re.fullmatch(r"([1-9][0-9]*)/([1-9][0-9]*)?([smhd])", text.strip())
         if match is None:
             raise ValueError("expected COUNT/WINDOW such as 100/15m")
-        unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}[match.group(3)]
-        return cls(int(match.group(1)), int(match.group(2) or 1) * unit)
+        return cls(int(match.group(1)), int(match.group(2) or 1) * _UNITS_S[match.group(3)])
+
+    def __str__(self) -> str:
+        unit = next(unit for unit, seconds in reversed(_UNITS_S.items()) if self.window_s % seconds == 0)
+        return f"{self.count}/{self.window_s // _UNITS_S[unit]}{unit}"
 
 
 def describe(text: str) -> msgspec.Meta:
@@ -56,16 +70,18 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "development"
     data_dir: Annotated[str, describe("directory of an instance's files")] = ".payflow"
     host: Annotated[str, describe("address that services bind")] = "127.0.0.1"
-    port: Annotated[int, describe("port of this service")] = 0
+    port: Annotated[int, describe("port of this service"), msgspec.Meta(ge=0, le=65535)] = 0
     postgres_url: Annotated[str, describe("PostgreSQL, as postgresql://role@host:port/database")] = ""
     postgres_password: Annotated[str, describe("password of the role, if not in the URL; best given as _FILE")] = ""
     postgres_pool_size: Annotated[int, describe("connections per process"), msgspec.Meta(ge=1, le=100)] = 3
     redis_url: Annotated[str, describe("Redis or Valkey, as redis://host:port/0 or unix:///path")] = ""
     service_keys_dir: Annotated[str, describe("folder with this service's private key and services.jwks.json")] = ""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], describe("least severity logged")] = "info"
-    drain_s: Annotated[float, describe("seconds to finish requests at a stop")] = 2.0
-    rpc_batches_max: Annotated[int, describe("batches worked on at once, per service")] = 64
-    rpc_queue_max: Annotated[int, describe("items waiting per operation and client before 503")] = 2000
+    drain_s: Annotated[float, describe("seconds to finish requests at a stop"), msgspec.Meta(ge=0)] = 2.0
+    rpc_batches_max: Annotated[int, describe("batches worked on at once, per service"), msgspec.Meta(ge=1)] = 64
+    rpc_queue_max: Annotated[int, describe("items waiting per operation and client before 503"), msgspec.Meta(ge=1)] = (
+        2000
+    )
     gateway_url: Annotated[str, describe("where the gateway's private operations are")] = "http://127.0.0.1:3001"
     confirm_url: Annotated[str, describe("where confirm is")] = "http://127.0.0.1:3003"
     risk_url: Annotated[str, describe("where risk is")] = "http://127.0.0.1:3004"
@@ -83,56 +99,134 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
         return str(getattr(self, f"{service}_url"))
 
 
+def is_secret(name: str) -> bool:
+    """Whether a setting's value may not be shown: passwords, keys, secrets. Folders of them may."""
+    return name.endswith(_SECRET_ENDINGS)
+
+
+def shown(name: str, value: object) -> str:
+    """A setting's value as it may be printed: secrets masked, also the password inside an address."""
+    if is_secret(name):
+        return "********"
+    return _URL_PASSWORD.sub(r"\1********@", str(value))
+
+
 def _field_names(cls: type[msgspec.Struct]) -> set[str]:
     return {field.name for field in msgspec.structs.fields(cls)}
 
 
+def _is_known(name: str, known: set[str]) -> bool:
+    return name in known or (name.endswith("_file") and name.removesuffix("_file") in known)
+
+
+def _in_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of ours, as they are written, by the name of the field."""
+    return {name.removeprefix(PREFIX).lower(): name for name in environ if name.startswith(PREFIX)}
+
+
+def read_config_file(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The contents of the TOML file that PAYFLOW_CONFIG_FILE names; empty where it names none.
+
+    Raises SettingsError when the file cannot be read.
+    """
+    path = environ.get(f"{PREFIX}CONFIG_FILE")
+    if not path:
+        return {}
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{PREFIX}CONFIG_FILE={path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{PREFIX}CONFIG_FILE={path}: {error}") from None
+
+
 def unknown_settings(environ: Mapping[str, str], classes: Iterable[type[msgspec.Struct]]) -> list[str]:
-    """The PAYFLOW_ variables that no service knows, sorted."""
+    """The PAYFLOW_ variables, and the keys of the configuration file, that no service knows; sorted.
+
+    Raises SettingsError when the configuration file cannot be read.
+    """
     known = set(LAUNCHER_SETTINGS).union(*(_field_names(cls) for cls in classes))
-    unknown = []
-    for name in environ:
-        if name.startswith(PREFIX):
-            field = name.removeprefix(PREFIX).lower()
-            if field not in known and field.removesuffix("_file") not in known:
-                unknown.append(name)
-    return sorted(unknown)
+    variables = [name for field, name in _in_environment(environ).items() if not _is_known(field, known)]
+    keys = [key for key in read_config_file(environ) if not _is_known(key, known)]
+    return sorted(variables) + sorted(keys)
 
 
-def _raw_values(environ: Mapping[str, str], config_file: str | None) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    if config_file:
-        try:
-            values.update(tomllib.loads(Path(config_file).read_text(encoding="utf-8")))
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise SettingsError(f"PAYFLOW_CONFIG_FILE={config_file}: {error}") from None
-    for name, value in environ.items():
-        if name.startswith(PREFIX):
-            values[name.removeprefix(PREFIX).lower()] = value
-    return values
+class Given(NamedTuple):
+    """A value that somebody set, and where, as a message names it."""
+
+    value: Any
+    source: str
 
 
-def _read_secret_file(name: str, path: str) -> str:
+def _read_value_file(source: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise SettingsError(f"{PREFIX}{name.upper()}_FILE={path}: {error.strerror}") from None
+        raise SettingsError(f"{source}={path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{source}={path}: not UTF-8 text") from None
 
 
-def _convert(name: str, value: Any, wanted: Any) -> Any:
+def find_setting(name: str, environ: Mapping[str, str], config: Mapping[str, Any] | None = None) -> Given | None:
+    """What was set for a field, the file of a `_FILE` setting read; None where nothing was set.
+
+    The environment wins over the configuration file, and a value over a file with the value. `config` is the
+    configuration file where it has been read already. Raises SettingsError for a file that cannot be read.
+    """
+    variables = _in_environment(environ)
+    if name in variables:
+        return Given(environ[variables[name]], variables[name])
+    if f"{name}_file" in variables:
+        source = variables[f"{name}_file"]
+        return Given(_read_value_file(source, environ[source]), source)
+    config = read_config_file(environ) if config is None else config
+    where = f"{name} in {environ.get(f'{PREFIX}CONFIG_FILE')}"
+    if name in config:
+        return Given(config[name], where)
+    if f"{name}_file" in config:
+        where = f"{name}_file in {environ.get(f'{PREFIX}CONFIG_FILE')}"
+        return Given(_read_value_file(where, str(config[f"{name}_file"])), where)
+    return None
+
+
+def setting_types(cls: type[msgspec.Struct]) -> dict[str, Any]:
+    """The types of a class's settings with their descriptions and bounds, by the name of the field."""
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+def description_of(wanted: Any) -> str:
+    """What `describe` said in a setting's type; empty where it said nothing."""
+    metas = [meta for meta in typing.get_args(wanted)[1:] if isinstance(meta, msgspec.Meta) and meta.description]
+    return str(metas[0].description) if metas else ""
+
+
+def convert_setting(name: str, given: Given, wanted: Any) -> Any:
+    """The value of a field in its type. Raises SettingsError naming where it was set and what is expected."""
     if typing.get_origin(wanted) is Annotated and typing.get_args(wanted)[0] is Rate:
         wanted = Rate
-    if wanted is Rate:
-        try:
-            return Rate.parse(str(value))
-        except ValueError as error:
-            raise SettingsError(f"{PREFIX}{name.upper()}={value!r}: {error}") from None
-    if isinstance(value, str) and wanted in (bool, Annotated[bool, ...]):
-        value = value.lower()
     try:
-        return msgspec.convert(value, wanted, strict=False)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"{PREFIX}{name.upper()}={value!r}: {str(error).lower()}") from None
+        if wanted is Rate:
+            return Rate.parse(str(given.value))
+        value = msgspec.convert(given.value, wanted, strict=False)
+    except (ValueError, msgspec.ValidationError) as error:
+        problem = _in_plain_words(str(error), wanted)
+        raise SettingsError(f"{given.source}={shown(name, given.value)!r}: {problem}") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{given.source}={shown(name, given.value)!r}: expected a finite number")
+    return value
+
+
+def _in_plain_words(problem: str, wanted: Any) -> str:
+    choices = [choice for part in (wanted, *typing.get_args(wanted)) for choice in _choices(part)]
+    if choices:
+        return f"expected {' or '.join(choices)}"
+    for word, plain in _PLAIN_WORDS.items():
+        problem = problem.replace(f"`{word}`", plain)
+    return (problem[:1].lower() + problem[1:]).split(", got")[0]
+
+
+def _choices(part: Any) -> list[str]:
+    return [str(choice) for choice in typing.get_args(part)] if typing.get_origin(part) is Literal else []
 
 
 def read_settings(cls: type[S], environ: Mapping[str, str]) -> S:
@@ -141,15 +235,13 @@ def read_settings(cls: type[S], environ: Mapping[str, str]) -> S:
     Raises SettingsError naming the first setting that is malformed or missing. Unknown names are looked for across
     all services by `unknown_settings`, since one environment is often shared.
     """
-    raw = _raw_values(environ, environ.get(f"{PREFIX}CONFIG_FILE"))
-    hints = typing.get_type_hints(cls, include_extras=True)
+    config = read_config_file(environ)
+    hints = setting_types(cls)
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(cls):
-        if field.name in raw:
-            values[field.name] = _convert(field.name, raw[field.name], hints[field.name])
-        elif f"{field.name}_file" in raw:
-            text = _read_secret_file(field.name, str(raw[f"{field.name}_file"]))
-            values[field.name] = _convert(field.name, text, hints[field.name])
+        given = find_setting(field.name, environ, config)
+        if given is not None:
+            values[field.name] = convert_setting(field.name, given, hints[field.name])
         elif field.required:
             raise SettingsError(f"{PREFIX}{field.name.upper()} is not set.")
     return cls(**values)

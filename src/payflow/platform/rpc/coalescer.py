@@ -1,7 +1,7 @@
 """Gathers what arrives while calls are under way and sends it as the next call.
 
-No timer and no delay when idle: the first item goes at once. The busier the link, the larger the batches and the
-cheaper each item. Both the calls in flight and the items waiting are bounded.
+No delay when idle: the first item goes at once. The busier the link, the larger the batches and the cheaper each
+item (see Pace). Both the calls in flight and the items waiting are bounded.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from payflow.kernel.errors import DeadlineExceeded, Overloaded, UnknownOutcome
 
 # At most so many turns of the event loop (tens of microseconds each) are spent on gathering one call.
 TURNS_MAX: Final = 32
+# The fraction of a call's usual time that a call waits for company, on an idle link and beside a call under way.
+PATIENCE: Final = 0.1
+PATIENCE_BUSY: Final = 0.5
+LEARNING: Final = 0.3
+IDLE_AFTER_S: Final = 0.005
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -27,14 +32,44 @@ Send = Callable[[list[Q], float], Awaitable[list[A]]]
 class _Asked(Generic[Q, A]):
     """Items of one caller, on their way."""
 
-    __slots__ = ("answer", "context", "deadline", "is_sent", "items")
+    __slots__ = ("answer", "asked_at", "context", "deadline", "is_sent", "items")
 
-    def __init__(self, items: list[Q], deadline: float, answer: asyncio.Future[list[A]]) -> None:
+    def __init__(self, items: list[Q], deadline: float, answer: asyncio.Future[list[A]], asked_at: float) -> None:
         self.items = items
+        self.asked_at = asked_at
         self.deadline = deadline
         self.answer = answer
         self.is_sent = False
         self.context = copy_context()
+
+
+class Pace:
+    """When to send the next call: at once when the link is idle, with company when it is busy.
+
+    After a call of thirty items about thirty clients ask again, but not in the same microsecond. Sending the first of
+    them alone would cost a whole call and make the others wait for it. So a call waits for half of what the last ones
+    carried, though never longer than a fraction of the time that a call takes anyway; and a further call beside one
+    under way, which is there for the case that the first one is slow, waits a larger fraction.
+    """
+
+    def __init__(self) -> None:
+        self._size = 1.0
+        self._seconds = 0.0
+        self._ended_at = 0.0
+
+    def wait_s(self, *, now: float, waiting: int, oldest: float, is_busy: bool) -> float:
+        """Seconds still to wait, 0 or less to send now. `oldest` is when the first waiting item was asked for."""
+        if not is_busy and now - self._ended_at > max(self._seconds, IDLE_AFTER_S):
+            self._size = 1.0
+        if waiting * 2 >= self._size:
+            return 0.0
+        return oldest + self._seconds * (PATIENCE_BUSY if is_busy else PATIENCE) - now
+
+    def note(self, *, now: float, sent_at: float, size: int) -> None:
+        """A call has ended."""
+        self._ended_at = now
+        self._size += (size - self._size) * LEARNING
+        self._seconds += (now - sent_at - self._seconds) * LEARNING
 
 
 class Coalescer(Generic[Q, A]):
@@ -48,6 +83,8 @@ class Coalescer(Generic[Q, A]):
         self._queue: deque[_Asked[Q, A]] = deque()
         self._waiting = 0
         self._calls: set[asyncio.Task[None]] = set()
+        self._pace = Pace()
+        self._look_again: asyncio.TimerHandle | None = None
         self._is_gathering = False
         self._turns = 0
         self._seen = 0
@@ -73,7 +110,7 @@ class Coalescer(Generic[Q, A]):
         loop = asyncio.get_running_loop()
         if deadline <= loop.time():
             raise DeadlineExceeded("The deadline had passed before the call was asked for.")
-        asked = _Asked[Q, A](items, deadline, loop.create_future())
+        asked: _Asked[Q, A] = _Asked(items, deadline, loop.create_future(), loop.time())
         self._queue.append(asked)
         self._waiting += len(items)
         self._gather_soon()
@@ -100,11 +137,7 @@ class Coalescer(Generic[Q, A]):
             asyncio.get_running_loop().call_soon(self._gather)
 
     def _gather(self) -> None:
-        """Let more come in for as long as each turn of the loop brings some, then send.
-
-        Not a timer: the loop only reads what has arrived already. One ask alone goes a turn later; when a call's
-        answers make many clients ask again, they share the next call instead of sending the first of them ahead.
-        """
+        """Let more come in for as long as each turn of the loop brings some, then send if it is time to."""
         has_grown = self._waiting > self._seen
         self._seen = self._waiting
         self._turns += 1
@@ -112,20 +145,40 @@ class Coalescer(Generic[Q, A]):
             asyncio.get_running_loop().call_soon(self._gather)
             return
         self._is_gathering = False
-        self._pump()
+        self._send_if_time()
 
-    def _pump(self) -> None:
-        while self._queue and len(self._calls) < self._calls_max:
-            batch = self._take_batch()
-            if batch:
-                # In the first asker's context: the trace that goes on is one of those in the batch, not that of
-                # whoever happened to wake the pump.
-                task = asyncio.get_running_loop().create_task(self._call(batch), context=batch[0].context)
-                self._calls.add(task)
-                task.add_done_callback(self._call_ended)
+    def _send_if_time(self) -> None:
+        """Send now, or look again when the patience with the oldest waiting ask is over."""
+        if self._look_again is not None:
+            self._look_again.cancel()
+            self._look_again = None
+        if not self._queue or len(self._calls) >= self._calls_max:
+            return
+        loop = asyncio.get_running_loop()
+        wait_s = self._pace.wait_s(
+            now=loop.time(), waiting=self._waiting, oldest=self._queue[0].asked_at, is_busy=bool(self._calls)
+        )
+        if wait_s <= 0 or self._waiting >= self._batch_max:
+            self._send_next(loop)
+        else:
+            self._look_again = loop.call_later(wait_s, self._send_if_time)
 
-    def _call_ended(self, task: asyncio.Task[None]) -> None:
+    def _send_next(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch = self._take_batch()
+        if not batch:
+            return
+        # In the first asker's context: the trace that goes on is one of those in the batch, not that of whoever
+        # happened to wake the pump.
+        task = loop.create_task(self._call(batch), context=batch[0].context)
+        self._calls.add(task)
+        sent_at, size = loop.time(), sum(len(asked.items) for asked in batch)
+        task.add_done_callback(lambda ended: self._call_ended(ended, sent_at=sent_at, size=size))
+        if self._queue:
+            self._gather_soon()
+
+    def _call_ended(self, task: asyncio.Task[None], *, sent_at: float, size: int) -> None:
         self._calls.discard(task)
+        self._pace.note(now=asyncio.get_running_loop().time(), sent_at=sent_at, size=size)
         if self._queue:
             self._gather_soon()
 
