@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from payflow.platform.settings import SettingsError, find_setting
 from payflow.run.errors import StartError
 from payflow.run.registry import PORT_BASE, PUBLIC_PORT, Deployable, highest_port_offset
 
@@ -24,9 +25,12 @@ def repository_root() -> Path:
 
 
 def default_data_dir() -> Path:
-    """$PAYFLOW_DATA_DIR, else `.payflow` in the repository."""
-    named = os.environ.get("PAYFLOW_DATA_DIR")
-    return Path(named) if named else repository_root() / ".payflow"
+    """$PAYFLOW_DATA_DIR, else `data_dir` of the configuration file, else `.payflow` in the repository."""
+    try:
+        named = find_setting("data_dir", os.environ)
+    except SettingsError as error:
+        raise StartError(f"{error}.") from error
+    return Path(str(named.value)) if named and named.value else repository_root() / ".payflow"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from payflow.platform.rpc.identity import Signer
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance
 from payflow.run.registry import find
-from payflow.run.secrets import COMMAND_LINE
+from payflow.run.secrets import COMMAND_LINE, service_keys_dir
 
 C = TypeVar("C")
 
@@ -36,7 +36,7 @@ class LocalServices:
 async def local_services(instance: Instance) -> AsyncIterator[LocalServices]:
     """Connect as the command line. Raises StartError when the data directory's keys cannot be read."""
     try:
-        signer = Signer.load(service=COMMAND_LINE, directory=instance.service_keys_dir)
+        signer = Signer.load(service=COMMAND_LINE, directory=service_keys_dir(instance))
     except OSError as error:
         raise StartError(
             f"{error.filename} cannot be read ({error.strerror}): run as the user who started the instance."

@@ -140,11 +140,12 @@ def _address(data_dir: Path | None) -> tuple[str, Path]:
         return url, Path(keys_dir)
     from payflow.run.control import require_running
     from payflow.run.registry import find
+    from payflow.run.secrets import service_keys_dir
 
     instance = require_running(make_instance(data_dir=data_dir)).instance
     row = find("audit")
     assert row is not None
-    return url or instance.service_url(row), Path(keys_dir) if keys_dir else instance.service_keys_dir
+    return url or instance.service_url(row), service_keys_dir(instance)
 
 
 def _print_verified(verified: AuditVerified) -> None:

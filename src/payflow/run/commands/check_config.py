@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import typing
 from typing import Annotated, Any
 
 import typer
@@ -35,47 +34,36 @@ def check_config(
 def _print_service(name: str, cls: type[Any], *, show_all: bool) -> int:
     import msgspec
 
+    from payflow.platform.settings import description_of, read_config_file, setting_types
+
     print(f"{name}:")
     wrong = 0
+    types, config = setting_types(cls), read_config_file(os.environ)
     for field in msgspec.structs.fields(cls):
-        is_set, shown, problem = _value_of(cls, field)
+        is_set, value, problem = _value_of(field, types[field.name], config)
         wrong += bool(problem)
         if is_set or problem or show_all:
-            print(f"  PAYFLOW_{field.name.upper()}={shown}{'   ' + problem if problem else ''}")
-            if show_all and (text := _description(cls, field.name)):
+            print(f"  {problem or f'PAYFLOW_{field.name.upper()}={value}'}")
+            if show_all and (text := description_of(types[field.name])):
                 print(f"      {text}")
     return wrong
 
 
-def _value_of(cls: type[Any], field: Any) -> tuple[bool, str, str]:
-    """Whether the environment sets the field, its value as it may be shown, and what is wrong with it."""
-    from payflow.platform.settings import SettingsError, read_settings
+def _value_of(field: Any, wanted: Any, config: dict[str, Any]) -> tuple[bool, str, str]:
+    """Whether the field was set, its value as it may be shown, and what is wrong with it."""
+    from payflow.platform.settings import SettingsError, convert_setting, find_setting, shown
+    from payflow.run.supervisor.environment import is_production
 
-    variable = f"PAYFLOW_{field.name.upper()}"
-    given = {name: os.environ[name] for name in (variable, f"{variable}_FILE") if os.environ.get(name)}
-    default = "" if field.required else repr(field.default)
-    is_secret = any(word in field.name for word in ("password", "key", "secret")) and not field.name.endswith("_dir")
-    if not given:
-        return False, "(set by `payflow up`)" if field.required else default, ""
-    probe = {f"PAYFLOW_{other.name.upper()}": "x" for other in _required_fields(cls) if other.name != field.name}
-    shown = "********" if is_secret else next(iter(given.values()))
     try:
-        read_settings(cls, {**probe, **given})
+        given = find_setting(field.name, os.environ, config)
+        if given is not None:
+            convert_setting(field.name, given, wanted)
+            return True, shown(field.name, given.value), ""
     except SettingsError as error:
-        return True, shown, str(error)
-    return True, shown, ""
-
-
-def _required_fields(cls: type[Any]) -> list[Any]:
-    import msgspec
-
-    return [field for field in msgspec.structs.fields(cls) if field.required]
-
-
-def _description(cls: type[Any], name: str) -> str:
-    hint = typing.get_type_hints(cls, include_extras=True)[name]
-    metas = [meta for meta in typing.get_args(hint)[1:] if getattr(meta, "description", None)]
-    return metas[0].description if metas else ""
+        return True, "", str(error)
+    if field.required and is_production():
+        return False, "", f"PAYFLOW_{field.name.upper()} is not set."
+    return False, "(made by `payflow up`)" if field.required else str(field.default), ""
 
 
 def register(app: typer.Typer) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from payflow.run.errors import StartError
-from payflow.run.registry import PORT_BASE, SERVICES, find, service_names
+from payflow.run.registry import PORT_BASE, SERVICES, Deployable, deployables, find, service_names
+
+if TYPE_CHECKING:
+    from payflow.platform.settings import CommonSettings
 
 
 def serve(
@@ -24,13 +29,41 @@ def serve(
     row = find(service)
     if row is None:
         raise StartError(f"There is no service {service}: choose one of {', '.join(service_names(SERVICES))}.")
-    text = os.environ.get("PAYFLOW_PORT", "")
-    if port is None and text and not text.isdigit():
-        raise StartError(f"PAYFLOW_PORT={text} is not a port: choose 1 to 65535.")
-    chosen = port or int(text or PORT_BASE + row.port_offset)
-    listener = listen(host=host or os.environ.get("PAYFLOW_HOST") or "127.0.0.1", port=chosen, option="--port")
+    settings = _checked_settings(row)
+    chosen = port or settings.port or PORT_BASE + row.port_offset
+    listener = listen(host=host or settings.host, port=chosen, option="--port")
     os.environ["PAYFLOW_PORT"] = str(chosen)
     run(service=row.service, instance=instance or row.service, module=row.module, sockets=[listener])
+
+
+def _checked_settings(row: Deployable) -> CommonSettings:
+    """The service's settings. Raises StartError for the first that is unknown, missing or malformed."""
+    from payflow.platform.rpc.identity import JWKS_FILE
+    from payflow.platform.settings import CommonSettings, SettingsError, read_settings, unknown_settings
+    from payflow.run.supervisor.environment import is_production
+    from payflow.run.supervisor.settings import check_names, settings_class
+
+    own = settings_class(importlib.import_module(row.module))
+    try:
+        # One environment is often shared by all, so that others' settings are known here; looked up only when needed.
+        if unknown_settings(os.environ, [CommonSettings, own]):
+            check_names(
+                os.environ,
+                [
+                    settings_class(importlib.import_module(other.module))
+                    for other in deployables(is_production=is_production())
+                ],
+            )
+        settings = read_settings(own, os.environ)
+    except SettingsError as error:
+        raise StartError(str(error)) from error
+    if not settings.service_keys_dir:
+        raise StartError("PAYFLOW_SERVICE_KEYS_DIR is not set: `payflow secrets DIR` makes such a folder.")
+    if not (Path(settings.service_keys_dir) / JWKS_FILE).is_file():
+        raise StartError(
+            f"PAYFLOW_SERVICE_KEYS_DIR={settings.service_keys_dir}: there is no {JWKS_FILE} that we can read."
+        )
+    return settings
 
 
 def register(app: typer.Typer) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from payflow.platform.settings import SettingsError, find_setting
 from payflow.run.errors import StartError
 from payflow.run.instance import SERVICE_HOST, Instance
 from payflow.run.registry import Deployable
@@ -38,21 +38,23 @@ def with_user(url: str, user: str, password: str | None = None) -> str:
 
 
 def setting(name: str, environ: Mapping[str, str] | None = None) -> str | None:
-    """A setting of the user's, from PAYFLOW_<name> or from the file that PAYFLOW_<name>_FILE names."""
-    environ = os.environ if environ is None else environ
-    value = environ.get(f"PAYFLOW_{name}")
-    file = environ.get(f"PAYFLOW_{name}_FILE")
-    if value or not file:
-        return value or None
+    """A setting of the user's, from PAYFLOW_<name>, a file that it names, or the configuration file; None where empty.
+
+    Raises StartError when a file cannot be read.
+    """
     try:
-        return Path(file).read_text(encoding="utf-8").strip() or None
-    except OSError as error:
-        raise StartError(f"PAYFLOW_{name}_FILE={file}: {error.strerror}.") from error
+        given = find_setting(name.lower(), os.environ if environ is None else environ)
+    except SettingsError as error:
+        raise StartError(f"{error}.") from error
+    return None if given is None else str(given.value) or None
 
 
 def is_production(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether demo data, demo secrets and embedded parts are forbidden."""
-    return setting("ENV", environ) == "production"
+    """Whether demo data, demo secrets and embedded parts are forbidden. Raises StartError for another word."""
+    env = setting("ENV", environ) or "development"
+    if env not in ("development", "production"):
+        raise StartError(f"PAYFLOW_ENV={env}: choose development or production.")
+    return env == "production"
 
 
 def external_postgres() -> str | None:
@@ -82,7 +84,7 @@ def service_environment(
     # Backwards, so that of two rows of one service the first gives the address.
     for other in reversed(rows):
         name = f"PAYFLOW_{other.service.upper()}_URL"
-        if not os.environ.get(name):
+        if setting(f"{other.service.upper()}_URL") is None:
             environ[name] = instance.service_url(other)
     environ |= {
         "PAYFLOW_DATA_DIR": str(instance.data_dir),
@@ -91,8 +93,8 @@ def service_environment(
         "PAYFLOW_REDIS_URL": backends.redis_url,
         "PAYFLOW_HOST": SERVICE_HOST,
         "PAYFLOW_PORT": str(instance.service_port(row)),
-        "PAYFLOW_SERVICE_KEYS_DIR": str(instance.service_keys_dir),
     }
     # The stop gives gateways two seconds and the others 1.3: who drains longer would be killed in the middle of it.
-    environ.setdefault("PAYFLOW_DRAIN_S", "1.5" if row.is_gateway else "0.8")
+    if setting("DRAIN_S") is None:
+        environ["PAYFLOW_DRAIN_S"] = "1.5" if row.is_gateway else "0.8"
     return environ

@@ -19,13 +19,21 @@ def settings_class(module: ModuleType) -> type[CommonSettings]:
 
 
 def check_names(environ: Mapping[str, str], classes: Iterable[type[CommonSettings]]) -> None:
-    """Raises StartError for a PAYFLOW_ variable that no service knows: a typing error must not become a default."""
+    """Raises StartError for a setting that no service knows: a typing error must not become a default."""
     every: set[type[CommonSettings]] = {CommonSettings, *classes}
-    for name in unknown_settings(environ, every):
-        known = [f"{PREFIX}{field.name.upper()}" for cls in every for field in msgspec.structs.fields(cls)]
-        similar = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {similar[0]}?" if similar else "`payflow check-config` lists them."
-        raise StartError(f"{name} is no setting of Payflow: {hint}")
+    try:
+        unknown = unknown_settings(environ, every)
+    except SettingsError as error:
+        raise StartError(f"{error}.") from error
+    fields = sorted({field.name for cls in every for field in msgspec.structs.fields(cls)})
+    for name in unknown:
+        is_variable = name.startswith(PREFIX)
+        where = "" if is_variable else f" (in {environ[f'{PREFIX}CONFIG_FILE']})"
+        # Without the prefix, which all have in common and which would make everything similar.
+        similar = difflib.get_close_matches(name.removeprefix(PREFIX).lower(), fields, n=1)
+        meant = [f"{PREFIX}{field.upper()}" if is_variable else field for field in similar]
+        hint = f"did you mean {meant[0]}?" if meant else "`payflow check-config --all` lists them."
+        raise StartError(f"{name}{where} is no setting of Payflow: {hint}")
 
 
 def check_values(environ: Mapping[str, str], cls: type[CommonSettings]) -> None:

@@ -21,7 +21,7 @@ from payflow.run.embedded.places import remove_socket_dir
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance
 from payflow.run.registry import Deployable, service_names
-from payflow.run.secrets import ensure_secrets
+from payflow.run.secrets import ensure_secrets, require_secrets
 from payflow.run.supervisor.children import Child, Stage
 from payflow.run.supervisor.console import Progress, print_table
 from payflow.run.supervisor.environment import (
@@ -96,7 +96,8 @@ class Supervisor:
     def _start(self) -> None:
         servers = self._start_servers()
         self._import_services()
-        self._secrets = ensure_secrets(self._instance, service_names(self._plan.rows))
+        find_secrets = require_secrets if is_production() else ensure_secrets
+        self._secrets = find_secrets(self._instance, service_names(self._plan.rows))
         is_first = self._watch.run_task(
             "The database cannot be prepared",
             partial(_prepare_database, servers, self._instance, self._plan, self._owner_url),

@@ -1,0 +1,33 @@
+"""`payflow secrets`: the secrets that production asks for, made once, for the operator to keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def secrets(
+    folder: Annotated[Path, typer.Argument(help="Where they go; what is there already stays as it is.")],
+) -> None:
+    """Make keys and passwords for production, and print the settings that name them."""
+    from payflow.run.datadir import ensure_secret
+    from payflow.run.registry import deployables, service_names
+    from payflow.run.secrets import make_secrets
+
+    services = service_names(deployables(is_production=True))
+    folder = folder.expanduser().absolute()
+    settings = make_secrets(folder, services)
+    (folder / "roles").mkdir(mode=0o700, exist_ok=True)
+    for service in services:
+        ensure_secret(folder / "roles" / f"postgres_{service}")
+    ensure_secret(folder / "inbound_secret")
+    settings["PAYFLOW_INBOUND_SECRET_FILE"] = str(folder / "inbound_secret")
+    for name, value in settings.items():
+        print(f"{name}={value}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(secrets)
