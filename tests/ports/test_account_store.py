@@ -12,6 +12,7 @@ import pytest
 
 from payflow.contracts.account import (
     Account,
+    AccountNotEmpty,
     AccountNotFound,
     AccountNotYours,
     AccountState,
@@ -311,6 +312,35 @@ async def test_an_accounts_state_can_be_changed(world: World) -> None:
     (changed,) = await world.operator.change_account_state([command])
 
     assert changed.state is AccountState.BLOCKED_DEBIT
+
+
+async def test_an_account_with_money_cannot_be_closed_and_an_empty_one_takes_none_afterwards(world: World) -> None:
+    full, empty = await world.account(1_000), await world.account()
+    full_id, empty_id = await world.id_of(full), await world.id_of(empty)
+
+    answers = [
+        (
+            await world.operator.change_account_state(
+                [ChangeAccountState(number=number, state=AccountState.CLOSED, reason="asked for", changed_by="op")]
+            )
+        )[0]
+        for number in (full.number, empty.number)
+    ]
+    (paid,) = await world.confirm.transfer([a_transfer(full_id, empty_id, 10)])
+
+    assert isinstance(answers[0], AccountNotEmpty)
+    assert answers[1].state is AccountState.CLOSED
+    assert paid.code == "ACCOUNT_CLOSED"
+
+
+async def test_a_customer_without_a_name_or_an_account_with_a_negative_balance_is_refused(world: World) -> None:
+    (nameless,) = await world.operator.create_customers([NewCustomer(customer_id=f"c{new_id().hex}", name=" ")])
+    customer_id = await world.customer()
+    (negative,) = await world.operator.create_accounts(
+        [NewAccount(number=f"A{new_id().hex}", customer_id=customer_id, currency="USD", opening_balance_minor=-1)]
+    )
+
+    assert (nameless.code, negative.code) == ("INVALID_CUSTOMER", "INVALID_AMOUNT")
 
 
 async def test_another_customers_account_looks_like_none_at_all(world: World) -> None:

@@ -62,6 +62,18 @@ class AccountClosed(Rejection):
     code = "ACCOUNT_CLOSED"
 
 
+class AccountNotEmpty(Rejection):
+    """Only an account without money and holds can be closed."""
+
+    code = "ACCOUNT_NOT_EMPTY"
+
+
+class InvalidCustomer(Rejection):
+    """A customer needs an id and a name: without a name nobody could be screened."""
+
+    code = "INVALID_CUSTOMER"
+
+
 class CreditorUnreachable(Rejection):
     """The creditor is neither an account here nor a payable IBAN nor an account at a known bank."""
 

@@ -88,6 +88,8 @@ _ROWS: Final = (
     ("CURRENCY_MISMATCH", 422, "Currency mismatch", "The currencies differ.", "AM03"),
     ("INSUFFICIENT_FUNDS", 422, "Insufficient funds", "The available balance does not cover the amount.", "AM04"),
     ("ACCOUNT_NOT_FOUND", 422, "Account not found", "No such account.", "AC01"),
+    ("ACCOUNT_NOT_EMPTY", 422, "Account not empty", "Only an account without money and holds can be closed.", None),
+    ("INVALID_CUSTOMER", 422, "Invalid customer", "A customer needs a customer_id and a name.", None),
     ("ACCOUNT_CLOSED", 422, "Account closed", "The account is closed.", "AC04"),
     ("ACCOUNT_BLOCKED", 422, "Account blocked", "The account does not allow this payment.", "AC06"),
     ("SAME_ACCOUNT", 422, "Same account", "from_account and to_account are the same.", "AG01"),

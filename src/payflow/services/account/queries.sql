@@ -4,14 +4,11 @@ SELECT payment_id, account_id FROM fund_reservations WHERE payment_id = ANY($1::
 
 -- lock_balances --
 -- The balances that a batch is about to decide on, locked. Ordered: one order everywhere, or two batches can deadlock.
-SELECT balance.account_id, balance.is_internal, balance.posted_minor, balance.held_minor, balance.sequence,
-       account.currency, account.state, coalesce(customer.state = 'BLOCKED', false) AS is_owner_blocked
-  FROM account_balance AS balance
-  JOIN accounts AS account USING (account_id)
-  LEFT JOIN customers AS customer USING (customer_id)
- WHERE balance.account_id = ANY($1::uuid[])
- ORDER BY balance.account_id
-   FOR NO KEY UPDATE OF balance;
+SELECT account_id, currency, state, is_owner_blocked, is_internal, posted_minor, held_minor, sequence
+  FROM account_balance
+ WHERE account_id = ANY($1::uuid[])
+ ORDER BY account_id
+   FOR NO KEY UPDATE;
 
 -- outcomes --
 -- What earlier commands for these payments came to: entry, hold and refusals, one row each.
@@ -81,9 +78,11 @@ WITH opened AS (
     SELECT account_id, number, customer_id, 'customer', currency, $5
       FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS t (account_id, number, customer_id, currency)
         ON CONFLICT (number) DO NOTHING
-    RETURNING account_id, number
+    RETURNING account_id, number, currency, customer_id
 ), empty AS (
-    INSERT INTO account_balance (account_id, is_internal) SELECT account_id, false FROM opened
+    INSERT INTO account_balance (account_id, currency, is_internal, is_owner_blocked)
+    SELECT account_id, currency, false, customer.state = 'BLOCKED'
+      FROM opened JOIN customers AS customer USING (customer_id)
 )
 SELECT number FROM opened;
 
@@ -93,9 +92,9 @@ WITH opened AS (
     INSERT INTO accounts (account_id, number, kind, currency, opened_at)
     VALUES ($1, $2, $3, $4, now())
         ON CONFLICT (number) DO NOTHING
-    RETURNING account_id
+    RETURNING account_id, currency
 )
-INSERT INTO account_balance (account_id, is_internal) SELECT account_id, true FROM opened;
+INSERT INTO account_balance (account_id, currency, is_internal) SELECT account_id, currency, true FROM opened;
 
 -- find_internal_account --
 SELECT account_id FROM accounts WHERE number = $1 AND kind <> 'customer';
@@ -144,10 +143,25 @@ SELECT posting.sequence, posting.entry_id, entry.payment_id, entry.kind, posting
  LIMIT $3;
 
 -- set_customer_state --
-UPDATE customers SET state = $2, version = version + 1 WHERE customer_id = $1 RETURNING version;
+-- Change a customer's state, also where the ledger looks: on the balances of all their accounts.
+WITH changed AS (
+    UPDATE customers SET state = $2, version = version + 1 WHERE customer_id = $1 RETURNING version
+), told AS (
+    UPDATE account_balance AS balance SET is_owner_blocked = ($2 = 'BLOCKED')
+      FROM accounts AS account
+     WHERE account.customer_id = $1 AND balance.account_id = account.account_id
+)
+SELECT version FROM changed;
 
 -- set_account_state --
-UPDATE accounts SET state = $2, version = version + 1 WHERE number = $1 AND kind = 'customer' RETURNING version;
+-- Change an account's state, also where the ledger looks: on its balance.
+WITH changed AS (
+    UPDATE accounts SET state = $2, version = version + 1 WHERE number = $1 AND kind = 'customer'
+    RETURNING account_id, version
+), told AS (
+    UPDATE account_balance AS balance SET state = $2 FROM changed WHERE balance.account_id = changed.account_id
+)
+SELECT version FROM changed;
 
 -- expired_holds --
 SELECT payment_id
@@ -216,7 +230,7 @@ SELECT 'account ' || account.number || ' holds ' || balance.held_minor::text || 
 -- verify_totals --
 -- Currencies whose accounts do not sum to zero; customers' accounts below zero.
 SELECT 'all accounts in ' || currency || ' sum to ' || sum(posted_minor)::text AS broken
-  FROM account_balance JOIN accounts USING (account_id)
+  FROM account_balance
  GROUP BY currency HAVING sum(posted_minor) <> 0
 UNION ALL
 SELECT 'account ' || number || ' has ' || (posted_minor - held_minor)::text || ' available'

@@ -30,9 +30,13 @@ CREATE TABLE accounts (
 );
 CREATE INDEX accounts_of_a_customer ON accounts (customer_id);
 
--- Apart from `accounts`, so that a payment updates a narrow row in place (HOT) and no index.
+-- Apart from `accounts`, so that a payment updates a narrow row in place (HOT) and no index. The states stand here too:
+-- who waits for a balance's lock reads them as they are when the lock is granted.
 CREATE TABLE account_balance (
     account_id   uuid    PRIMARY KEY,
+    currency     text    NOT NULL,
+    state        text    NOT NULL DEFAULT 'OPEN',
+    is_owner_blocked boolean NOT NULL DEFAULT false,
     is_internal  boolean NOT NULL,
     posted_minor bigint  NOT NULL DEFAULT 0,
     held_minor   bigint  NOT NULL DEFAULT 0,

@@ -7,7 +7,9 @@ from datetime import datetime
 from uuid import UUID
 
 from payflow.contracts.account import (
+    AccountNotEmpty,
     AccountNotFound,
+    AccountState,
     AccountView,
     AlreadyExists,
     ChangeAccountState,
@@ -15,6 +17,7 @@ from payflow.contracts.account import (
     CustomerNotFound,
     CustomerState,
     CustomerView,
+    InvalidCustomer,
     NewAccount,
     NewCustomer,
 )
@@ -22,8 +25,8 @@ from payflow.contracts.operation import Answers
 from payflow.contracts.topics import AccountChanged, CustomerChanged, mask_account
 from payflow.kernel.clock import Ids
 from payflow.kernel.envelope import Event
-from payflow.kernel.errors import PayflowError, Rejection
-from payflow.kernel.money import UnknownCurrency, decimals_of
+from payflow.kernel.errors import PayflowError
+from payflow.kernel.money import InvalidAmount, UnknownCurrency, decimals_of
 from payflow.services.account.domain import Batch, Outcomes
 from payflow.services.account.ports import LedgerTransaction, Store
 
@@ -61,18 +64,16 @@ def _as_builtins(data: CustomerChanged | AccountChanged) -> dict[str, object]:
     return {name: getattr(data, name) for name in data.__struct_fields__}
 
 
-def _refuse_new_customer(command: NewCustomer) -> Rejection | None:
-    if not command.name.strip():
-        return Rejection("A customer needs a name.")
-    return None
-
-
 async def create_customers(
     *, commands: Sequence[NewCustomer], store: Store, events: EventMaker, now: datetime
 ) -> Answers[CustomerView]:
-    """Create customers. A repeat with the same contents gets the record; other contents are AlreadyExists."""
+    """Create customers. A repeat with the same contents gets the record; other contents are AlreadyExists.
+
+    Items may be InvalidCustomer: without a name nobody could be screened.
+    """
+    named = [command for command in commands if command.name.strip() and command.customer_id.strip()]
     async with store.transaction() as ledger:
-        inserted = await ledger.insert_customers(commands, now)
+        inserted = await ledger.insert_customers(named, now)
         await ledger.append_events(
             [
                 events.customer("customer.created", 1, CustomerChanged(customer_id=customer_id, state="ACTIVE"))
@@ -82,7 +83,9 @@ async def create_customers(
     views = await store.customers([command.customer_id for command in commands])
 
     def answer(command: NewCustomer) -> CustomerView | PayflowError:
-        view = views[command.customer_id]
+        view = views.get(command.customer_id)
+        if view is None or not command.name.strip():
+            return InvalidCustomer("A customer needs a customer_id and a name.")
         given = (command.name, command.country, command.email, command.phone)
         if given != (view.name, view.country, view.email, view.phone):
             return AlreadyExists(f"Customer {command.customer_id} exists with other contents.")
@@ -128,6 +131,8 @@ async def create_accounts(
 def _refuse_new_account(command: NewAccount, customers: dict[str, CustomerView]) -> PayflowError | None:
     if command.customer_id not in customers:
         return CustomerNotFound(f"There is no customer {command.customer_id}.")
+    if command.opening_balance_minor < 0:
+        return InvalidAmount("An opening balance is not negative.")
     try:
         decimals_of(command.currency)
     except UnknownCurrency as error:
@@ -186,11 +191,16 @@ async def change_customer_state(
 async def change_account_state(
     *, command: ChangeAccountState, store: Store, events: EventMaker
 ) -> AccountView | PayflowError:
-    """Open, block or close an account. Closing needs an empty balance and no open hold."""
+    """Open, block or close an account. AccountNotEmpty: closing needs an empty balance and no open hold."""
     before = (await store.accounts([command.number])).get(command.number)
     if before is None:
         return AccountNotFound()
+    party = (await store.parties([command.number]))[command.number]
     async with store.transaction() as ledger:
+        # Locked in any case: a batch that is being booked sees either the old state or the new one, and we its end.
+        balance = (await ledger.lock_balances([party.account_id]))[party.account_id]
+        if command.state is AccountState.CLOSED and (balance.posted_minor or balance.held_minor):
+            return AccountNotEmpty()
         version = await ledger.set_account_state(command.number, command.state)
         if version is None:
             return AccountNotFound()
