@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -48,6 +49,7 @@ from payflow.services.account.directory import ConfiguredBanks
 from payflow.services.audit import usecases as audit_usecases
 from payflow.services.audit.api import AuditApi
 from payflow.services.gateway.app import GatewaySettings, public_app
+from payflow.services.gateway.routes.openapi import openapi_document
 from payflow.services.gateway.routes.services import Services
 from payflow.services.kyc.api import KycApi
 from payflow.services.ofac.api import OfacApi
@@ -61,8 +63,14 @@ from tests.fakes_gateway import Client, FakeConfirm, GatewayWorld, Reply, a_paym
 from tests.fakes_kyc import FakeKycStore
 from tests.fakes_ofac import FakeOfacStore
 from tests.fakes_risk import FakeCustomers, FakeRiskStore, FakeSanctions
+from tests.openapi_contract import OpenApiContract
 
 LISTED_NAME = "Rafael Caro Quintero"
+
+
+@cache
+def _documented() -> OpenApiContract:
+    return OpenApiContract(msgspec.json.decode(openapi_document()[0]))
 
 
 class FakeOperatorsConfirm(FakeConfirm):
@@ -213,11 +221,14 @@ class OperatorWorld(GatewayWorld):
         self._tokens: dict[Role, str] = {}
 
     async def as_role(self, role: Role, method: str, path: str, body: Any = None, **more: Any) -> Reply:
-        """One request by a user of this role, who is made when first needed; a customer is cust_001."""
+        """One request by a user of this role, who is made when first needed; a customer is cust_001. Raises
+        AssertionError for an answer that the OpenAPI document does not allow."""
         if role not in self._tokens:
             await self.user(role.value, role=role)
             self._tokens[role] = (await self.sign_in(role.value))["access_token"]
-        return await self.client.send(method, path, body=body, token=self._tokens[role], **more)
+        reply = await self.client.send(method, path, body=body, token=self._tokens[role], **more)
+        _documented().check(method, path, status=reply.status, headers=reply.headers, body=reply.body)
+        return reply
 
     def forget(self, role: Role) -> None:
         """Have a role's user sign in again at the next request."""

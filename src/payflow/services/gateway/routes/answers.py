@@ -4,7 +4,7 @@ no present time, no trace of this request, so that a repeat is told the same, by
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -37,7 +37,7 @@ _REFUSED: Final = {
 class PaymentSucceeded(msgspec.Struct, kw_only=True):
     """The money has moved. `amount` is a JSON number with exactly the currency's decimals."""
 
-    status: str = "SUCCESS"
+    status: Literal["SUCCESS"] = "SUCCESS"
     transaction_id: str
     reference: str | None
     amount: msgspec.Raw
@@ -48,7 +48,7 @@ class PaymentSucceeded(msgspec.Struct, kw_only=True):
 class OtpRequired(msgspec.Struct, kw_only=True):
     """The payment waits for a one-time password until `expires_at`."""
 
-    status: str = "OTP_REQUIRED"
+    status: Literal["OTP_REQUIRED"] = "OTP_REQUIRED"
     message: str = _OTP_MESSAGE
     transaction_id: str
     risk_level: str | None
@@ -58,7 +58,7 @@ class OtpRequired(msgspec.Struct, kw_only=True):
 class PaymentPending(msgspec.Struct, kw_only=True):
     """The payment is under review or at the other bank; ask again by `GET /payments/{transaction_id}`."""
 
-    status: str = "PENDING"
+    status: Literal["PENDING"] = "PENDING"
     transaction_id: str
     reason: str
 

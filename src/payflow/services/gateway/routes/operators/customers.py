@@ -21,6 +21,7 @@ from payflow.contracts.gateway import Role
 from payflow.platform.http.strict_json import StrictReader
 from payflow.services.gateway.routes.accounts import AccountPage, account_body
 from payflow.services.gateway.routes.bodies import AnyRequest, Body, first, read_json
+from payflow.services.gateway.routes.documented import OneOf, Problem
 from payflow.services.gateway.routes.operators.shared import (
     END,
     ITEMS_MAX,
@@ -28,7 +29,6 @@ from payflow.services.gateway.routes.operators.shared import (
     NewId,
     PathText,
     PersonName,
-    Problem,
     Reason,
     answer_each,
     open_to,
@@ -94,7 +94,7 @@ _STATE: Final = StrictReader(CustomerStateBody, required=("state", "reason"))
     summary="Create customers",
     opt={
         "body": NewCustomerBody | ManyNewCustomers,
-        "answers": {201: Customer, 200: list[Customer | Problem]},
+        "answers": {201: Customer, 200: OneOf(Customer, Problem, is_many=True)},
         "errors": ("ALREADY_EXISTS",),
     },
 )

@@ -42,21 +42,6 @@ PathText = Annotated[str, PathParameter(max_length=128, pattern=PRINTABLE)]
 QueryText = Annotated[str | None, QueryParameter(max_length=128, pattern=PRINTABLE)]
 
 
-class Problem(msgspec.Struct, kw_only=True):
-    """A refusal (RFC 9457). `error` is the code to tell refusals apart by; `trace_id` finds the request in the logs.
-
-    Some refusals have further members, such as `missing_fields`, `field` and `retry_after_s`.
-    """
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    error: str
-    trace_id: str
-
-
 def open_to(*roles: Role) -> Guard:
     """A guard that lets these roles in, and administrators."""
     return require_roles(*roles, Role.ADMIN)
