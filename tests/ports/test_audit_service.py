@@ -180,7 +180,7 @@ async def test_a_tampered_row_ends_the_command_with_exit_code_1(audit: Running, 
     repaired, _, _ = await audit.command("verify")
     await owner.close()
 
-    assert code == 1
+    assert code == 1, out
     assert "row 2: its contents do not match its hash" in out
     assert repaired == 0
 
@@ -190,10 +190,10 @@ async def test_a_service_that_does_not_run_is_told_in_one_line(audit: Running) -
         "http://127.0.0.1:9", audit.client, audit.keys_dir, audit.heads_dir, audit.outbox, audit.account
     )
 
-    code, _, err = await elsewhere.command("verify")
+    code, out, err = await elsewhere.command("verify")
 
-    assert code == 1
-    assert "cannot be reached" in err
+    assert code == 1, out
+    assert "cannot be reached" in err, err
     assert "Traceback" not in err
 
 

@@ -1,0 +1,298 @@
+"""The event log when consumers die, connections are cut, events are poison, or a notification is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from payflow.kernel.envelope import Event
+from payflow.kernel.errors import PayflowError
+from payflow.platform.eventlog import Outbox
+from payflow.platform.postgres import Connection, Database
+from tests.builders_event_log import ConnectAs, Log, empty_log, running
+from tests.fakes_audit import an_event
+
+
+@pytest.fixture
+async def log(database_url: str, connect_as: ConnectAs, password_files: dict[str, Path]) -> AsyncIterator[Log]:
+    async with empty_log(database_url, connect_as, password_files) as log:
+        yield log
+
+
+# --- once -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_consumer_that_is_cancelled_in_mid_transaction_has_its_effect_once(log: Log) -> None:
+    is_written = asyncio.Event()
+
+    async def write_and_hang(connection: Connection, events: Sequence[Event]) -> None:
+        await log.write_effects(connection, events)
+        is_written.set()
+        await asyncio.sleep(60)
+
+    await log.append(an_event(subject="once"))
+    async with running(log.consumer(write_and_hang)):
+        await asyncio.wait_for(is_written.wait(), 5)
+    before = await log.effects()
+    await log.drain(log.consumer())
+
+    assert before == []
+    assert await log.effects() == [("once", 1)]
+
+
+async def test_a_consumer_whose_connection_is_cut_in_mid_transaction_has_its_effect_once(
+    log: Log, database_url: str
+) -> None:
+    tries = 0
+    killer = await asyncpg.connect(database_url)
+
+    async def write_and_be_cut_once(connection: Connection, events: Sequence[Event]) -> None:
+        nonlocal tries
+        tries += 1
+        await log.write_effects(connection, events)
+        if tries == 1:
+            pid = await connection.fetchval("SELECT pg_backend_pid()")
+            await killer.execute("SELECT pg_terminate_backend($1)", pid)
+            await connection.fetchval("SELECT pg_sleep(5)")
+
+    await log.append(an_event(subject="once"))
+    async with running(log.consumer(write_and_be_cut_once)):
+        effects = await log.until_effects(1)
+        await asyncio.sleep(0.1)
+
+    await killer.close()
+    assert effects == await log.effects() == [("once", 1)]
+    assert await log.owner.fetchval("SELECT count(*) FROM event_log.dead_letter") == 0
+
+
+HANGING_CONSUMER = """
+import asyncio, sys
+from payflow.platform.eventlog import Consumer
+from payflow.platform.postgres import Database
+
+async def write_and_hang(connection, events):
+    statement = "INSERT INTO audit.effect (event_id, subject, version) VALUES ($1, 'killed', 1)"
+    for event in events:
+        await connection.execute(statement, event.id)
+    print("WRITTEN", flush=True)
+    await asyncio.sleep(60)
+
+async def main(url):
+    database = await Database.connect(url=url, pool_size=2, application="doomed", schema="audit")
+    consumer = Consumer(name="audit", topics=["payments"], handler=write_and_hang, database=database, listen_url=url)
+    await consumer.run()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def test_a_consumer_process_that_is_killed_in_mid_transaction_has_its_effect_once(log: Log) -> None:
+    await log.append(an_event(subject="once"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HANGING_CONSUMER, log.url, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), 20)
+    process.kill()
+    code = await process.wait()
+
+    async with running(log.consumer()):
+        effects = await log.until_effects(1)
+
+    assert (line, code) == (b"WRITTEN\n", -signal.SIGKILL)
+    assert effects == await log.effects() == [("once", 1)]
+
+
+async def test_two_processes_of_one_consumer_share_the_work_without_doubling_it(
+    log: Log, connect_as: ConnectAs
+) -> None:
+    first = log.consumer(database=await connect_as("audit"))
+    second = log.consumer(database=await connect_as("audit"))
+
+    async with running(first, second):
+        for version in range(1, 31):
+            await log.append(an_event(subject="payment", version=version))
+        await log.until_effects(30)
+        await asyncio.sleep(0.1)
+
+    assert await log.effects() == [("payment", version) for version in range(1, 31)]
+
+
+async def test_when_the_process_that_reads_dies_the_other_takes_over(log: Log, connect_as: ConnectAs) -> None:
+    is_stuck = asyncio.Event()
+
+    async def hang(_: Connection, __: Sequence[Event]) -> None:
+        is_stuck.set()
+        await asyncio.sleep(60)
+
+    async with running(log.consumer(hang, database=await connect_as("audit"))) as (stuck,):
+        await log.append(an_event(subject="handed over"))
+        await asyncio.wait_for(is_stuck.wait(), 5)
+        async with running(log.consumer(database=await connect_as("audit"))):
+            await asyncio.sleep(0.1)
+            before = await log.effects()
+            stuck.cancel()
+            effects = await log.until_effects(1)
+
+    assert before == []
+    assert effects == [("handed over", 1)]
+
+
+# --- what cannot be handled -------------------------------------------------------------------------------------
+
+
+async def test_an_event_that_always_fails_is_set_aside_and_the_rest_goes_on(log: Log) -> None:
+    async def refuse_poison(connection: Connection, events: Sequence[Event]) -> None:
+        await log.write_effects(connection, events)
+        if any(event.subject == "poison" for event in events):
+            raise ValueError("cannot be read")
+
+    poison = an_event(subject="poison")
+    await log.append(an_event(subject="before"), poison, an_event(subject="after"))
+    await log.append(an_event(subject="later"))
+
+    await log.drain(log.consumer(refuse_poison))
+
+    assert await log.effects() == [("before", 1), ("after", 1), ("later", 1)]
+    (letter,) = await log.owner.fetch("SELECT consumer, event_id, position, cause FROM event_log.dead_letter")
+    assert (letter["consumer"], letter["event_id"], letter["position"]) == ("audit", poison.id, 2)
+    assert letter["cause"] == "ValueError('cannot be read')"
+
+
+async def test_an_event_that_the_database_refuses_is_set_aside_and_the_rest_goes_on(log: Log) -> None:
+    await log.append(an_event(subject="a\x00b"), an_event(subject="fine"))
+
+    await log.drain(log.consumer())
+
+    assert await log.effects() == [("fine", 1)]
+    assert await log.owner.fetchval("SELECT count(*) FROM event_log.dead_letter") == 1
+
+
+async def test_an_event_that_fails_for_a_moment_is_not_set_aside(log: Log) -> None:
+    tries = 0
+
+    async def fail_twice(connection: Connection, events: Sequence[Event]) -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= 2:
+            raise ValueError("for a moment")
+        await log.write_effects(connection, events)
+
+    await log.append(an_event(subject="patience"))
+
+    await log.drain(log.consumer(fail_twice))
+
+    assert await log.effects() == [("patience", 1)]
+    assert await log.owner.fetchval("SELECT count(*) FROM event_log.dead_letter") == 0
+
+
+# --- in time ----------------------------------------------------------------------------------------------------
+
+
+async def _seconds_to_effect(log: Log, subject: str) -> float:
+    known = len(await log.effects())
+    began = asyncio.get_running_loop().time()
+    await log.append(an_event(subject=subject))
+    await log.until_effects(known + 1)
+    return asyncio.get_running_loop().time() - began
+
+
+LISTENERS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+
+
+async def _listener_pid(log: Log) -> int:
+    async with asyncio.timeout(5):
+        while True:
+            pid = await log.owner.fetchval(LISTENERS)
+            if pid is not None:
+                return int(pid)
+            await asyncio.sleep(0.01)
+
+
+async def test_on_an_idle_system_an_effect_follows_its_event_in_a_moment(log: Log) -> None:
+    async with running(log.consumer()):
+        await _listener_pid(log)
+        await asyncio.sleep(0.1)
+        took_s = sorted([await _seconds_to_effect(log, f"p{n}") for n in range(5)])
+
+    assert took_s[2] < 0.25, took_s
+
+
+async def test_a_lost_notification_delays_an_event_and_does_not_lose_it(log: Log) -> None:
+    async with running(log.consumer()):
+        pid = await _listener_pid(log)
+        await log.owner.execute("SELECT pg_terminate_backend($1)", pid)
+        took_s = await _seconds_to_effect(log, "unheard")
+        other = await _listener_pid(log)
+
+    assert took_s < 2.5
+    assert other != pid
+
+
+async def test_a_consumer_that_stops_leaves_no_connection_behind(log: Log) -> None:
+    async with running(log.consumer()):
+        await _listener_pid(log)
+
+    # A backend needs a moment to notice that its client is gone.
+    async with asyncio.timeout(3):
+        pids = await log.owner.fetch(LISTENERS)
+        while pids:
+            await asyncio.sleep(0.01)
+            pids = await log.owner.fetch(LISTENERS)
+    assert pids == []
+
+
+async def test_a_consumer_stops_also_where_the_cancellation_was_swallowed_on_the_way(log: Log) -> None:
+    is_handling = asyncio.Event()
+
+    async def swallow(_: Connection, __: Sequence[Event]) -> None:
+        is_handling.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    await log.append(an_event())
+    task = asyncio.create_task(log.consumer(swallow).run())
+    await asyncio.wait_for(is_handling.wait(), 5)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=3)
+
+    assert done == {task}
+    assert task.cancelled()
+
+
+async def test_a_consumer_waits_until_its_database_is_back(log: Log, password_files: dict[str, Path]) -> None:
+    await log.owner.execute("ALTER ROLE payflow_audit NOLOGIN")
+    try:
+        database = await Database.connect(url=log.url, pool_size=2, application="test", schema="audit")
+        async with running(log.consumer(database=database)):
+            await log.append(an_event(subject="later"))
+            await asyncio.sleep(0.2)
+            before = await log.effects()
+            await log.owner.execute("ALTER ROLE payflow_audit LOGIN")
+            effects = await log.until_effects(1)
+        await database.close()
+    finally:
+        await log.owner.execute("ALTER ROLE payflow_audit LOGIN")
+
+    assert before == []
+    assert effects == [("later", 1)]
+
+
+async def test_a_failure_of_the_notification_does_not_reach_the_writer(log: Log, database_url: str) -> None:
+    broken = await Database.connect(url="postgresql://nobody@127.0.0.1:9/none", pool_size=1, application="test")
+    outbox = Outbox(broken)
+
+    outbox.wake_consumers()
+    assert outbox._wake_up is not None
+    await asyncio.wait_for(outbox._wake_up, 5)
+
+    with pytest.raises(PayflowError):
+        await broken.ping()
+    await broken.close()
