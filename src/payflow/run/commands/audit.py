@@ -189,7 +189,7 @@ def _cells(row: AuditRow) -> tuple[str, ...]:
 
     happened_at = row.occurred_at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
     subject = msgspec.json.encode(row.subject).decode()[1:-1]
-    told = {name: value for name, value in row.data.items() if value is not None}
+    told = {name: value for name, value in row.data.items() if value not in (None, row.subject)}
     return str(row.sequence), happened_at, row.type, subject, msgspec.json.encode(told).decode()
 
 
