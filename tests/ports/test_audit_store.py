@@ -188,7 +188,7 @@ async def test_rows_that_nobody_signs_are_reported(world: World) -> None:
 
     verified = await world.verify()
 
-    assert verified.problems == ["rows 3 to 3: no head was signed for them"]
+    assert verified.problems == ["row 3: no head was signed"]
 
 
 # --- from the event log to the chain ----------------------------------------------------------------------------

@@ -234,8 +234,8 @@ HeadsEdit = Callable[[Sequence[str]], Sequence[str]]
 @pytest.mark.parametrize(
     ("edit", "problems"),
     [
-        (lambda lines: lines[1:], ["heads 1 to 1 are missing from the heads file"]),
-        (lambda lines: [lines[0], lines[2]], ["heads 2 to 2 are missing from the heads file"]),
+        (lambda lines: lines[1:], ["head 1 is missing from the heads file"]),
+        (lambda lines: [lines[0], lines[2]], ["head 2 is missing from the heads file"]),
         (lambda lines: lines[:2], ["the heads file ends at head 2, but 3 heads were signed"]),
         (lambda lines: [], ["the heads file ends at head 0, but 3 heads were signed"]),
         (lambda lines: [*lines[:2], lines[2][:40]], ["the heads file ends at head 2, but 3 heads were signed"]),

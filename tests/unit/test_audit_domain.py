@@ -289,11 +289,11 @@ def test_a_tail_cut_together_with_the_written_end_is_found_by_the_heads() -> Non
 
 
 TAMPERED_HEADS: list[tuple[str, HeadEdit, list[str]]] = [
-    ("the first head taken out", lambda heads: heads[1:], ["heads 1 to 1 are missing from the heads file"]),
+    ("the first head taken out", lambda heads: heads[1:], ["head 1 is missing from the heads file"]),
     (
         "a head taken out of the middle",
         lambda heads: [heads[0], heads[2]],
-        ["heads 2 to 2 are missing from the heads file"],
+        ["head 2 is missing from the heads file"],
     ),
     ("the last head cut off", lambda heads: heads[:2], ["the heads file ends at head 2, but 3 heads were signed"]),
     ("an empty file", lambda heads: [], ["the heads file ends at head 0, but 3 heads were signed"]),
@@ -348,7 +348,7 @@ def test_an_unreadable_line_is_told_by_its_number() -> None:
     ("age", "expected"),
     [
         (timedelta(seconds=60), []),
-        (timedelta(seconds=61), ["rows 5 to 6: no head was signed for them"]),
+        (timedelta(seconds=61), ["rows 5 to 6: no head was signed"]),
     ],
 )
 def test_rows_that_stay_without_a_head_are_a_problem_after_a_minute(age: timedelta, expected: list[str]) -> None:

@@ -257,7 +257,7 @@ class Verification:
     def _check_link(self, head: Head) -> None:
         last = Receipt() if self._last_head is None else receipt_of(self._last_head)
         if self._is_link_known and head.number > last.number + 1:
-            self._problem(f"heads {last.number + 1} to {head.number - 1} are missing from the heads file")
+            self._problem(f"{_missing('head', last.number + 1, head.number - 1)} from the heads file")
         elif self._is_link_known and (head.number, head.previous) != (last.number + 1, last.digest):
             self._problem(f"head {head.number} does not follow the head before it")
         self._is_link_known = True
@@ -268,7 +268,7 @@ class Verification:
             self.rows += 1
             expected = self.end.sequence + 1
             if record.sequence > expected:
-                self._problem(_missing(expected, record.sequence - 1))
+                self._problem(_missing("row", expected, record.sequence - 1))
             elif record.previous_hash != self.end.hash:
                 self._problem(f"row {record.sequence}: it does not continue row {self.end.sequence}")
             if hash_of(record) != record.hash:
@@ -294,13 +294,13 @@ class Verification:
                 f"head {head.number} signed row {head.sequence}, but the table ends at row {self.end.sequence}"
             )
         if end.sequence > self.end.sequence:
-            self._problem(_missing(self.end.sequence + 1, end.sequence))
+            self._problem(_missing("row", self.end.sequence + 1, end.sequence))
         elif end.sequence >= self._first_sequence and end != self.end:
             self._problem(f"row {self.end.sequence}: it is not the row that was written last (row {end.sequence})")
         self._check_receipt(receipt)
         first = self._first_unsigned
         if first is not None and now - first.recorded_at > UNSIGNED_MAX:
-            self._problem(f"rows {first.sequence} to {self.end.sequence}: no head was signed for them")
+            self._problem(f"{_named('row', first.sequence, self.end.sequence)}: no head was signed")
         if self._unsaid:
             return [*self._problems, f"and {self._unsaid} more"]
         return self._problems
@@ -319,5 +319,9 @@ class Verification:
             self._unsaid += 1
 
 
-def _missing(first: int, last: int) -> str:
-    return f"row {first} is missing" if first == last else f"rows {first} to {last} are missing"
+def _named(what: str, first: int, last: int) -> str:
+    return f"{what} {first}" if first == last else f"{what}s {first} to {last}"
+
+
+def _missing(what: str, first: int, last: int) -> str:
+    return f"{_named(what, first, last)} {'is' if first == last else 'are'} missing"
