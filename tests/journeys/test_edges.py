@@ -143,6 +143,7 @@ async def test_limits_hold_over_both_gateways(session: aiohttp.ClientSession) ->
             headers = {"X-Forwarded-For": f"10.0.0.{index}"}
             others.append(await gateways[index % 2].send("GET", "/accounts", headers=headers))
         last = await public.login("demo", "password123")
+        demo = await asyncio.to_thread(system.run, "demo")
 
     assert {answer.status for answer in healths} == {200}
     assert sorted(answer.status for answer in logins) == [401] * 5 + [429]
@@ -154,3 +155,5 @@ async def test_limits_hold_over_both_gateways(session: aiohttp.ClientSession) ->
     for refused in (last, others[-1]):
         assert int(refused.headers["retry-after"]) > 0
         assert refused.headers["ratelimit-remaining"] == "0"
+    assert demo.returncode == 1
+    assert "it works again at" in demo.stderr

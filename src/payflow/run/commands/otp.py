@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from payflow.run.instance import make_instance
+from payflow.run.instance import Instance, make_instance
 from payflow.run.options import DataDir
 
 
@@ -17,28 +17,29 @@ def otp(
     data_dir: DataDir = None,
 ) -> None:
     """Print the code that the demo channel got for a payment. There is no demo channel in production."""
+    from payflow.run.control import require_running
+
+    instance = require_running(make_instance(data_dir=data_dir)).instance
+    print(asyncio.run(newest_code(instance=instance, transaction_id=transaction_id, customer=customer)))
+
+
+async def newest_code(*, instance: Instance, transaction_id: str, customer: str | None = None) -> str:
+    """The newest code that the demo channel got for a payment. Raises StartError where there is none."""
     from payflow.contracts.notification import FindDemoCode, Notification
     from payflow.kernel.errors import PayflowError
-    from payflow.run.control import require_running
     from payflow.run.errors import StartError
     from payflow.run.local_rpc import local_services
 
-    instance = require_running(make_instance(data_dir=data_dir)).instance
-
-    async def ask() -> object:
-        async with local_services(instance) as services:
-            query = FindDemoCode(transaction_id=transaction_id, customer_id=customer)
-            (answer,) = await services.client(Notification).find_demo_codes([query])
-            return answer
-
-    answer = asyncio.run(ask())
+    async with local_services(instance) as services:
+        query = FindDemoCode(transaction_id=transaction_id, customer_id=customer)
+        (answer,) = await services.client(Notification).find_demo_codes([query])
     if isinstance(answer, PayflowError):
         hints = {
             "MESSAGE_NOT_FOUND": f"No code was sent for {transaction_id}: was the answer OTP_REQUIRED?",
             "NO_DEMO_CHANNEL": "The demo channel is off (it always is in production).",
         }
         raise StartError(hints.get(answer.code, f"{answer.code}: {answer.detail}"))
-    print(answer.code)  # type: ignore[attr-defined]
+    return answer.code
 
 
 def register(app: typer.Typer) -> None:
