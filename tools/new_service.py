@@ -107,7 +107,7 @@ class NewService:
 def check_name(name: str) -> None:
     """Raises CannotWriteError for a name that cannot be a package, a schema and a role, or that is taken."""
     if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) is None:
-        hint = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_0123456789")
+        hint = re.sub(r"[^a-z0-9]+", "_", name.lower()).lstrip("_0123456789").rstrip("_")
         suggestion = f" such as {hint}" if hint else " such as limits"
         raise CannotWriteError(f"{name!r} is no name of a service: use lower-case letters, digits and _,{suggestion}.")
     if len(name) > NAME_MAX:

@@ -15,13 +15,16 @@ def check_config(
 ) -> None:
     """Check the environment's settings against what the services know; exit code 1 names the first wrong one."""
     from payflow.run.errors import StartError
-    from payflow.run.registry import SERVICES, find, service_names
+    from payflow.run.registry import deployables, find, service_names
+    from payflow.run.supervisor.environment import is_production
     from payflow.run.supervisor.settings import check_names, settings_class
 
-    if service is not None and find(service) is None:
-        raise StartError(f"There is no service {service}: choose one of {', '.join(service_names(SERVICES))}.")
-    names = [service] if service else sorted(set(service_names(SERVICES)))
-    every = {row.service: settings_class(importlib.import_module(row.module)) for row in SERVICES}
+    rows = deployables(is_production=is_production())
+    chosen = find(service, rows) if service else None
+    if service and chosen is None:
+        raise StartError(f"There is no service {service}: choose one of {', '.join(service_names(rows))}.")
+    names = [chosen.service] if chosen else sorted(service_names(rows))
+    every = {row.service: settings_class(importlib.import_module(row.module)) for row in rows}
     check_names(os.environ, every.values())
     wrong = 0
     for name in names:
