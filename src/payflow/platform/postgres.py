@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from importlib import resources
 from typing import Any, Final, TypeAlias, TypeVar
@@ -153,8 +153,10 @@ class Database:
             try:
                 yield connection
             except BaseException:
-                if not connection.is_closed():
-                    await transaction.rollback()
+                # On a connection that is gone there is nothing to roll back; what ended the block is what counts.
+                with suppress(asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError):
+                    if not connection.is_closed():
+                        await transaction.rollback()
                 raise
             try:
                 await transaction.commit()
