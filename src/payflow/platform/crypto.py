@@ -11,9 +11,15 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+_KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+_KEY_ID_MAX: Final = 255
 
 
 class DecryptionError(Exception):
@@ -26,6 +32,11 @@ class ColumnCipher:
     def __init__(self, *, keys: Mapping[str, bytes], active: str) -> None:
         if active not in keys:
             raise ValueError(f"the active key {active!r} is not among the keys")
+        for key_id, key in keys.items():
+            if not key_id.isascii() or not 1 <= len(key_id) <= _KEY_ID_MAX:
+                raise ValueError(f"a key's id has 1 to {_KEY_ID_MAX} ASCII characters, not {key_id!r}")
+            if len(key) != _KEY_BYTES:
+                raise ValueError(f"the key {key_id!r} has {len(key)} bytes; AES-256 needs {_KEY_BYTES}")
         self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
         self._active = active
         self._header = bytes([len(active)]) + active.encode("ascii")
@@ -35,25 +46,28 @@ class ColumnCipher:
         """Read `{"active": "k1", "keys": {"k1": "<base64 of 32 bytes>"}}`. Raises ValueError."""
         try:
             document = json.loads(text)
-            keys = {key_id: base64.b64decode(key) for key_id, key in document["keys"].items()}
+            keys = {key_id: base64.b64decode(key, validate=True) for key_id, key in document["keys"].items()}
             return cls(keys=keys, active=document["active"])
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"column keys are not readable: {error!r}") from None
 
     def encrypt(self, text: str, *, place: str) -> bytes:
         """Encrypt a text for its place, e.g. "customers.name:cust_001"."""
-        nonce = os.urandom(12)
+        nonce = os.urandom(_NONCE_BYTES)
         return self._header + nonce + self._ciphers[self._active].encrypt(nonce, text.encode(), place.encode())
 
     def decrypt(self, data: bytes, *, place: str) -> str:
         """Decrypt what `encrypt` made for the same place. Raises DecryptionError."""
         end = 1 + data[0] if data else 0
+        if len(data) < end + _NONCE_BYTES + _TAG_BYTES:
+            raise DecryptionError(f"the value of {place} is cut")
         key_id = data[1:end].decode("ascii", errors="replace")
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise DecryptionError(f"no key {key_id!r}")
         try:
-            return cipher.decrypt(data[end : end + 12], data[end + 12 :], place.encode()).decode()
+            nonce, sealed = data[end : end + _NONCE_BYTES], data[end + _NONCE_BYTES :]
+            return cipher.decrypt(nonce, sealed, place.encode()).decode()
         except InvalidTag:
             raise DecryptionError(f"the value of {place} was altered or moved") from None
 
