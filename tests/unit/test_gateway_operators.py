@@ -204,6 +204,16 @@ async def test_an_account_is_blocked_and_opened_again(world: OperatorWorld) -> N
     assert world.accounts.events[-1].data["changed_by"] == "operator"
 
 
+async def test_an_account_with_money_is_not_closed(world: OperatorWorld) -> None:
+    await world.customer()
+    body = {"number": "ACC100", "customer_id": "cust_001", "currency": "USD", "opening_balance": "1.00"}
+    await world.as_role(Role.OPERATOR, "POST", "/accounts", body)
+
+    closed = await world.as_role(Role.OPERATOR, "POST", "/accounts/ACC100/state", {"state": "CLOSED", "reason": "x"})
+
+    assert (closed.status, closed.json["error"]) == (422, "ACCOUNT_NOT_EMPTY")
+
+
 async def test_a_user_is_made_signs_in_and_is_kept_out(world: OperatorWorld) -> None:
     body = {"username": "edsger", "role": "operator", "password": "a long enough password"}
     made = await world.as_role(Role.ADMIN, "POST", "/users", body)

@@ -35,6 +35,20 @@ _HEADERS: Final[dict[str, tuple[str, dict[str, Any], str]]] = {
     "Cache-Control": ("How long the answer may be kept.", {"type": "string"}, "public, max-age=60"),
 }
 _MEANINGS: Final = {200: "Done.", 201: "Created, or there already with the same contents.", 202: "Accepted."}
+_TAGS: Final = {
+    "Sign-in": "Tokens and the keys that verify them.",
+    "Payments": "A customer's payments.",
+    "Accounts": "Balances and statement lines; operators open, block and close.",
+    "Customers": "Customers' records, for operators.",
+    "Users": "Who may sign in, for administrators.",
+    "Back office": "Everybody's payments, for the bank's own people.",
+    "Reviews": "Possible sanctions matches, for compliance officers.",
+    "Sanctions": "Names and lists, for compliance officers.",
+    "KYC": "Customers' verifications.",
+    "Banks": "Instructions to and from other banks, for operators.",
+    "Audit": "The record of everything, for auditors.",
+    "Service": "Health and documentation.",
+}
 _LIMITS: Final = ("RateLimit-Policy", "RateLimit", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 
 
@@ -61,7 +75,7 @@ def build_document(operations: Sequence[Operation]) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/", "description": "This instance"}],
-        "tags": [{"name": name} for name in dict.fromkeys(operation.tag for operation in operations)],
+        "tags": _tags(operations),
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.components.items())),
@@ -78,6 +92,13 @@ def build_document(operations: Sequence[Operation]) -> dict[str, Any]:
             },
         },
     }
+
+
+def _tags(operations: Sequence[Operation]) -> list[dict[str, str]]:
+    """The tags in the order of a reader's way, those without a description last."""
+    used = {operation.tag: "" for operation in operations}
+    ordered = [tag for tag in (*_TAGS, *used) if tag in used]
+    return [{"name": tag, "description": _TAGS.get(tag, "")} for tag in dict.fromkeys(ordered)]
 
 
 def _read(name: str) -> dict[str, Any]:

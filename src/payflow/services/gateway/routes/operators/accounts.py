@@ -75,10 +75,10 @@ async def create_account(request: AnyRequest, services: FromServices) -> Account
     guards=[open_to(Role.OPERATOR, Role.COMPLIANCE)],
     tags=["Accounts"],
     summary="Block, open or close an account",
-    opt={"body": AccountStateBody, "errors": ("NOT_FOUND",)},
+    opt={"body": AccountStateBody, "errors": ("NOT_FOUND", "ACCOUNT_NOT_EMPTY")},
 )
 async def change_account_state(request: AnyRequest, services: FromServices, number: PathText) -> AccountBody:
-    """Payments that are under way are refused when they reach the ledger."""
+    """Payments that are under way are refused when they reach the ledger. An account with money cannot be closed."""
     body = await read_json(request, _STATE)
     command = ChangeAccountState(
         number=number,

@@ -95,7 +95,7 @@ _STATE: Final = StrictReader(CustomerStateBody, required=("state", "reason"))
     opt={
         "body": NewCustomerBody | ManyNewCustomers,
         "answers": {201: Customer, 200: OneOf(Customer, Problem, is_many=True)},
-        "errors": ("ALREADY_EXISTS",),
+        "errors": ("ALREADY_EXISTS", "INVALID_CUSTOMER"),
     },
 )
 async def create_customers(request: AnyRequest, services: FromServices) -> Response[Any]:

@@ -71,7 +71,7 @@ class EnquiryAnswer(msgspec.Struct, kw_only=True):
 @get(
     "/partner-bank/instructions",
     guards=[open_to(Role.OPERATOR)],
-    tags=["Other banks"],
+    tags=["Banks"],
     summary="List instructions",
 )
 async def list_instructions(
@@ -93,7 +93,7 @@ async def list_instructions(
     "/partner-bank/instructions/{payment_id:uuid}/enquiry",
     status_code=200,
     guards=[open_to(Role.OPERATOR)],
-    tags=["Other banks"],
+    tags=["Banks"],
     summary="Ask the other bank again",
     opt={"errors": ("INSTRUCTION_NOT_FOUND",)},
 )

@@ -57,7 +57,7 @@ class PaymentDetail(msgspec.Struct, kw_only=True):
     risk: RiskAssessment | None
 
 
-@get("/operator/payments", guards=[_BACK_OFFICE], tags=["Operators' payments"], summary="List all payments")
+@get("/operator/payments", guards=[_BACK_OFFICE], tags=["Back office"], summary="List all payments")
 async def list_all_payments(
     services: FromServices,
     customer_id: QueryText = None,
@@ -74,7 +74,7 @@ async def list_all_payments(
 @get(
     "/operator/payments/{payment_id:uuid}",
     guards=[_BACK_OFFICE],
-    tags=["Operators' payments"],
+    tags=["Back office"],
     summary="Look at any payment",
     opt={"errors": ("PAYMENT_NOT_FOUND",)},
 )
