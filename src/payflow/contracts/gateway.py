@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 import msgspec
 
 from payflow.contracts.operation import Answers, operation
 from payflow.kernel.errors import Rejection, Unavailable
+
+# Everybody may know these: development makes the users at its first start, and production refuses them.
+DEMO_USERNAMES: Final = ("demo", "second", "unverified", "listed")
+DEMO_PASSWORD: Final = "password123"  # noqa: S105
 
 
 class Role(StrEnum):

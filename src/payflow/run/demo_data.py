@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
-from payflow.contracts.gateway import Role
+from payflow.contracts.gateway import DEMO_PASSWORD, DEMO_USERNAMES, Role
 from payflow.run.datadir import write_atomically
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance
@@ -13,16 +13,15 @@ from payflow.run.loading import AccountRecord, CustomerRecord, Record, UserRecor
 from payflow.run.local_rpc import local_services
 from payflow.run.secrets import admin_password_file
 
-DEMO_PASSWORD: Final = "password123"  # noqa: S105 - public on purpose; refused in production
 # A name on the bundled snapshot of the sanctions lists, so that its payments go under review.
 LISTED_NAME: Final = "Rafael Caro Quintero"
 OPERATOR_ROLES: Final = (Role.OPERATOR, Role.COMPLIANCE, Role.AUDITOR)
 
 _CUSTOMERS: Final = (
-    ("demo", "cust_001", "Ada Lovelace", "GB", True),
-    ("second", "cust_002", "Grace Hopper", "US", True),
-    ("unverified", "cust_003", "Alan Turing", "GB", False),
-    ("listed", "cust_004", LISTED_NAME, "MX", True),
+    ("cust_001", "Ada Lovelace", "GB", True),
+    ("cust_002", "Grace Hopper", "US", True),
+    ("cust_003", "Alan Turing", "GB", False),
+    ("cust_004", LISTED_NAME, "MX", True),
 )
 _ACCOUNTS: Final = (
     ("ACC001", "cust_001", "USD", "1000000.00"),
@@ -39,7 +38,7 @@ _ACCOUNTS: Final = (
 def demo_records() -> list[Record]:
     """The demo customers with their logins, accounts and verifications."""
     records: list[Record] = []
-    for username, customer_id, name, country, is_verified in _CUSTOMERS:
+    for username, (customer_id, name, country, is_verified) in zip(DEMO_USERNAMES, _CUSTOMERS, strict=True):
         email = f"{username}@example.org"
         records.append(CustomerRecord(customer_id=customer_id, name=name, country=country, email=email))
         records.append(UserRecord(username=username, password=DEMO_PASSWORD, customer_id=customer_id))

@@ -86,6 +86,12 @@ class GatewayApi:
             now=parts.clock.now(),
         )
 
+    async def users_with_password(self, usernames: list[str], password: str) -> list[str]:
+        """Those of these users who may sign in with this password."""
+        return await users.users_with_password(
+            usernames=usernames, password=password, store=self._parts.store, passwords=self._parts.passwords
+        )
+
     async def list_users(self, *, after: str | None, limit: int) -> tuple[list[UserView], str | None]:
         """A page of users, and the name to go on after."""
         return await users.list_users(after=after, limit=limit, store=self._parts.store)

@@ -11,7 +11,7 @@ import msgspec
 
 from payflow.contracts.account import Account
 from payflow.contracts.confirm import Confirm
-from payflow.contracts.gateway import Gateway
+from payflow.contracts.gateway import DEMO_PASSWORD, DEMO_USERNAMES, Gateway
 from payflow.platform.http.admission import Admission
 from payflow.platform.http.asgi import ASGIApp
 from payflow.platform.service import Runtime, Service, every
@@ -79,6 +79,8 @@ async def build(runtime: Runtime) -> Service:
     guard = Guard(valkey=valkey, store=store, generation=generation.hex, now=runtime.clock.now)
     await guard.look()
     api, keys, tokens = _api(runtime, settings, store, guard)
+    if settings.env == "production":
+        await _refuse_demo_users(settings, api)
     await _bootstrap(settings, api)
     gate = Gate(tokens=tokens, guard=guard, limits=_limits(settings), addresses=addresses)
     services = Services(
@@ -140,6 +142,18 @@ def _api(
         new_secret=lambda: secrets.token_urlsafe(32),
     )
     return GatewayApi(parts), keys, tokens
+
+
+async def _refuse_demo_users(settings: GatewaySettings, api: GatewayApi) -> None:
+    """Raises SettingsError where somebody could sign in with the password that everybody knows."""
+    if settings.bootstrap_admin_password == DEMO_PASSWORD:
+        raise SettingsError("PAYFLOW_BOOTSTRAP_ADMIN_PASSWORD: the demo password is public; choose another.")
+    found = await api.users_with_password(list(DEMO_USERNAMES), DEMO_PASSWORD)
+    if found:
+        raise SettingsError(
+            f"PAYFLOW_ENV=production: the database has demo users with their public password ({', '.join(found)}); "
+            "disable them, or use another database."
+        )
 
 
 async def _bootstrap(settings: GatewaySettings, api: GatewayApi) -> None:

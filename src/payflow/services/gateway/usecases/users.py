@@ -180,6 +180,19 @@ async def _set_enabled(
         await revocations.publish(revoked, number=number)
 
 
+async def users_with_password(
+    *, usernames: Sequence[str], password: str, store: Store, passwords: Passwords
+) -> list[str]:
+    """Those of these users who may sign in with this password, in the order given."""
+    known = await store.users([name_key(username) for username in usernames])
+    found = [known[name_key(username)] for username in usernames if name_key(username) in known]
+    return [
+        user.username
+        for user in found
+        if user.is_enabled and await passwords.verify(password=password, password_hash=user.password_hash)
+    ]
+
+
 async def bootstrap_admin(
     *, password: str, store: Store, passwords: Passwords, ids: Ids, events: SecurityEvents, now: datetime
 ) -> bool:
