@@ -30,6 +30,8 @@ _NAME: Final = re.compile(r"^-- ([a-z][a-z0-9_]*) --$")
 _LOST_CONNECTION: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # What asyncpg raises when the server's last word came while the connection was idle.
+    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -154,7 +156,7 @@ class Database:
                 yield connection
             except BaseException:
                 # On a connection that is gone there is nothing to roll back; what ended the block is what counts.
-                with suppress(asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError):
+                with suppress(*_LOST_CONNECTION):
                     if not connection.is_closed():
                         await transaction.rollback()
                 raise
@@ -183,8 +185,10 @@ class Database:
             raise Unavailable("The database connection was lost.") from error
         finally:
             _holds_connection.reset(token)
-            # Shielded: a cancelled use case must still give its connection back.
-            await asyncio.shield(self._pool.release(connection))
+            # A connection that is lost right now gives itself back, and the pool then has nothing left to release.
+            with suppress(asyncpg.InternalClientError):
+                # Shielded: a cancelled use case must still give its connection back.
+                await asyncio.shield(self._pool.release(connection))
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """Run one statement in a transaction of its own; all rows."""
