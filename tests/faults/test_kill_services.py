@@ -263,4 +263,5 @@ async def ends_in_audit(world: World) -> Counter[str]:
 
 
 async def test_no_process_met_an_error_that_it_had_not_expected(settled: World) -> None:
-    assert settled.system.logged_bugs() == []
+    bugs = settled.system.logged_bugs()
+    assert not bugs, "\n".join(bugs)

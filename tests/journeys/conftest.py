@@ -28,7 +28,8 @@ def assert_whole(system: System) -> None:
     audit = system.run("audit", "verify")
     assert ledger.returncode == 0, ledger.stdout + ledger.stderr
     assert audit.returncode == 0, audit.stdout + audit.stderr
-    assert system.logged_bugs() == []
+    bugs = system.logged_bugs()
+    assert not bugs, "\n".join(bugs)
 
 
 @pytest.fixture(scope="session")

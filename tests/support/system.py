@@ -110,7 +110,7 @@ class System:
         for log in sorted(self.instance.logs_dir.glob("*.log")):
             for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
                 if '"event":"unhandled_exception"' in line or line.startswith("Traceback "):
-                    bugs.append(f"{log.name}: {line[:600]}")
+                    bugs.append(f"{log.name}: {line[:1500]}")
         return bugs
 
     def log_tails(self) -> str:
