@@ -75,6 +75,6 @@ def test_the_printed_answers_have_the_promised_fields(system: System) -> None:
 def test_every_command_that_the_readme_names_exists() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
 
-    named = set(re.findall(r"(?:\./payflow|^\| `(?:\./payflow )?) ?([a-z][a-z-]+)", text, flags=re.MULTILINE))
+    named = set(re.findall(r"\./payflow ([a-z][a-z-]*)", text))
 
     assert named <= set(verb_modules())

@@ -195,8 +195,8 @@ async def add_account(
         number,
     )
     await connection.execute(
-        "INSERT INTO account.account_balance (account_id, is_internal, posted_minor, held_minor) "
-        "VALUES ($1, false, $2, $3)",
+        "INSERT INTO account.account_balance (account_id, currency, is_internal, posted_minor, held_minor) "
+        "VALUES ($1, 'USD', false, $2, $3)",
         account_id,
         posted_minor,
         held_minor,
