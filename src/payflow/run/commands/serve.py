@@ -29,14 +29,14 @@ def serve(
     row = find(service)
     if row is None:
         raise StartError(f"There is no service {service}: choose one of {', '.join(service_names(SERVICES))}.")
-    settings = _checked_settings(row)
+    settings = checked_settings(row)
     chosen = port or settings.port or PORT_BASE + row.port_offset
     listener = listen(host=host or settings.host, port=chosen, option="--port")
     os.environ["PAYFLOW_PORT"] = str(chosen)
     run(service=row.service, instance=instance or row.service, module=row.module, sockets=[listener])
 
 
-def _checked_settings(row: Deployable) -> CommonSettings:
+def checked_settings(row: Deployable) -> CommonSettings:
     """The service's settings. Raises StartError for the first that is unknown, missing or malformed."""
     from payflow.platform.rpc.identity import JWKS_FILE
     from payflow.platform.settings import CommonSettings, SettingsError, read_settings, unknown_settings

@@ -95,9 +95,9 @@ class Supervisor:
 
     def _start(self) -> None:
         servers = self._start_servers()
-        self._import_services()
         find_secrets = require_secrets if is_production() else ensure_secrets
         self._secrets = find_secrets(self._instance, service_names(self._plan.rows))
+        self._import_services()
         is_first = self._watch.run_task(
             "The database cannot be prepared",
             partial(_prepare_database, servers, self._instance, self._plan, self._owner_url),
