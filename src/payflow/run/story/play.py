@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from payflow.run.demo_data import DEMO_PASSWORD
+from payflow.contracts.gateway import DEMO_PASSWORD
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance
 from payflow.run.registry import OTHER_BANK
