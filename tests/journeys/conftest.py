@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from payflow.run.local_rpc import LocalServices, local_services
-from tests.support.api import Api, Client, Factory
+from tests.support.api import Api, Client, Customer, Factory
 from tests.support.other_bank import OtherBank
 from tests.support.system import RELAXED, System, running_system
 
@@ -56,6 +56,12 @@ async def api(system: System, session: aiohttp.ClientSession) -> Api:
 async def make(api: Api, services: LocalServices) -> Factory:
     """Makes customers."""
     return Factory(api=api, services=services)
+
+
+@pytest.fixture(scope="session")
+async def bystander(make: Factory) -> Customer:
+    """A customer for requests that are refused before anything happens: whoever moves money makes a customer."""
+    return await make.customer()
 
 
 @pytest.fixture(scope="session")

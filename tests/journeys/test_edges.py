@@ -138,21 +138,22 @@ async def test_limits_hold_over_both_gateways(session: aiohttp.ClientSession) ->
 
         healths = [await public.send("GET", "/health") for _ in range(30)]
         logins = await asyncio.gather(*(gateways[index % 2].login("demo", "wrong") for index in range(6)))
-        others = []
-        for index in range(95):
-            headers = {"X-Forwarded-For": f"10.0.0.{index}"}
-            others.append(await gateways[index % 2].send("GET", "/accounts", headers=headers))
+        others = [await gateways[0].send("GET", "/accounts")]
+        forged = [{"X-Forwarded-For": f"10.0.0.{index}"} for index in range(94)]
+        others += await asyncio.gather(
+            *(gateways[index % 2].send("GET", "/accounts", headers=headers) for index, headers in enumerate(forged))
+        )
         last = await public.login("demo", "password123")
         demo = await asyncio.to_thread(system.run, "demo")
 
     assert {answer.status for answer in healths} == {200}
     assert sorted(answer.status for answer in logins) == [401] * 5 + [429]
     # 100 in all by default: six attempts to sign in and 94 others. A header of a stranger changes nothing about it.
-    assert [answer.status for answer in others] == [401] * 94 + [429]
+    assert sorted(answer.status for answer in others) == [401] * 94 + [429]
     assert others[0].headers["ratelimit-limit"] == "100"
     assert others[0].headers["ratelimit-remaining"] == "93"
     assert last.error == "RATE_LIMITED"
-    for refused in (last, others[-1]):
+    for refused in (last, *(answer for answer in others if answer.status == 429)):
         assert int(refused.headers["retry-after"]) > 0
         assert refused.headers["ratelimit-remaining"] == "0"
     assert demo.returncode == 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.api import Answer, Api, Factory, new_key
+from tests.support.api import Answer, Api, Customer, Factory, new_key
 from tests.support.system import System
 
 
@@ -168,10 +168,8 @@ async def test_of_many_payments_of_the_whole_balance_at_once_one_succeeds(make: 
     ],
     ids=["absent", "empty", "too long", "not ASCII", "a control character"],
 )
-async def test_a_payment_needs_a_key_of_printable_characters(make: Factory, key: str | None, code: str) -> None:
-    debtor = await make.customer()
-
-    answer = await debtor.client.confirm(debtor.body("ACC001"), key=key)
+async def test_a_payment_needs_a_key_of_printable_characters(bystander: Customer, key: str | None, code: str) -> None:
+    answer = await bystander.client.confirm(bystander.body("ACC001"), key=key)
 
     assert refusal(answer) == (400, code)
 
@@ -184,11 +182,9 @@ async def test_a_key_may_have_255_characters(make: Factory) -> None:
     assert answer.status == 200
 
 
-async def test_all_missing_fields_are_named_in_order(make: Factory) -> None:
-    debtor = await make.customer()
-
-    nothing = await debtor.client.confirm({}, key=new_key())
-    some = await debtor.client.confirm(
+async def test_all_missing_fields_are_named_in_order(bystander: Customer) -> None:
+    nothing = await bystander.client.confirm({}, key=new_key())
+    some = await bystander.client.confirm(
         {"transaction_id": "t", "customer_id": None, "amount": "", "from_account": "ACC001"}, key=new_key()
     )
 
@@ -222,10 +218,8 @@ async def test_all_missing_fields_are_named_in_order(make: Factory) -> None:
         b"transaction_id=t&amount=1",
     ],
 )
-async def test_a_body_that_is_not_one_json_object_is_malformed(make: Factory, body: bytes) -> None:
-    debtor = await make.customer()
-
-    answer = await debtor.client.confirm(body, key=new_key())
+async def test_a_body_that_is_not_one_json_object_is_malformed(bystander: Customer, body: bytes) -> None:
+    answer = await bystander.client.confirm(body, key=new_key())
 
     assert refusal(answer) == (400, "MALFORMED_REQUEST")
 
@@ -253,10 +247,10 @@ async def test_a_body_that_is_not_one_json_object_is_malformed(make: Factory, bo
     ],
     ids=str,
 )
-async def test_a_field_that_is_unknown_or_of_the_wrong_kind_is_malformed(make: Factory, field: dict[str, Any]) -> None:
-    debtor = await make.customer()
-
-    answer = await debtor.client.confirm(debtor.body("ACC001") | field, key=new_key())
+async def test_a_field_that_is_unknown_or_of_the_wrong_kind_is_malformed(
+    bystander: Customer, field: dict[str, Any]
+) -> None:
+    answer = await bystander.client.confirm(bystander.body("ACC001") | field, key=new_key())
 
     assert answer.status == 400
     assert answer.error in ("MALFORMED_REQUEST", "MISSING_REQUIRED_FIELDS")
@@ -399,51 +393,43 @@ async def test_without_a_token_nothing_else_is_looked_at(api: Api) -> None:
     "content_type",
     ["text/plain", "application/xml", "application/x-www-form-urlencoded", "application/json; charset=latin-1", ""],
 )
-async def test_only_json_is_taken(make: Factory, content_type: str) -> None:
-    debtor = await make.customer()
+async def test_only_json_is_taken(bystander: Customer, content_type: str) -> None:
     headers = {"Idempotency-Key": new_key(), "Content-Type": content_type}
 
-    answer = await debtor.client.api.send(
-        "POST", "/payment/confirm", token=debtor.client.token, body=b"{}", headers=headers
+    answer = await bystander.client.api.send(
+        "POST", "/payment/confirm", token=bystander.client.token, body=b"{}", headers=headers
     )
 
     assert refusal(answer) == (415, "UNSUPPORTED_MEDIA_TYPE")
 
 
-async def test_a_body_above_64_kb_is_refused(make: Factory) -> None:
-    debtor = await make.customer()
+async def test_a_body_above_64_kb_is_refused(bystander: Customer) -> None:
     body = b'{"transaction_id":"' + b"x" * 65_536 + b'"}'
 
-    answer = await debtor.client.confirm(body, key=new_key())
+    answer = await bystander.client.confirm(body, key=new_key())
 
     assert refusal(answer) == (413, "PAYLOAD_TOO_LARGE")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
-async def test_another_method_is_told_which_one_is_right(make: Factory, method: str) -> None:
-    debtor = await make.customer()
-
-    answer = await debtor.client.api.send(method, "/payment/confirm", token=debtor.client.token)
+async def test_another_method_is_told_which_one_is_right(bystander: Customer, method: str) -> None:
+    answer = await bystander.client.api.send(method, "/payment/confirm", token=bystander.client.token)
 
     assert refusal(answer) == (405, "METHOD_NOT_ALLOWED")
     assert answer.headers["allow"] == "POST"
 
 
 @pytest.mark.parametrize("path", ["/payment/confirm/", "/payment", "/", "/payments/x/y", "/rpc/confirm/confirm"])
-async def test_an_unknown_path_is_a_404_problem(make: Factory, path: str) -> None:
-    debtor = await make.customer()
-
-    answer = await debtor.client.get(path)
+async def test_an_unknown_path_is_a_404_problem(bystander: Customer, path: str) -> None:
+    answer = await bystander.client.get(path)
 
     assert refusal(answer) == (404, "NOT_FOUND")
 
 
-async def test_every_refusal_is_a_problem_with_a_trace_id(make: Factory, api: Api) -> None:
-    debtor = await make.customer()
-
+async def test_every_refusal_is_a_problem_with_a_trace_id(bystander: Customer, api: Api) -> None:
     answers = [
-        await debtor.client.confirm({}, key=new_key()),
-        await debtor.pay("NOBODY"),
+        await bystander.client.confirm({}, key=new_key()),
+        await bystander.pay("NOBODY"),
         await api.send("GET", "/accounts"),
         await api.send("GET", "/nowhere"),
         await api.send("PUT", "/auth/login"),
