@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,8 @@ from payflow.run.local_rpc import LocalServices
 CHUNK: Final = 500
 # Makes the same command id for the same verification, so that loading a file twice records it once.
 _NAMESPACE: Final = uuid5(NAMESPACE_URL, "payflow:load")
+# Money is an amount to move and never nothing; an account may well begin with nothing.
+_NOTHING: Final = re.compile(r"0(\.0+)?")
 
 
 class CustomerRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="customer"):
@@ -94,7 +97,8 @@ def read_records(path: Path) -> list[Record]:
 
 def _from_json_lines(text: str, path: Path) -> Iterable[Record]:
     decoder = msgspec.json.Decoder(Record)
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines: it also breaks at U+2028 and others that a JSON text may hold as they are.
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 yield decoder.decode(line)
@@ -103,12 +107,23 @@ def _from_json_lines(text: str, path: Path) -> Iterable[Record]:
 
 
 def _from_csv(text: str, path: Path) -> Iterable[Record]:
-    for number, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
-        filled = {name: value for name, value in row.items() if value not in (None, "")}
-        try:
-            yield msgspec.convert(filled, Record, strict=False)
-        except msgspec.ValidationError as error:
-            raise StartError(f"{path}, line {number}: {error}.") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        for row in reader:
+            # A quoted field may hold line breaks, so that records are not lines.
+            yield _csv_record(row)
+    except msgspec.ValidationError as error:
+        raise StartError(f"{path}, line {reader.line_num}: {error}.") from None
+    except csv.Error as error:
+        raise StartError(f"{path}, line {reader.line_num + 1}: {error}.") from None
+
+
+def _csv_record(row: dict[Any, Any]) -> Record:
+    if None in row:
+        raise msgspec.ValidationError("The row has more fields than the header")
+    filled = {name: value for name, value in row.items() if value not in (None, "")}
+    record: Record = msgspec.convert(filled, Record, strict=False)  # type: ignore[arg-type]
+    return record
 
 
 async def load_records(
@@ -199,7 +214,7 @@ def _readable_accounts(records: Sequence[Record], report: LoadReport) -> list[Ne
 
 
 def _account(record: AccountRecord) -> NewAccount:
-    is_empty = record.opening_balance.strip("0.") == ""
+    is_empty = _NOTHING.fullmatch(record.opening_balance) is not None
     minor = 0 if is_empty else Money.from_decimal(record.opening_balance, record.currency).minor_units
     return NewAccount(
         number=record.number,

@@ -1,0 +1,291 @@
+"""Bulk loading: what a file may say, what is refused with its line, and that loading twice changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from payflow.contracts.account import Account, AccountView, CustomerView, GetAccount, GetCustomer
+from payflow.contracts.agents import DEMO_AGENTS, AgentDirectory, read_agents
+from payflow.contracts.gateway import Gateway, Role
+from payflow.contracts.kyc import CheckCustomer, Kyc, VerificationHistory, VerificationState
+from payflow.platform.ids import UuidV7
+from payflow.platform.rpc import in_process
+from payflow.run.demo_data import demo_records
+from payflow.run.errors import StartError
+from payflow.run.loading import (
+    AccountRecord,
+    CustomerRecord,
+    LoadReport,
+    UserRecord,
+    VerificationRecord,
+    load_records,
+    read_records,
+)
+from payflow.services.account.api import AccountApi
+from payflow.services.account.directory import ConfiguredBanks
+from payflow.services.gateway.api import GatewayApi, Parts
+from payflow.services.kyc.api import KycApi
+from tests.builders import FixedClock
+from tests.fakes import FakeAccountStore
+from tests.fakes_gateway import FakeGatewayStore, FakePasswords
+from tests.fakes_kyc import FakeKycStore
+
+
+class Services:
+    """The services that loading calls, over stores in memory, reached as the command line reaches them."""
+
+    def __init__(self) -> None:
+        clock, ids = FixedClock(), UuidV7()
+        banks = ConfiguredBanks(AgentDirectory(read_agents(DEMO_AGENTS)))
+        self.users = FakeGatewayStore()
+        self._apis: dict[Any, Any] = {
+            Account: AccountApi(store=FakeAccountStore(), banks=banks, clock=clock, ids=ids),  # type: ignore[arg-type]
+            Kyc: KycApi(store=FakeKycStore(), clock=clock, ids=ids),
+            Gateway: GatewayApi(self._parts(clock)),
+        }
+
+    def _parts(self, clock: FixedClock) -> Parts:
+        # Making users asks for none of what signing in needs.
+        sign_in: Any = dict.fromkeys(("tokens", "revocations", "keys", "lifetimes", "new_secret"))
+        return Parts(store=self.users, passwords=FakePasswords(), clock=clock, ids=UuidV7(), **sign_in)  # type: ignore[arg-type]
+
+    def client(self, contract: type[Any]) -> Any:
+        return in_process(contract, self._apis[contract], caller="cli")
+
+    async def load(self, *records: Any) -> LoadReport:
+        return await load_records(records=records, services=self)  # type: ignore[arg-type]
+
+    async def account(self, number: str) -> AccountView:
+        (view,) = await self.client(Account).get_accounts([GetAccount(number=number)])
+        assert isinstance(view, AccountView), view
+        return view
+
+    async def customer(self, customer_id: str) -> CustomerView:
+        (view,) = await self.client(Account).get_customers([GetCustomer(customer_id=customer_id)])
+        assert isinstance(view, CustomerView), view
+        return view
+
+    async def history(self, customer_id: str) -> VerificationHistory:
+        (history,) = await self.client(Kyc).history([CheckCustomer(customer_id=customer_id)])
+        assert isinstance(history, VerificationHistory), history
+        return history
+
+
+ADA = CustomerRecord(customer_id="c1", name="Ada Lovelace", country="GB")
+ADAS_ACCOUNT = AccountRecord(number="A1", customer_id="c1", currency="USD", opening_balance="10.50")
+ADA_SIGNS_IN = UserRecord(username="ada", password="long enough", customer_id="c1")
+ADA_VERIFIED = VerificationRecord(customer_id="c1")
+
+CSV = """\
+type,customer_id,name,country,number,currency,opening_balance,username,role,password
+customer,c1,Ada Lovelace,GB,,,,,,
+account,c1,,,A1,USD,10.50,,,
+user,c1,,,,,,ada,customer,long enough
+user,,,,,,,olga,operator,long enough
+verification,c1,,,,,,,,
+"""
+JSON_LINES = """\
+{"type":"customer","customer_id":"c1","name":"Ada Lovelace","country":"GB"}
+
+{"type":"account","number":"A1","customer_id":"c1","currency":"USD","opening_balance":"10.50"}
+{"type":"user","username":"ada","password":"long enough","customer_id":"c1"}
+{"type":"user","username":"olga","role":"operator","password":"long enough"}
+{"type":"verification","customer_id":"c1"}
+"""
+EVERY_KIND = [
+    ADA,
+    ADAS_ACCOUNT,
+    ADA_SIGNS_IN,
+    UserRecord(username="olga", role=Role.OPERATOR, password="long enough"),
+    ADA_VERIFIED,
+]
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_bytes(text.encode())
+    return path
+
+
+@pytest.mark.parametrize(("name", "text"), [("x.csv", CSV), ("x.CSV", CSV), ("x.jsonl", JSON_LINES), ("x", JSON_LINES)])
+def test_a_file_is_csv_by_its_name_and_else_json_lines(tmp_path: Path, name: str, text: str) -> None:
+    assert read_records(written(tmp_path, name, text)) == EVERY_KIND
+
+
+@pytest.mark.parametrize(("name", "text"), [("x.csv", CSV), ("x.jsonl", JSON_LINES)])
+def test_files_from_windows_are_read(tmp_path: Path, name: str, text: str) -> None:
+    windows = "\N{BYTE ORDER MARK}" + text.replace("\n", "\r\n")
+
+    assert read_records(written(tmp_path, name, windows)) == EVERY_KIND
+
+
+def test_a_quoted_field_may_hold_a_comma_and_a_line_break(tmp_path: Path) -> None:
+    path = written(tmp_path, "x.csv", 'type,customer_id,name\ncustomer,c1,"Lovelace, Ada\nCountess"\n')
+
+    assert read_records(path) == [CustomerRecord(customer_id="c1", name="Lovelace, Ada\nCountess")]
+
+
+def test_a_name_may_hold_any_letter_that_unicode_calls_a_line_break(tmp_path: Path) -> None:
+    path = written(tmp_path, "x.jsonl", '{"type":"customer","customer_id":"c1","name":"Ada\u2028Lovelace"}\n')
+
+    assert read_records(path) == [CustomerRecord(customer_id="c1", name="Ada\u2028Lovelace")]
+
+
+HEAD = "type,customer_id,name\n"
+BAD_LINES = [
+    ("x.jsonl", '{"type":"customer","customer_id":"c1","name":"A"}\n{"type":"cust\n', 2, ""),
+    ("x.jsonl", "\n\n[]\n", 3, ""),
+    ("x.jsonl", '{"customer_id":"c1","name":"A"}\n', 1, "type"),
+    ("x.jsonl", '{"type":"client","customer_id":"c1"}\n', 1, "client"),
+    ("x.jsonl", '{"type":"customer","customer_id":"c1"}\n', 1, "name"),
+    ("x.jsonl", '{"type":"customer","customer_id":"c1","name":"A","nmae":"B"}\n', 1, "nmae"),
+    ("x.jsonl", '{"type":"account","number":"A","customer_id":"c","currency":"USD","opening_balance":1.5}\n', 1, ""),
+    ("x.jsonl", '{"type":"user","username":"a","role":"king"}\n', 1, "king"),
+    ("x.csv", HEAD + "customer,c1,Ada\nclient,c2,Bob\n", 3, "client"),
+    ("x.csv", HEAD + "customer,c1\n", 2, "name"),
+    ("x.csv", HEAD + "customer,c1,Ada,too much\n", 2, "more fields"),
+    ("x.csv", HEAD + 'customer,c1,"Ada\nLovelace"\ncustomer,c2\n', 4, "name"),
+    ("x.csv", "type,customer_id,nmae\ncustomer,c1,Ada\n", 2, ""),
+    ("x.csv", HEAD + "customer,c1," + "x" * 200_000 + "\n", 2, ""),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "line", "word"), BAD_LINES)
+def test_the_first_line_that_cannot_be_read_is_named(
+    tmp_path: Path, name: str, text: str, line: int, word: str
+) -> None:
+    path = written(tmp_path, name, text)
+
+    with pytest.raises(StartError) as told:
+        read_records(path)
+
+    assert told.value.message.startswith(f"{path}, line {line}: ")
+    assert word in told.value.message
+    assert "\n" not in told.value.message
+
+
+def test_a_line_that_cannot_be_read_does_not_show_a_password(tmp_path: Path) -> None:
+    path = written(tmp_path, "x.jsonl", '{"type":"user","username":"a","password":"hunter2hunter2","rol":"admin"}\n')
+
+    with pytest.raises(StartError) as told:
+        read_records(path)
+
+    assert "hunter2" not in told.value.message
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"\xff\xfe", "is not UTF-8 text")])
+def test_a_file_that_cannot_be_read_is_told_in_a_line(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "x.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(StartError, match=words):
+        read_records(path)
+
+
+async def test_everything_is_loaded_whatever_the_order_of_the_records() -> None:
+    services = Services()
+
+    report = await services.load(*reversed(EVERY_KIND))
+
+    assert report == LoadReport(loaded={"customer": 1, "account": 1, "user": 2, "verification": 1}, failures=[])
+    assert (await services.account("A1")).posted_minor == 1050
+    assert (await services.history("c1")).current.state is VerificationState.VERIFIED
+    assert sorted(await services.users.users(["ada", "olga"])) == ["ada", "olga"]
+
+
+async def test_loading_twice_changes_nothing_and_is_no_failure() -> None:
+    services = Services()
+    first = await services.load(*EVERY_KIND)
+
+    second = await services.load(*EVERY_KIND)
+
+    assert second == first
+    assert (await services.account("A1")).posted_minor == 1050
+    assert len((await services.history("c1")).changes) == 1
+
+
+async def test_the_demo_data_is_loaded_twice_without_a_failure() -> None:
+    services = Services()
+
+    reports = [await services.load(*demo_records()) for _ in range(2)]
+
+    assert reports[0] == reports[1]
+    assert reports[0].failures == []
+    assert reports[0].loaded == {"customer": 4, "account": 8, "user": 4, "verification": 3}
+
+
+OTHER_CONTENTS = [
+    (CustomerRecord(customer_id="c1", name="Ada Byron", country="GB"), "customer c1: ALREADY_EXISTS"),
+    (AccountRecord(number="A1", customer_id="c1", currency="EUR"), "account A1: ALREADY_EXISTS"),
+    (UserRecord(username="ada", password="another password", customer_id="c1"), "user ada: USER_EXISTS"),
+    (UserRecord(username="ADA", password="long enough", customer_id="c2"), "user ADA: USER_EXISTS"),
+]
+
+
+@pytest.mark.parametrize(("record", "failure"), OTHER_CONTENTS)
+async def test_other_contents_under_a_known_name_are_reported_and_not_loaded(record: Any, failure: str) -> None:
+    services = Services()
+    await services.load(*EVERY_KIND)
+
+    report = await services.load(record)
+
+    assert report.loaded == {}
+    assert [line.startswith(failure) for line in report.failures] == [True]
+    assert (await services.customer("c1")).name == "Ada Lovelace"
+    assert (await services.account("A1")).currency == "USD"
+
+
+REFUSED = [
+    (AccountRecord(number="A9", customer_id="nobody", currency="USD"), "account A9: CUSTOMER_NOT_FOUND"),
+    (AccountRecord(number="A9", customer_id="c1", currency="XXY"), "account A9: UNKNOWN_CURRENCY"),
+    (
+        AccountRecord(number="A9", customer_id="c1", currency="USD", opening_balance="1.005"),
+        "account A9: INVALID_AMOUNT",
+    ),
+    (AccountRecord(number="A9", customer_id="c1", currency="JPY", opening_balance="1.5"), "account A9: INVALID_AMOUNT"),
+    (AccountRecord(number="A9", customer_id="c1", currency="USD", opening_balance="-5"), "account A9: INVALID_AMOUNT"),
+    (AccountRecord(number="A9", customer_id="c1", currency="USD", opening_balance="..."), "account A9: INVALID_AMOUNT"),
+    (AccountRecord(number="A9", customer_id="c1", currency="USD", opening_balance=""), "account A9: INVALID_AMOUNT"),
+    (UserRecord(username="x", password="short", customer_id="c1"), "user x: VALIDATION_FAILED"),
+    (UserRecord(username="x", role=Role.ADMIN, password="long enough", customer_id="c1"), "user x: VALIDATION_FAILED"),
+]
+
+
+@pytest.mark.parametrize(("record", "failure"), REFUSED)
+async def test_a_record_that_is_refused_is_named_and_its_neighbours_are_loaded(record: Any, failure: str) -> None:
+    services = Services()
+
+    report = await services.load(ADA, record, ADAS_ACCOUNT)
+
+    assert report.loaded == {"customer": 1, "account": 1}
+    assert [line.startswith(failure) for line in report.failures] == [True], report.failures
+
+
+@pytest.mark.parametrize("text", ["0", "0.00", "0.0"])
+async def test_an_opening_balance_of_nothing_books_nothing(text: str) -> None:
+    services = Services()
+    empty = AccountRecord(number="A2", customer_id="c1", currency="USD", opening_balance=text)
+
+    report = await services.load(ADA, empty)
+
+    assert report.failures == []
+    assert (await services.account("A2")).posted_minor == 0
+
+
+async def test_more_records_than_fit_one_call_are_all_loaded_and_counted() -> None:
+    services = Services()
+    records = [CustomerRecord(customer_id=f"c{number}", name="X Y") for number in range(1201)]
+    seen: list[int] = []
+
+    report = await load_records(
+        records=records,
+        services=services,  # type: ignore[arg-type]
+        progress=lambda kind, count: seen.append(count),
+    )
+
+    assert report.loaded == {"customer": 1201}
+    assert seen == [500, 500, 201]
