@@ -8,8 +8,20 @@ from datetime import datetime
 import aiohttp
 import pytest
 
-from payflow.run.registry import OTHER_BANK, SERVICES
-from tests.support.api import Api, Factory, new_key
+from payflow.contracts.account import Account
+from payflow.contracts.audit import Audit
+from payflow.contracts.confirm import Confirm
+from payflow.contracts.gateway import Gateway
+from payflow.contracts.kyc import Kyc
+from payflow.contracts.notification import Notification
+from payflow.contracts.ofac import Ofac
+from payflow.contracts.operation import OperationSpec, operations_of
+from payflow.contracts.otp import Otp
+from payflow.contracts.partner_bank import PartnerBank
+from payflow.contracts.risk import Risk
+from payflow.platform.rpc.identity import Signer
+from payflow.run.registry import OTHER_BANK, SERVICES, Deployable, find
+from tests.support.api import Api, Customer, Factory, new_key
 from tests.support.system import System, running_system
 
 
@@ -26,9 +38,9 @@ async def test_the_public_health_tells_of_every_dependency(api: Api) -> None:
 
 @pytest.mark.parametrize("row", [*SERVICES, OTHER_BANK], ids=lambda row: row.name)
 async def test_every_process_tells_its_health_and_metrics_on_its_own_port(
-    system: System, api: Api, row: object
+    system: System, api: Api, row: Deployable
 ) -> None:
-    own = api.at(system.service_url(row.port_offset))  # type: ignore[attr-defined]
+    own = api.at(system.service_url(row.port_offset))
 
     answers = {path: await own.send("GET", path) for path in ("/live", "/ready", "/health", "/metrics")}
 
@@ -38,21 +50,51 @@ async def test_every_process_tells_its_health_and_metrics_on_its_own_port(
     assert b"# TYPE" in answers["/metrics"].body
 
 
-@pytest.mark.parametrize("row", [row for row in SERVICES if not row.is_gateway], ids=lambda row: row.name)
-async def test_no_service_answers_whoever_has_no_service_s_identity(system: System, api: Api, row: object) -> None:
-    from payflow.contracts.account import Account
-    from payflow.contracts.operation import operations_of
+CONTRACTS = (Account, Audit, Confirm, Gateway, Kyc, Notification, Ofac, Otp, PartnerBank, Risk)
 
-    assert "transfer" in operations_of(Account)
-    own = api.at(system.service_url(row.port_offset))  # type: ignore[attr-defined]
 
-    answers = [
-        await own.send("POST", "/rpc/account/transfer", body=b"[]"),
-        await own.send("POST", "/account/transfer", body=b"[]"),
-        await own.send("POST", "/payment/confirm", body=b"{}"),
-    ]
+def operations_with_addresses(system: System) -> list[tuple[str, OperationSpec]]:
+    """Every operation between services with its address."""
+    found = []
+    for contract in CONTRACTS:
+        row = find(contract.service)
+        assert row is not None
+        found += [
+            (f"{system.service_url(row.port_offset)}/rpc/{spec.service}/{spec.name}", spec)
+            for spec in operations_of(contract).values()
+        ]
+    return found
 
-    assert all(answer.status in (401, 403, 404, 405, 415) for answer in answers), answers
+
+async def test_no_operation_between_services_is_open_to_strangers_or_customers(
+    system: System, api: Api, bystander: Customer
+) -> None:
+    operations = operations_with_addresses(system)
+
+    for url, _ in operations:
+        stranger = await api.at(url).send("POST", "", body=b"\x90")
+        customer = await api.at(url).send("POST", "", token=bystander.client.token, body=b"\x90")
+        assert (stranger.status, stranger.error) == (401, "SERVICE_IDENTITY_REQUIRED"), url
+        assert (customer.status, customer.error) == (401, "SERVICE_IDENTITY_REQUIRED"), url
+    assert len(operations) > 40
+
+
+async def test_a_service_s_identity_is_good_only_for_what_its_contract_names(system: System, api: Api) -> None:
+    signer = Signer.load(service="cli", directory=system.instance.service_keys_dir)
+
+    for url, spec in operations_with_addresses(system):
+        if "cli" not in spec.options.callers:
+            token = signer.token_for(spec.service)
+            answer = await api.at(url).send("POST", "", token=token, body=b"\x90")
+            assert (answer.status, answer.error) == (403, "CALLER_NOT_ALLOWED"), url
+
+
+async def test_operations_between_services_cannot_be_reached_at_the_public_address(system: System, api: Api) -> None:
+    signer = Signer.load(service="cli", directory=system.instance.service_keys_dir)
+
+    answer = await api.send("POST", "/rpc/gateway/create_users", token=signer.token_for("gateway"), body=b"\x90")
+
+    assert (answer.status, answer.error) == (404, "NOT_FOUND")
 
 
 async def test_metrics_are_not_public(api: Api) -> None:
