@@ -122,7 +122,7 @@ def _csv_record(row: dict[Any, Any]) -> Record:
     if None in row:
         raise msgspec.ValidationError("The row has more fields than the header")
     filled = {name: value for name, value in row.items() if value not in (None, "")}
-    record: Record = msgspec.convert(filled, Record, strict=False)  # type: ignore[arg-type]
+    record: Record = msgspec.convert(filled, Record, strict=False)
     return record
 
 
