@@ -24,7 +24,18 @@ from payflow.contracts.account import (
 )
 from payflow.kernel.envelope import Event
 from payflow.platform.ids import UuidV7
-from payflow.services.account.domain import HELD, Balance, Changes, Entry, Hold, Outcomes, Posting, Refusal
+from payflow.services.account.domain import (
+    HELD,
+    Balance,
+    Changes,
+    Entry,
+    Hold,
+    Outcomes,
+    Posting,
+    Refusal,
+    internal_number,
+)
+from tests.builders import NOON
 
 
 class _AccountRow:
@@ -36,7 +47,7 @@ class _AccountRow:
         self.currency = currency
         self.state = AccountState.OPEN
         self.version = 1
-        self.opened_at = datetime.min
+        self.opened_at = NOON
 
 
 class _Tables:
@@ -118,12 +129,12 @@ class FakeLedger:
             )
         return inserted
 
-    async def insert_accounts(self, accounts: Sequence[tuple[UUID, NewAccount]], now: datetime) -> set[str]:
+    async def insert_accounts(self, accounts: Sequence[tuple[UUID, NewAccount]], now: datetime) -> set[UUID]:
         inserted = set()
         for account_id, account in accounts:
             if account.number in self._tables.accounts:
                 continue
-            inserted.add(account.number)
+            inserted.add(account_id)
             row = _AccountRow(account_id, account.number, account.customer_id, "customer", account.currency)
             row.opened_at = now
             _add(self._tables, row, is_internal=False)
@@ -184,7 +195,7 @@ class FakeAccountStore:
             self._tables = working
 
     async def internal_account(self, *, kind: str, currency: str, agent_bic: str | None = None) -> UUID:
-        number = f"{kind.upper()}-{agent_bic}-{currency}" if agent_bic else f"{kind.upper()}-{currency}"
+        number = internal_number(kind=kind, currency=currency, agent_bic=agent_bic)
         if number not in self._tables.accounts:
             _add(self._tables, _AccountRow(self._ids.new(), number, "", kind, currency), is_internal=True)
         return self._tables.accounts[number].account_id

@@ -333,6 +333,47 @@ async def test_an_account_with_money_cannot_be_closed_and_an_empty_one_takes_non
     assert paid.code == "ACCOUNT_CLOSED"
 
 
+@pytest.mark.parametrize("number", ["NOSTRO/NORDDEFFXXX/EUR", "SUSPENSE/EUR", "", " A1", "-A1", "A" * 35, "Ä1"])
+async def test_no_customer_can_have_an_internal_accounts_number(world: World, number: str) -> None:
+    customer_id = await world.customer()
+
+    (answer,) = await world.operator.create_accounts(
+        [NewAccount(number=number, customer_id=customer_id, currency="EUR")]
+    )
+
+    assert answer.code == "INVALID_ACCOUNT_NUMBER"
+
+
+async def test_the_same_account_asked_for_many_times_at_once_is_opened_and_funded_once(world: World) -> None:
+    customer_id = await world.customer()
+    command = NewAccount(number=f"A{new_id().hex}", customer_id=customer_id, currency="USD", opening_balance_minor=500)
+
+    batches = await asyncio.gather(*(world.operator.create_accounts([command, command]) for _ in range(5)))
+
+    answers = [answer for batch in batches for answer in batch]
+    assert {type(answer) for answer in answers} == {AccountView}
+    assert {answer.posted_minor for answer in answers} <= {0, 500}
+    assert (await world.operator.get_accounts([GetAccount(number=command.number)]))[0].posted_minor == 500
+
+
+async def test_ending_a_payment_and_holding_its_funds_at_once_leaves_nothing_held(world: World) -> None:
+    debtor = await world.account(100_000)
+    account_id = await world.id_of(debtor)
+    holds = [a_hold(account_id, 10) for _ in range(20)]
+
+    await asyncio.gather(
+        *(world.confirm.place_hold([hold]) for hold in holds),
+        *(
+            world.confirm.release_hold(
+                [ReleaseHold(payment_id=hold.payment_id, fencing_token=1, reason="x", account_id=account_id)]
+            )
+            for hold in holds
+        ),
+    )
+
+    assert await world.balance(debtor) == (100_000, 0)
+
+
 async def test_a_customer_without_a_name_or_an_account_with_a_negative_balance_is_refused(world: World) -> None:
     (nameless,) = await world.operator.create_customers([NewCustomer(customer_id=f"c{new_id().hex}", name=" ")])
     customer_id = await world.customer()

@@ -13,9 +13,9 @@ from payflow.contracts.account import (
     AccountBlocked,
     AccountClosed,
     AccountState,
+    AlreadyBooked,
     Booked,
     HoldKept,
-    HoldNotFound,
     HoldPlaced,
     InsufficientFunds,
     Released,
@@ -154,6 +154,33 @@ def test_a_hold_cannot_be_placed_after_its_payment_was_released() -> None:
     assert debtor.held_minor == 0
 
 
+def test_a_payment_that_was_ended_unpaid_takes_no_late_transfer_or_hold_whatever_their_token() -> None:
+    debtor, creditor = a_balance(posted=1_000), a_balance(posted=0)
+    batch = a_batch(debtor, creditor)
+    late = a_transfer(debtor.account_id, creditor.account_id, 400, token=9)
+    batch.release_hold(late.payment_id, 2, "expired")
+
+    answers = [
+        batch.transfer(late, entry_id=new_id()),
+        batch.place_hold(a_hold(debtor.account_id, 400, payment_id=late.payment_id, token=9), hold_id=new_id()),
+    ]
+
+    assert [type(answer) for answer in answers] == [StaleCommand, StaleCommand]
+    assert (debtor.posted_minor, debtor.held_minor) == (1_000, 0)
+
+
+def test_a_hold_is_not_placed_for_a_payment_that_is_booked() -> None:
+    debtor, creditor = a_balance(posted=1_000), a_balance(posted=0)
+    batch = a_batch(debtor, creditor)
+    paid = a_transfer(debtor.account_id, creditor.account_id, 400)
+    batch.transfer(paid, entry_id=new_id())
+
+    answer = batch.place_hold(a_hold(debtor.account_id, 400, payment_id=paid.payment_id), hold_id=new_id())
+
+    assert isinstance(answer, AlreadyBooked)
+    assert debtor.held_minor == 0
+
+
 def test_booked_funds_cannot_be_released() -> None:
     debtor, nostro = a_balance(posted=1_000), a_balance(posted=0, is_internal=True)
     batch = a_batch(debtor, nostro)
@@ -163,7 +190,7 @@ def test_booked_funds_cannot_be_released() -> None:
 
     answer = batch.release_hold(hold.payment_id, 1, "late")
 
-    assert isinstance(answer, HoldNotFound)
+    assert isinstance(answer, AlreadyBooked)
     assert (debtor.posted_minor, debtor.held_minor, nostro.posted_minor) == (600, 0, 400)
 
 

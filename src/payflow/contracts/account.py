@@ -68,6 +68,12 @@ class AccountNotEmpty(Rejection):
     code = "ACCOUNT_NOT_EMPTY"
 
 
+class InvalidAccountNumber(Rejection):
+    """A customer's account number is 1 to 34 letters, digits, dots, dashes or underscores."""
+
+    code = "INVALID_ACCOUNT_NUMBER"
+
+
 class InvalidCustomer(Rejection):
     """A customer needs an id and a name: without a name nobody could be screened."""
 
@@ -90,6 +96,12 @@ class HoldNotFound(Conflict):
     """The payment holds no funds."""
 
     code = "HOLD_NOT_FOUND"
+
+
+class AlreadyBooked(Conflict):
+    """The payment's money has moved."""
+
+    code = "ALREADY_BOOKED"
 
 
 class StaleCommand(Conflict):
@@ -196,11 +208,16 @@ class CaptureHold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReleaseHold(msgspec.Struct, frozen=True, kw_only=True):
-    """Give the held amount back. A payment without a hold is answered as released: nothing is held afterwards."""
+    """End a payment's funds: give back what is held, and refuse every later command for the payment.
+
+    A payment without a hold is answered as released. AlreadyBooked: its money has moved, so it cannot be ended unpaid.
+    `account_id` is the debtor's account, locked so that a late hold cannot slip in between.
+    """
 
     payment_id: UUID
     fencing_token: int
     reason: str
+    account_id: UUID | None = None
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True):

@@ -78,6 +78,7 @@ _ROWS: Final = (
     ("ASSESSMENT_MISMATCH", 409, "Assessment mismatch", "The payment was assessed for other contents.", None),
     ("USER_EXISTS", 409, "User exists", "The user name is taken.", None),
     ("HOLD_NOT_FOUND", 409, "Hold not found", "The payment holds no funds.", None),
+    ("ALREADY_BOOKED", 409, "Already booked", "The payment's money has moved.", None),
     ("STALE_COMMAND", 409, "Stale command", "Another process has taken this payment over.", None),
     # 422: readable and refused
     ("VALIDATION_FAILED", 422, "Validation failed", "A value is not allowed.", None),
@@ -89,6 +90,13 @@ _ROWS: Final = (
     ("INSUFFICIENT_FUNDS", 422, "Insufficient funds", "The available balance does not cover the amount.", "AM04"),
     ("ACCOUNT_NOT_FOUND", 422, "Account not found", "No such account.", "AC01"),
     ("ACCOUNT_NOT_EMPTY", 422, "Account not empty", "Only an account without money and holds can be closed.", None),
+    (
+        "INVALID_ACCOUNT_NUMBER",
+        422,
+        "Invalid account number",
+        "An account number is 1 to 34 letters, digits, dots, dashes or underscores, and begins with a letter or digit.",
+        "AC01",
+    ),
     ("INVALID_CUSTOMER", 422, "Invalid customer", "A customer needs a customer_id and a name.", None),
     ("ACCOUNT_CLOSED", 422, "Account closed", "The account is closed.", "AC04"),
     ("ACCOUNT_BLOCKED", 422, "Account blocked", "The account does not allow this payment.", "AC06"),
@@ -99,6 +107,13 @@ _ROWS: Final = (
         "Creditor unreachable",
         "to_account is no account here, no payable IBAN, and no account at a known bank.",
         "AC03",
+    ),
+    (
+        "CREDITOR_NAME_REQUIRED",
+        422,
+        "Creditor's name required",
+        "A payment to another bank needs creditor.name.",
+        "BE22",
     ),
     ("UNKNOWN_AGENT", 422, "Unknown bank", "There is no route to that bank.", "RC03"),
     (

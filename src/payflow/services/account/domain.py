@@ -6,6 +6,7 @@ the balances as they then are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,6 +18,7 @@ from payflow.contracts.account import (
     AccountClosed,
     AccountNotFound,
     AccountState,
+    AlreadyBooked,
     Booked,
     HoldKept,
     HoldNotFound,
@@ -33,6 +35,8 @@ from payflow.kernel.money import CurrencyMismatch, format_minor
 HELD: Final = "HELD"
 CAPTURED: Final = "CAPTURED"
 RELEASED: Final = "RELEASED"
+# Internal accounts have a slash in their number, which no customer's account can have.
+CUSTOMER_NUMBER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,33}", re.ASCII)
 # The steps whose refusals are remembered.
 STEPS: Final = ("book", "hold")
 
@@ -111,7 +115,8 @@ class Refusal:
 
     def as_error(self) -> PayflowError:
         """The error as it was first answered."""
-        return error_from_parts(family=Rejection.family, code=self.code, detail=self.detail, extra={})
+        family = StaleCommand.family if self.code == StaleCommand.code else Rejection.family
+        return error_from_parts(family=family, code=self.code, detail=self.detail, extra={})
 
 
 @dataclass(slots=True)
@@ -188,6 +193,8 @@ class Batch:
         """Reserve funds; a repeat gets the first hold."""
         if self._is_stale(command.payment_id, command.fencing_token):
             return StaleCommand()
+        if command.payment_id in self._outcomes.entries:
+            return AlreadyBooked()
         known = self._outcomes.holds.get(command.payment_id)
         if known is not None:
             if known.state == RELEASED:
@@ -243,16 +250,17 @@ class Batch:
         return self._book(payment_id=payment_id, kind="capture", token=token, entry_id=entry_id, legs=legs)
 
     def release_hold(self, payment_id: UUID, token: int, reason: str) -> Released | PayflowError:
-        """Give the held amount back; without a hold a refusal is left, so that a late command cannot place one."""
+        """End the payment's funds: release its hold, and refuse every later command for it."""
         if self._is_stale(payment_id, token):
             return StaleCommand()
         if payment_id in self._outcomes.entries:
-            return HoldNotFound("The payment's funds were booked already.")
+            return AlreadyBooked()
+        for step in STEPS:
+            # Whoever comes late with a command for this payment finds a "no", whatever its token.
+            if (payment_id, step) not in self._outcomes.refusals:
+                self._remember_refusal(payment_id, step, token, StaleCommand("The payment was ended unpaid."))
         hold = self._outcomes.holds.get(payment_id)
         if hold is None:
-            if (payment_id, "hold") not in self._outcomes.refusals:
-                refusal = HoldNotFound("The payment was ended before funds were held.")
-                self._remember_refusal(payment_id, "hold", token, refusal)
             return Released(released_at=self._now)
         if hold.state == HELD:
             self._touch(hold.account_id).held_minor -= hold.amount_minor
@@ -407,6 +415,11 @@ def _changed(
         ended_at=ended_at,
         end_reason=end_reason,
     )
+
+
+def internal_number(*, kind: str, currency: str, agent_bic: str | None) -> str:
+    """The number of an internal account: NOSTRO/<BIC>/EUR, SUSPENSE/EUR, OPENING/EUR."""
+    return "/".join(part for part in (kind.upper(), agent_bic, currency) if part)
 
 
 def is_expired(hold: Hold, *, now: datetime) -> bool:

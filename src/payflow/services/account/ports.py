@@ -47,8 +47,8 @@ class LedgerTransaction(Protocol):
         """Insert new customers; returns the ids that were inserted (the others existed)."""
         ...
 
-    async def insert_accounts(self, accounts: Sequence[tuple[UUID, NewAccount]], now: datetime) -> set[str]:
-        """Insert customers' accounts with empty balances; returns the numbers that were inserted."""
+    async def insert_accounts(self, accounts: Sequence[tuple[UUID, NewAccount]], now: datetime) -> set[UUID]:
+        """Insert customers' accounts with empty balances; returns the ids that were inserted."""
         ...
 
     async def set_customer_state(self, customer_id: str, state: CustomerState) -> int | None:

@@ -72,7 +72,8 @@ SELECT customer_id, name, email, phone, country, $6
 RETURNING customer_id;
 
 -- insert_accounts --
--- New customers' accounts with their empty balances; those whose number exists return no row.
+-- New customers' accounts with their empty balances; those whose number exists return no row. The customers are locked,
+-- so that one who is being blocked meanwhile has no account that does not know of it.
 WITH opened AS (
     INSERT INTO accounts (account_id, number, customer_id, kind, currency, opened_at)
     SELECT account_id, number, customer_id, 'customer', currency, $5
@@ -82,9 +83,11 @@ WITH opened AS (
 ), empty AS (
     INSERT INTO account_balance (account_id, currency, is_internal, is_owner_blocked)
     SELECT account_id, currency, false, customer.state = 'BLOCKED'
-      FROM opened JOIN customers AS customer USING (customer_id)
+      FROM opened
+      JOIN (SELECT customer_id, state FROM customers WHERE customer_id = ANY($3::text[]) FOR SHARE) AS customer
+           USING (customer_id)
 )
-SELECT number FROM opened;
+SELECT account_id FROM opened;
 
 -- insert_internal_account --
 -- An internal account with its empty balance; nothing when it exists.

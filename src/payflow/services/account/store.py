@@ -27,7 +27,7 @@ from payflow.kernel.envelope import Event
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Outbox
 from payflow.platform.postgres import Connection, Database, load_queries
-from payflow.services.account.domain import Balance, Changes, Entry, Hold, Outcomes, Refusal
+from payflow.services.account.domain import Balance, Changes, Entry, Hold, Outcomes, Refusal, internal_number
 
 queries = load_queries(__package__ or "payflow.services.account")
 
@@ -130,7 +130,7 @@ class PostgresLedger:
         )
         return {row["customer_id"] for row in rows}
 
-    async def insert_accounts(self, accounts: Sequence[tuple[UUID, NewAccount]], now: datetime) -> set[str]:
+    async def insert_accounts(self, accounts: Sequence[tuple[UUID, NewAccount]], now: datetime) -> set[UUID]:
         rows = await self._connection.fetch(
             queries.insert_accounts,
             [account_id for account_id, _ in accounts],
@@ -139,7 +139,7 @@ class PostgresLedger:
             [account.currency for _, account in accounts],
             now,
         )
-        return {row["number"] for row in rows}
+        return {row["account_id"] for row in rows}
 
     async def set_customer_state(self, customer_id: str, state: CustomerState) -> int | None:
         version: int | None = await self._connection.fetchval(queries.set_customer_state, customer_id, state.value)
@@ -176,10 +176,13 @@ class PostgresStore:
             self._outbox.wake_consumers()
 
     async def internal_account(self, *, kind: str, currency: str, agent_bic: str | None = None) -> UUID:
-        number = f"{kind.upper()}-{agent_bic}-{currency}" if agent_bic else f"{kind.upper()}-{currency}"
+        number = internal_number(kind=kind, currency=currency, agent_bic=agent_bic)
         if number not in self._internal:
             await self._database.execute(queries.insert_internal_account, self._ids.new(), number, kind, currency)
-            self._internal[number] = await self._database.fetchval(queries.find_internal_account, number)
+            found: UUID | None = await self._database.fetchval(queries.find_internal_account, number)
+            if found is None:
+                raise RuntimeError(f"{number} is not an internal account")
+            self._internal[number] = found
         return self._internal[number]
 
     async def parties(self, numbers: Sequence[str]) -> dict[str, Party]:

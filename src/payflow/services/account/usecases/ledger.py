@@ -136,11 +136,12 @@ async def capture_hold(*, commands: Sequence[CaptureHold], store: Store, ids: Id
 
 
 async def release_hold(*, commands: Sequence[ReleaseHold], store: Store, now: datetime) -> Answers[Released]:
-    """Give held amounts back. Items may be HoldNotFound (the funds were booked), StaleCommand."""
+    """End payments' funds: what is held is given back. Items may be AlreadyBooked, StaleCommand."""
     return await _decide_on_holds(
         payment_ids=[command.payment_id for command in commands],
         store=store,
         now=now,
+        further_account_ids=[command.account_id for command in commands if command.account_id is not None],
         decide=lambda batch, index: batch.release_hold(
             commands[index].payment_id, commands[index].fencing_token, commands[index].reason
         ),

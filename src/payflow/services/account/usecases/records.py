@@ -17,6 +17,7 @@ from payflow.contracts.account import (
     CustomerNotFound,
     CustomerState,
     CustomerView,
+    InvalidAccountNumber,
     InvalidCustomer,
     NewAccount,
     NewCustomer,
@@ -27,7 +28,7 @@ from payflow.kernel.clock import Ids
 from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError
 from payflow.kernel.money import InvalidAmount, UnknownCurrency, decimals_of
-from payflow.services.account.domain import Batch, Outcomes
+from payflow.services.account.domain import CUSTOMER_NUMBER, Batch, Outcomes
 from payflow.services.account.ports import LedgerTransaction, Store
 
 SOURCE = "account"
@@ -112,7 +113,7 @@ async def create_accounts(
     }
     async with store.transaction() as ledger:
         inserted = await ledger.insert_accounts(accepted, now)
-        opened = [(account_id, command) for account_id, command in accepted if command.number in inserted]
+        opened = [(account_id, command) for account_id, command in accepted if account_id in inserted]
         await _book_openings(ledger, opened=opened, openings=openings, ids=ids, now=now)
         await ledger.append_events([_account_opened(command, events) for _, command in opened])
     views = await store.accounts([command.number for command in commands])
@@ -131,6 +132,8 @@ async def create_accounts(
 def _refuse_new_account(command: NewAccount, customers: dict[str, CustomerView]) -> PayflowError | None:
     if command.customer_id not in customers:
         return CustomerNotFound(f"There is no customer {command.customer_id}.")
+    if not CUSTOMER_NUMBER.fullmatch(command.number):
+        return InvalidAccountNumber()
     if command.opening_balance_minor < 0:
         return InvalidAmount("An opening balance is not negative.")
     try:
