@@ -203,3 +203,59 @@ async def test_customers_have_no_business_on_operators_routes(
 
     assert (refused.status, refused.error) == (403, "FORBIDDEN")
     assert (stranger.status, stranger.error) == (401, "ACCESS_TOKEN_REQUIRED")
+
+
+NOBODY = "01a20b9a-0000-7000-8000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/customers/nobody", None, 404, "CUSTOMER_NOT_FOUND"),
+        ("POST", "/customers/nobody/state", {"state": "BLOCKED", "reason": "x"}, 404, "CUSTOMER_NOT_FOUND"),
+        ("POST", "/customers", {"customer_id": "cust_001", "name": "Another Name"}, 409, "ALREADY_EXISTS"),
+        ("POST", "/customers", {"customer_id": "x"}, 400, "MISSING_REQUIRED_FIELDS"),
+        ("POST", "/customers", [], 400, "MALFORMED_REQUEST"),
+        ("GET", "/accounts/nobody", None, 404, "NOT_FOUND"),
+        ("POST", "/accounts/nobody/state", {"state": "OPEN", "reason": "x"}, 404, "NOT_FOUND"),
+        ("POST", "/accounts", {"number": "n", "customer_id": "nobody", "currency": "USD"}, 404, "CUSTOMER_NOT_FOUND"),
+        ("POST", "/accounts", {"number": "n", "customer_id": "cust_001", "currency": "ZZZ"}, 422, "UNKNOWN_CURRENCY"),
+        (
+            "POST",
+            "/accounts",
+            {"number": "n", "customer_id": "cust_001", "currency": "JPY", "opening_balance": "1.5"},
+            422,
+            "INVALID_AMOUNT",
+        ),
+        (
+            "POST",
+            "/accounts",
+            {"number": "ACC001", "customer_id": "cust_002", "currency": "USD"},
+            409,
+            "ALREADY_EXISTS",
+        ),
+        ("POST", "/users", {"username": "demo", "role": "auditor", "password": "long enough"}, 409, "USER_EXISTS"),
+        ("POST", "/users", {"username": "n", "role": "customer", "password": "long enough"}, 422, "VALIDATION_FAILED"),
+        ("POST", "/users/nobody/state", {"state": "DISABLED"}, 404, "USER_NOT_FOUND"),
+        ("POST", "/users/admin/state", {"state": "DISABLED"}, 422, "VALIDATION_FAILED"),
+        ("GET", f"/reviews/{NOBODY}", None, 404, "REVIEW_NOT_FOUND"),
+        ("GET", "/kyc/nobody", None, 404, "VERIFICATION_NOT_FOUND"),
+        (
+            "POST",
+            "/kyc/cust_001",
+            {"state": "VERIFIED", "level": "NONE", "reason": "x"},
+            422,
+            "INVALID_VERIFICATION",
+        ),
+        ("POST", f"/partner-bank/instructions/{NOBODY}/enquiry", None, 404, "INSTRUCTION_NOT_FOUND"),
+        ("GET", f"/operator/payments/{NOBODY}", None, 404, "PAYMENT_NOT_FOUND"),
+    ],
+)
+async def test_what_cannot_be_done_is_told_by_its_own_code(
+    operators: Operators, method: str, path: str, body: Any, status: int, code: str
+) -> None:
+    admin = operators["admin"]
+
+    answer = await admin.api.send(method, path, token=admin.token, json_body=body)
+
+    assert (answer.status, answer.error) == (status, code)

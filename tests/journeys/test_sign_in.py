@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hmac
 import json
 import time
@@ -266,11 +267,10 @@ async def test_a_rotated_key_signs_new_tokens_and_the_old_ones_stay_good(
     rotated = await asyncio.to_thread(system.run, "keys", "rotate")
 
     assert rotated.returncode == 0, rotated.stderr
-    for url in system.gateway_urls:
-        fresh = await eventually(
-            lambda url=url: signed_with_another_key(api.at(url), customer.username, old_kid), seconds=3
-        )
-        kids = {key["kid"] for key in (await published_keys(api.at(url)))["keys"]}
+    for gateway in (api.at(url) for url in system.gateway_urls):
+        sign_in = functools.partial(signed_with_another_key, gateway, customer.username, old_kid)
+        fresh = await eventually(sign_in, seconds=3)
+        kids = {key["kid"] for key in (await published_keys(gateway))["keys"]}
         assert kids >= {old_kid, kid_of(fresh)}
         for other in system.gateway_urls:
             assert (await customer.client.at(other).get("/accounts")).status == 200

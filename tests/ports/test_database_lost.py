@@ -13,7 +13,7 @@ from payflow.platform.postgres import Database
 from tests.conftest import ConnectAs
 
 
-async def terminate_all(admin: asyncpg.Connection) -> None:  # type: ignore[type-arg]
+async def terminate_all(admin: asyncpg.Connection) -> None:
     await admin.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
         " AND pid <> pg_backend_pid() AND application_name = 'test'"

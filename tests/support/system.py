@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ RELAXED: Final = {
 
 
 class StartFailed(AssertionError):
-    """The instance did not start, or did not do what was asked; the message ends with the tails of its logs."""
+    """The instance did not start. The tails of its logs are in the output of the first test that asked for it."""
 
 
 class System:
@@ -95,11 +96,13 @@ class System:
         return {process["name"]: process for process in status["processes"]}
 
     def start(self) -> None:
-        """Start and wait until everything is ready. Raises StartFailed with the logs' tails."""
+        """Start and wait until everything is ready. Raises StartFailed, having printed the logs' tails."""
         ports = ["--port-base", str(self.instance.port_base), "--port", str(self.instance.port)]
         done = self.run("up", "-d", *ports, timeout_s=_START_S)
         if done.returncode != 0:
-            raise StartFailed(f"up failed ({done.returncode}):\n{done.stdout}{done.stderr}\n{self.log_tails()}")
+            # Printed, not raised: every test of the session fails with this exception, and the logs are wanted once.
+            print(f"{done.stdout}{self.log_tails()}", file=sys.stderr)
+            raise StartFailed(f"up failed ({done.returncode}): {done.stderr.strip()}")
 
     def stop(self) -> None:
         """Stop whatever of it still runs."""
@@ -144,7 +147,8 @@ def running_system(**settings: str) -> Iterator[System]:
 def free_port_base() -> int:
     """A port base with room for an instance: other instances on this machine, tests included, are left alone."""
     start = _FIRST_BASE + (os.getpid() * _STEP) % (_LAST_BASE - _FIRST_BASE)
-    for base in [*range(start, _LAST_BASE, _STEP), *range(_FIRST_BASE, start, _STEP)]:
+    bases: list[int] = [*range(start, _LAST_BASE, _STEP), *range(_FIRST_BASE, start, _STEP)]
+    for base in bases:
         if all(_is_free(port) for port in range(base + 1, base + 21)):
             return base
     raise RuntimeError("no free ports")
