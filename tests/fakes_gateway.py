@@ -39,13 +39,16 @@ from payflow.contracts.confirm import (
     PaymentPage,
     PaymentState,
     PaymentView,
+    SendCode,
     TransitionView,
 )
 from payflow.contracts.gateway import Gateway, NewUser, Role
 from payflow.contracts.operation import Answers
+from payflow.kernel.clock import Clock
 from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError
 from payflow.kernel.money import Money
+from payflow.platform.clock import SystemClock
 from payflow.platform.http.edge import EdgeLayer
 from payflow.platform.ids import UuidV7
 from payflow.platform.rpc import in_process
@@ -150,11 +153,11 @@ class FakeGatewayTransaction:
                 ended.add(session_id)
         return ended
 
-    async def open_sessions_of(self, user_ids: Sequence[UUID], now: datetime) -> list[UUID]:
+    async def open_sessions_of(self, user_ids: Sequence[UUID], *, expiring_after: datetime) -> list[UUID]:
         return [
             session_id
             for session_id, row in self._tables.sessions.items()
-            if row.session.user_id in user_ids and row.ended_at is None and row.session.expires_at > now
+            if row.session.user_id in user_ids and row.ended_at is None and row.session.expires_at > expiring_after
         ]
 
     async def revoke(self, revocations: Sequence[Revocation], now: datetime) -> int:
@@ -261,6 +264,13 @@ class FakeConfirm:
         if self.failure is not None:
             return [self.failure for _ in commands]
         return [self._payment(command) for command in commands]
+
+    async def confirm_with_otp(self, commands: list[ConfirmPayment]) -> Answers[PaymentView]:
+        return await self.confirm(commands)
+
+    async def send_codes(self, commands: list[SendCode]) -> Answers[PaymentView]:
+        by_id = {payment.payment_id: payment for payment in self.payments.values()}
+        return [by_id.get(command.payment_id, PaymentNotFound()) for command in commands]
 
     def _payment(self, command: ConfirmPayment) -> PaymentView:
         place = (command.customer_id, command.transaction_id)
@@ -503,6 +513,7 @@ class Client:
 GENEROUS = Limits(
     per_ip=Limit("ip", 10_000, 900), per_user=Limit("user", 10_000, 900), login_per_ip=Limit("login", 10_000, 900)
 )
+HOUR_AND_DAY = Lifetimes(access=timedelta(hours=1), session=timedelta(days=1))
 
 
 class GatewayWorld:
@@ -521,14 +532,14 @@ class GatewayWorld:
         real_passwords: bool = False,
         failures_noted: Limit = FAILURES_NOTED,
         look_every_s: float = 0.05,
+        lifetimes: Lifetimes = HOUR_AND_DAY,
+        clock: Clock | None = None,
     ) -> None:
-        from payflow.platform.clock import SystemClock
-
         self.store: Any = store or FakeGatewayStore()
         self.valkey = redis.Redis.from_url(valkey_url, socket_timeout=1.0, socket_connect_timeout=1.0)
-        self.clock = SystemClock()
+        self.clock = clock or SystemClock()
         self.passwords: Any = ArgonPasswords() if real_passwords else FakePasswords()
-        self.lifetimes = Lifetimes(access=timedelta(hours=1), session=timedelta(days=1))
+        self.lifetimes = lifetimes
         self.keys = FileKeyRing.open(keys_dir, token_lifetime=self.lifetimes.access, now=self.clock.now())
         self.tokens = JwtAccessTokens(keys=self.keys, issuer="payflow", audience="payflow-api")
         self.guard = Guard(

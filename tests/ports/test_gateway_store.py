@@ -21,11 +21,11 @@ from payflow.contracts.gateway import (
 )
 from payflow.platform.eventlog import Outbox
 from payflow.platform.postgres import Database
-from payflow.services.gateway.domain.sessions import Revocation, digest
+from payflow.services.gateway.domain.sessions import Lifetimes, Revocation, digest
 from payflow.services.gateway.store import PostgresStore
 from payflow.services.gateway.usecases.sessions import SignedIn, SignIn, SignOut
 from payflow.services.gateway.usecases.users import SetEnabled
-from tests.builders import NOON, new_id
+from tests.builders import NOON, FixedClock, new_id
 from tests.fakes_gateway import FakeGatewayStore, GatewayWorld
 
 Connect = Callable[[str], Awaitable[Database]]
@@ -160,7 +160,70 @@ async def test_a_user_disabled_while_signing_in_gets_no_session(world: GatewayWo
 
     assert isinstance(answer, InvalidCredentials)
     async with world.store.transaction() as transaction:
-        assert await transaction.open_sessions_of([user.user_id], datetime.now(UTC)) == []
+        assert await transaction.open_sessions_of([user.user_id], expiring_after=datetime.now(UTC)) == []
+
+
+async def test_no_access_token_outlives_its_session(world: GatewayWorld, tmp_path: Path) -> None:
+    signed_in_at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=50)
+    clock = FixedClock(signed_in_at)
+    lifetimes = Lifetimes(access=timedelta(hours=1), session=timedelta(minutes=55))
+    world = GatewayWorld(tmp_path / "other_keys", store=world.store, lifetimes=lifetimes, clock=clock)
+    first = await sign_in(world, await a_user(world))
+
+    clock.move(timedelta(minutes=50))
+    second = await refresh(world, first.refresh_token)
+
+    session_ends_at = (signed_in_at + timedelta(minutes=55)).timestamp()
+    ends = [world.tokens.verify(tokens.access_token.encode()).ends_at for tokens in (first, second)]
+    assert ends == [session_ends_at, session_ends_at]
+    assert (first.expires_in_s, second.expires_in_s) == (55 * 60, 5 * 60)
+
+
+async def test_a_disabled_users_access_tokens_are_revoked_also_where_their_session_can_no_longer_be_renewed(
+    world: GatewayWorld, tmp_path: Path
+) -> None:
+    clock = FixedClock(datetime.now(UTC))
+    lifetimes = Lifetimes(access=timedelta(hours=1), session=timedelta(minutes=5))
+    world = GatewayWorld(tmp_path / "other_keys", store=world.store, lifetimes=lifetimes, clock=clock)
+    name = await a_user(world)
+    tokens = await sign_in(world, name)
+    identity = world.tokens.verify(tokens.access_token.encode())
+
+    clock.move(timedelta(minutes=30))
+    await world.api.set_enabled([SetEnabled(username=name, is_enabled=False, changed_by="admin")])
+
+    assert await world.store.revoked_among([identity.session_id]) == {identity.session_id}
+
+
+async def test_a_refresh_token_used_again_after_its_sessions_end_revokes_the_session_too(
+    world: GatewayWorld, tmp_path: Path
+) -> None:
+    clock = FixedClock(datetime.now(UTC))
+    lifetimes = Lifetimes(access=timedelta(hours=1), session=timedelta(minutes=5))
+    world = GatewayWorld(tmp_path / "other_keys", store=world.store, lifetimes=lifetimes, clock=clock)
+    first = await sign_in(world, await a_user(world))
+    second = await refresh(world, first.refresh_token)
+    identity = world.tokens.verify(second.access_token.encode())
+
+    clock.move(timedelta(minutes=30))
+    answer = await refresh(world, first.refresh_token)
+
+    assert isinstance(answer, TokenRevoked)
+    assert await world.store.revoked_among([identity.session_id]) == {identity.session_id}
+
+
+async def test_signing_out_after_the_sessions_end_revokes_the_session_too(world: GatewayWorld, tmp_path: Path) -> None:
+    clock = FixedClock(datetime.now(UTC))
+    lifetimes = Lifetimes(access=timedelta(hours=1), session=timedelta(minutes=5))
+    world = GatewayWorld(tmp_path / "other_keys", store=world.store, lifetimes=lifetimes, clock=clock)
+    tokens = await sign_in(world, await a_user(world))
+    identity = world.tokens.verify(tokens.access_token.encode())
+
+    clock.move(timedelta(minutes=30))
+    await world.api.sign_out([SignOut(identity=identity)])
+
+    ids = [identity.token_id, identity.session_id]
+    assert await world.store.revoked_among(ids) == set(ids)
 
 
 async def test_a_user_enabled_again_signs_in(world: GatewayWorld) -> None:

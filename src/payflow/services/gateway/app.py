@@ -38,7 +38,8 @@ from payflow.services.gateway.tokens import JwtAccessTokens
 # Without these no payment can be made; the others are reported.
 REQUIRED: Final = ("postgres", "confirm", "account", "risk")
 REPORTED: Final = ("notification", "otp", "audit", "ofac", "kyc", "partner_bank")
-_KEPT_AFTER_END: Final = timedelta(days=1)
+# Longer than any access token lives: who disables a user finds every session that may have one left.
+_KEPT_AFTER_END: Final = timedelta(days=2)
 
 
 class GatewaySettings(CommonSettings, frozen=True, kw_only=True):

@@ -52,8 +52,8 @@ class Transaction(Protocol):
         """End sessions (id, reason) that are open; returns those that this call ended."""
         ...
 
-    async def open_sessions_of(self, user_ids: Sequence[UUID], now: datetime) -> list[UUID]:
-        """The open sessions of users."""
+    async def open_sessions_of(self, user_ids: Sequence[UUID], *, expiring_after: datetime) -> list[UUID]:
+        """The sessions of users that nobody has ended and that expire after an instant."""
         ...
 
     async def revoke(self, revocations: Sequence[Revocation], now: datetime) -> int:

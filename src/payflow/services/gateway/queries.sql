@@ -85,6 +85,7 @@ UPDATE session
 RETURNING session.session_id;
 
 -- open_sessions_of --
+-- Sessions that nobody has ended, those included that can no longer be renewed but may have an access token left.
 SELECT session_id FROM session WHERE user_id = ANY($1::uuid[]) AND ended_at IS NULL AND expires_at > $2;
 
 -- revoke --

@@ -75,8 +75,8 @@ class PostgresTransaction:
         rows = await self._connection.fetch(queries.end_sessions, ids, reasons, now)
         return {row["session_id"] for row in rows}
 
-    async def open_sessions_of(self, user_ids: Sequence[UUID], now: datetime) -> list[UUID]:
-        rows = await self._connection.fetch(queries.open_sessions_of, user_ids, now)
+    async def open_sessions_of(self, user_ids: Sequence[UUID], *, expiring_after: datetime) -> list[UUID]:
+        rows = await self._connection.fetch(queries.open_sessions_of, user_ids, expiring_after)
         return [row["session_id"] for row in rows]
 
     async def revoke(self, revocations: Sequence[Revocation], now: datetime) -> int:

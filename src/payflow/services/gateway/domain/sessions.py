@@ -100,6 +100,14 @@ def decide_refresh(*, token: RefreshToken | None, now: datetime) -> RefreshDecis
     return RefreshDecision.ROTATE
 
 
+def sessions_with_tokens_expire_after(*, lifetimes: Lifetimes, now: datetime) -> datetime:
+    """A session that expired before this instant has no access token left that anybody believes.
+
+    Tokens end with their session, but one made under other settings, or by a clock that was ahead, may not.
+    """
+    return now - lifetimes.access - CLOCK_LEEWAY
+
+
 def revocation_of_session(*, session_id: UUID, reason: str, lifetimes: Lifetimes, now: datetime) -> Revocation:
     """All access tokens of a session: the youngest was made just now at the latest."""
     return Revocation(id=session_id.hex, ends_at=now + lifetimes.access + CLOCK_LEEWAY, reason=reason)

@@ -80,20 +80,20 @@ class TokenMaker:
         """The next refresh token of a session."""
         return self._new_secret()
 
-    def signed_in(self, user: User, session_id: UUID, refresh_token: str) -> SignedIn:
-        """The pair of tokens for a user in a session."""
+    def signed_in(self, user: User, session_id: UUID, refresh_token: str, *, session_expires_at: datetime) -> SignedIn:
+        """The pair of tokens for a user in a session; the access token ends with the session at the latest."""
         issued_at = int(self.now.timestamp())
-        lifetime_s = int(self.lifetimes.access.total_seconds())
+        ends_at = min(issued_at + int(self.lifetimes.access.total_seconds()), int(session_expires_at.timestamp()))
         identity = Identity(
             username=user.username,
             role=user.role,
             customer_id=user.customer_id,
             token_id=self._ids.new().hex,
             session_id=session_id.hex,
-            ends_at=issued_at + lifetime_s,
+            ends_at=ends_at,
         )
         access_token = self._tokens.sign(identity, issued_at=issued_at)
-        return SignedIn(access_token=access_token, refresh_token=refresh_token, expires_in_s=lifetime_s)
+        return SignedIn(access_token=access_token, refresh_token=refresh_token, expires_in_s=ends_at - issued_at)
 
 
 async def sign_in(
@@ -127,7 +127,9 @@ async def sign_in(
         else:
             session, refresh_token = maker.new_session(user)
             opening[session.session_id] = (index, user, session)
-            answers.append(maker.signed_in(user, session.session_id, refresh_token))
+            answers.append(
+                maker.signed_in(user, session.session_id, refresh_token, session_expires_at=session.expires_at)
+            )
     if not opening and not told:
         return answers
     async with store.transaction() as transaction:
@@ -193,7 +195,9 @@ async def refresh(
             secret = maker.new_secret()
             used.append(token_sha256)
             fresh.append((digest(secret), token.session_id))
-            answers.append(maker.signed_in(token.user, token.session_id, secret))
+            answers.append(
+                maker.signed_in(token.user, token.session_id, secret, session_expires_at=token.session_expires_at)
+            )
         if used:
             await transaction.rotate(used=used, fresh=fresh, now=maker.now)
         if reused:

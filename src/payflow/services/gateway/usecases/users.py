@@ -12,7 +12,12 @@ from payflow.contracts.gateway import NewUser, Role, UserExists, UserNotFound, U
 from payflow.contracts.operation import Answers
 from payflow.kernel.clock import Ids
 from payflow.kernel.errors import PayflowError
-from payflow.services.gateway.domain.sessions import Lifetimes, Revocation, revocation_of_session
+from payflow.services.gateway.domain.sessions import (
+    Lifetimes,
+    Revocation,
+    revocation_of_session,
+    sessions_with_tokens_expire_after,
+)
 from payflow.services.gateway.domain.users import User, check_new_user, name_key
 from payflow.services.gateway.ports import Passwords, Revocations, Store
 from payflow.services.gateway.usecases.events import SecurityEvents
@@ -157,7 +162,8 @@ async def _set_enabled(
     async with store.transaction() as transaction:
         changed = await transaction.set_enabled([user.user_id], is_enabled=command.is_enabled)
         if not command.is_enabled:
-            sessions = await transaction.open_sessions_of([user.user_id], now)
+            expiring_after = sessions_with_tokens_expire_after(lifetimes=lifetimes, now=now)
+            sessions = await transaction.open_sessions_of([user.user_id], expiring_after=expiring_after)
             await transaction.end_sessions([(session_id, "user disabled") for session_id in sessions], now)
             revoked = [
                 revocation_of_session(session_id=session_id, reason="user disabled", lifetimes=lifetimes, now=now)
