@@ -6,9 +6,11 @@ service's role may do and nothing more. The event log's schema is made first.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +20,7 @@ import msgspec
 
 # Any constant: it only has to differ from other users of advisory locks in this database.
 _LOCK_KEY: Final = 0x5041_5946_4C4F_57
+_COLLISIONS_MAX: Final = 12
 _FILE: Final = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 
 
@@ -57,6 +60,22 @@ def migrations_of(service: str) -> list[Migration]:
     return found
 
 
+async def _repeat_on_collision(work: Callable[[], Awaitable[object]]) -> None:
+    """Do something about roles again while another database's migration of the same server is at them.
+
+    Roles belong to the whole server and our lock to one database; the catalog tells such a collision by these errors.
+    """
+    for attempt in range(_COLLISIONS_MAX):
+        try:
+            await work()
+            return
+        except (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError, asyncpg.InternalServerError) as error:
+            is_collision = not isinstance(error, asyncpg.InternalServerError) or "concurrently" in str(error)
+            if not is_collision or attempt == _COLLISIONS_MAX - 1:
+                raise
+            await asyncio.sleep(0.02 * (attempt + 1))
+
+
 def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
@@ -75,7 +94,8 @@ async def _ensure_role_and_schema(connection: asyncpg.Connection[Any], service: 
     await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {service}")
     await connection.execute(f"GRANT USAGE ON SCHEMA {service} TO {role}")
     await connection.execute("GRANT USAGE ON SCHEMA event_log TO " + role)
-    await connection.execute("GRANT INSERT ON event_log.batch TO " + role)
+    # Not `source` and `position`: who wrote a batch is the database's word, and its place is number_batches'.
+    await connection.execute("GRANT INSERT (types, events, event_count) ON event_log.batch TO " + role)
 
 
 async def _apply(connection: asyncpg.Connection[Any], migration: Migration) -> bool:
@@ -134,12 +154,13 @@ async def migrate(*, admin_url: str, services: Sequence[str], password_files: Ma
         await connection.execute("CREATE SCHEMA IF NOT EXISTS event_log")
         for migration in found:
             if migration.service == "event_log":
-                await _apply(connection, migration)
+                await _repeat_on_collision(partial(_apply, connection, migration))
         for service in services:
-            await _ensure_role_and_schema(connection, service, passwords.get(service))
+            ensure = partial(_ensure_role_and_schema, connection, service, passwords.get(service))
+            await _repeat_on_collision(ensure)
         for migration in found:
             if migration.service != "event_log":
-                await _apply(connection, migration)
+                await _repeat_on_collision(partial(_apply, connection, migration))
     finally:
         await connection.close()
     return is_first
