@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,13 +110,16 @@ class System:
         control.stop(self.instance)
 
     def logged_bugs(self) -> list[str]:
-        """What the services logged that none of them should ever log."""
-        bugs = []
+        """What the services logged that none of them should ever log: each error once, with how often and where."""
+        bugs: Counter[str] = Counter()
         for log in sorted(self.instance.logs_dir.glob("*.log")):
             for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-                if '"event":"unhandled_exception"' in line or line.startswith("Traceback "):
-                    bugs.append(f"{log.name}: {line[:1500]}")
-        return bugs
+                if '"event":"unhandled_exception"' in line:
+                    entry = json.loads(line)
+                    bugs[f"{log.name}: {entry.get('error')} at {entry.get('at')}"] += 1
+                elif line.startswith("Traceback "):
+                    bugs[f"{log.name}: a traceback"] += 1
+        return [f"{count} x {bug}" for bug, count in bugs.items()]
 
     def log_tails(self) -> str:
         """The last lines of every log."""
