@@ -88,6 +88,15 @@ class FakeConfirmStore:
                 if known.state not in WAITING:
                     known.due_at = due_at
 
+    async def withdraw(self, payments: Sequence[Payment]) -> set[UUID]:
+        gone = set()
+        for payment in payments:
+            known = self._payments[payment.payment_id]
+            if (known.state, known.version, known.fencing_token) == (PaymentState.RECEIVED, 1, 1):
+                gone.add(payment.payment_id)
+                del self._payments[payment.payment_id], self._steps[payment.payment_id]
+        return gone
+
     async def by_ids(self, payment_ids: Sequence[UUID]) -> dict[UUID, Payment]:
         return {id: copy.deepcopy(self._payments[id]) for id in payment_ids if id in self._payments}
 
@@ -137,9 +146,13 @@ class FakeRisk:
 
     def __init__(self) -> None:
         self.is_down = False
+        self.crashes = False
+        self.poison: UUID | None = None
         self.assessed: dict[UUID, Assessed] = {}
 
     async def assess(self, commands: list[AssessPayment]) -> Answers[Assessed]:
+        if self.crashes or any(command.payment_id == self.poison for command in commands):
+            raise RuntimeError("the process dies here")
         if self.is_down:
             return [Unavailable("risk is down") for _ in commands]
         return [self.assessed.setdefault(command.payment_id, self._assess(command)) for command in commands]

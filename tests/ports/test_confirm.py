@@ -35,6 +35,7 @@ from payflow.contracts.confirm import (
     PaymentState,
     PaymentView,
     RecordBankAnswer,
+    SendCode,
     TransactionExists,
 )
 from payflow.contracts.otp import InvalidOtp, Otp
@@ -119,8 +120,21 @@ class World:
         return ConfirmPayment(fingerprint=hashlib.sha256(content.encode()).digest(), otp=otp, **values)
 
     async def pay(self, request: ConfirmPayment) -> PaymentView | PayflowError:
-        (answer,) = await self.gateway.confirm([request])
+        """As the gateway does: requests with a code go apart, and a code that is asked for is sent."""
+        if request.otp is not None:
+            (answer,) = await self.gateway.confirm_with_otp([request])
+        else:
+            (answer,) = await self.gateway.confirm([request])
+        if isinstance(answer, PaymentView) and answer.state is PaymentState.AWAITING_OTP:
+            (answer,) = await self.gateway.send_codes([SendCode(payment_id=answer.payment_id)])
         return answer
+
+    async def leave_behind(self, request: ConfirmPayment) -> None:
+        """Take a payment in and die before anything else is done about it."""
+        self.risk.crashes = True
+        with pytest.raises(RuntimeError):
+            await self.pay(request)
+        self.risk.crashes = False
 
     async def balance(self, number: str) -> tuple[int, int]:
         (view,) = await self.operator.get_accounts([GetAccount(number=number)])
@@ -358,7 +372,7 @@ async def test_a_completed_payment_cannot_be_cancelled(world: World) -> None:
 
 
 async def test_an_inter_bank_payment_completes_when_the_bank_accepts(world: World) -> None:
-    submitted = await world.pay(world.request(to=IBAN))
+    submitted = await world.pay(world.request(to=IBAN, creditor=Creditor(name="Erika Musterfrau")))
 
     ended = await world.end_of(submitted)
 
@@ -371,7 +385,7 @@ async def test_an_inter_bank_payment_completes_when_the_bank_accepts(world: Worl
 async def test_an_inter_bank_payment_is_refunded_when_the_bank_rejects(world: World) -> None:
     world.bank.status = BankStatus.REJECTED
 
-    ended = await world.end_of(await world.pay(world.request(to=IBAN)))
+    ended = await world.end_of(await world.pay(world.request(to=IBAN, creditor=Creditor(name="Erika Musterfrau"))))
 
     assert (ended.state, ended.error_code) == ("REJECTED", "PAYMENT_REFUSED")
     assert await world.balance(world.debtor) == (10_000_000, 0)
@@ -380,7 +394,7 @@ async def test_an_inter_bank_payment_is_refunded_when_the_bank_rejects(world: Wo
 async def test_a_payment_that_cannot_be_sent_is_refunded_at_once(world: World) -> None:
     world.bank.refusal = UnknownAgent("There is no route to that bank.")
 
-    ended = await world.end_of(await world.pay(world.request(to=IBAN)))
+    ended = await world.end_of(await world.pay(world.request(to=IBAN, creditor=Creditor(name="Erika Musterfrau"))))
 
     assert (ended.state, ended.error_code) == ("REJECTED", "UNKNOWN_AGENT")
     assert await world.balance(world.debtor) == (10_000_000, 0)
@@ -388,7 +402,7 @@ async def test_a_payment_that_cannot_be_sent_is_refunded_at_once(world: World) -
 
 async def test_silence_of_the_other_bank_keeps_the_funds_held_until_its_late_word(world: World) -> None:
     world.bank.status = BankStatus.UNKNOWN
-    request = world.request(to=IBAN)
+    request = world.request(to=IBAN, creditor=Creditor(name="Erika Musterfrau"))
     pending = await world.end_of(await world.pay(request))
     world.clock.move(timedelta(days=30))
     held = await world.balance(world.debtor)
@@ -406,7 +420,7 @@ async def test_silence_of_the_other_bank_keeps_the_funds_held_until_its_late_wor
 
 async def test_a_silent_bank_is_asked_again_by_itself(world: World) -> None:
     world.bank.status = BankStatus.UNKNOWN
-    pending = await world.end_of(await world.pay(world.request(to=IBAN)))
+    pending = await world.end_of(await world.pay(world.request(to=IBAN, creditor=Creditor(name="Erika Musterfrau"))))
     world.bank.status = BankStatus.ACCEPTED
     world.clock.move(timedelta(seconds=20))
 
@@ -429,11 +443,96 @@ async def test_while_a_service_is_down_nothing_happens_and_the_same_key_goes_on_
     assert await world.balance(world.creditor) == (100_000, 0)
 
 
+async def test_a_request_that_was_told_nothing_happened_is_never_paid_later_and_its_key_is_free(world: World) -> None:
+    world.risk.is_down = True
+    failed = await world.pay(world.request("1000.00", key="k1", transaction_id="t1"))
+    world.risk.is_down = False
+    world.clock.move(timedelta(days=3))
+
+    taken = await world.due()
+    other = await world.pay(world.request("7.00", key="k1", transaction_id="t1"))
+
+    assert isinstance(failed, Unavailable)
+    assert taken == 0
+    assert (other.state, other.amount_minor) == ("COMPLETED", 700)
+    assert await world.balance(world.creditor) == (700, 0)
+
+
+async def test_an_unfinished_payment_that_nobody_expects_any_more_is_ended_instead_of_made(world: World) -> None:
+    request = world.request()
+    await world.leave_behind(request)
+    world.clock.move(timedelta(minutes=2))
+
+    await world.due()
+    answer = await world.pay(request)
+
+    assert (answer.state, answer.error_code) == ("REJECTED", "PAYMENT_EXPIRED")
+    assert await world.balance(world.debtor) == (10_000_000, 0)
+
+
+async def test_a_payment_whose_process_died_after_the_booking_is_completed_however_late(world: World) -> None:
+    request = world.request()
+    save, world.store.save = world.store.save, _dies  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError):
+        await world.pay(request)
+    world.store.save = save  # type: ignore[method-assign]
+    world.clock.move(timedelta(minutes=2))
+
+    await world.due()
+    answer = await world.pay(request)
+
+    assert answer.state == "COMPLETED"
+    assert await world.balance(world.creditor) == (100_000, 0)
+
+
+async def _dies(*_: object, **__: object) -> set[UUID]:
+    raise RuntimeError("the process dies here")
+
+
+async def test_a_payment_to_another_bank_needs_the_creditors_name(world: World) -> None:
+    answers = [
+        await world.pay(world.request(to=IBAN)),
+        await world.pay(world.request(to=IBAN, creditor=Creditor(name="  "))),
+    ]
+
+    assert [answer.error_code for answer in answers] == ["CREDITOR_NAME_REQUIRED"] * 2
+    assert world.bank.paid == {}
+
+
+async def test_one_payment_that_cannot_be_driven_does_not_keep_others_back(world: World) -> None:
+    requests = [world.request() for _ in range(3)]
+    for request in requests:
+        await world.leave_behind(request)
+    world.clock.move(timedelta(seconds=11))
+    (poison,) = await world.gateway.get(
+        [GetPayment(transaction_id=requests[1].transaction_id, customer_id=world.customer)]
+    )
+    world.risk.poison = poison.payment_id
+
+    with pytest.raises(RuntimeError):
+        await world.due()
+    world.risk.poison = None
+
+    states = [
+        (await world.gateway.get([GetPayment(transaction_id=one.transaction_id, customer_id=world.customer)]))[0].state
+        for one in requests
+    ]
+    assert states == ["COMPLETED", "RECEIVED", "COMPLETED"]
+
+
+async def test_without_one_time_passwords_other_payments_go_on(world: World) -> None:
+    world.otp.is_down = True
+
+    small = await world.pay(world.request())
+    large = await world.pay(world.request("15000.00"))
+
+    assert small.state == "COMPLETED"
+    assert isinstance(large, Unavailable)
+
+
 async def test_a_payment_that_its_process_left_behind_is_taken_over(world: World) -> None:
     request = world.request()
-    world.risk.is_down = True
-    await world.pay(request)
-    world.risk.is_down = False
+    await world.leave_behind(request)
     world.clock.move(timedelta(seconds=11))
 
     taken = await world.due()
@@ -443,9 +542,7 @@ async def test_a_payment_that_its_process_left_behind_is_taken_over(world: World
 
 
 async def test_a_process_that_was_overtaken_cannot_write_any_more(world: World) -> None:
-    world.risk.is_down = True
-    await world.pay(world.request())
-    world.risk.is_down = False
+    await world.leave_behind(world.request())
     world.clock.move(timedelta(seconds=11))
     now = world.clock.now()
     (stale,) = await world.store.lease_due(now=now, until=now + timedelta(seconds=10), limit=10)

@@ -195,6 +195,20 @@ class Database:
         async with self._connection() as connection:
             return await connection.fetch(query, *args)
 
+    async def write(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """As `fetch`, for a statement that changes something: UnknownOutcome when the connection was lost meanwhile."""
+        is_sent = False
+        try:
+            async with self._connection() as connection:
+                is_sent = True
+                return await connection.fetch(query, *args)
+        except ConcurrencyConflict:
+            raise
+        except Unavailable as error:
+            if is_sent:
+                raise UnknownOutcome("The database connection was lost during a write.") from error
+            raise
+
     async def fetchrow(self, query: str, *args: Any) -> asyncpg.Record | None:
         """Run one statement in a transaction of its own; the first row."""
         async with self._connection() as connection:

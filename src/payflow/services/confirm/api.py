@@ -19,6 +19,7 @@ from payflow.contracts.confirm import (
     PaymentPage,
     PaymentView,
     RecordBankAnswer,
+    SendCode,
 )
 from payflow.contracts.operation import Answers
 from payflow.platform.context import current_deadline
@@ -92,6 +93,12 @@ class ConfirmApi:
         return await repeat_then_halve(
             lambda batch: confirm_payments(commands=batch, ports=self._ports, background=self._background), commands
         )
+
+    async def confirm_with_otp(self, commands: list[ConfirmPayment]) -> Answers[PaymentView]:
+        return await self.confirm(commands)
+
+    async def send_codes(self, commands: list[SendCode]) -> Answers[PaymentView]:
+        return await lifecycle.send_codes(commands=commands, ports=self._ports)
 
     async def await_end(self, queries: list[AwaitEnd]) -> Answers[PaymentView]:
         return await reads.await_ends(queries=queries, ports=self._ports)

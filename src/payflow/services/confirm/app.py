@@ -24,6 +24,7 @@ class ConfirmSettings(CommonSettings, frozen=True, kw_only=True):
 
     column_keys: Annotated[str, describe("keys of encrypted columns as JSON; best given as _FILE")]
     payment_lease_s: Annotated[float, describe("seconds after which another process takes a payment over")] = 10.0
+    unfinished_deadline_s: Annotated[float, describe("seconds after which an unfinished payment is ended")] = 60.0
     otp_deadline_s: Annotated[float, describe("seconds that a payment waits for its one-time password")] = 900.0
     review_deadline_s: Annotated[float, describe("seconds that a payment waits for a review decision")] = 259_200.0
     bank_enquiry_s: Annotated[float, describe("pause between enquiries about a submitted payment")] = 15.0
@@ -38,6 +39,7 @@ def _deadlines(settings: ConfirmSettings) -> Deadlines:
     return Deadlines(
         lease=timedelta(seconds=settings.payment_lease_s),
         otp=timedelta(seconds=settings.otp_deadline_s),
+        unfinished=timedelta(seconds=settings.unfinished_deadline_s),
         review=timedelta(seconds=settings.review_deadline_s),
         bank_enquiry=timedelta(seconds=settings.bank_enquiry_s),
     )

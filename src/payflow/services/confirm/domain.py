@@ -11,6 +11,7 @@ from payflow.contracts.account import PartiesResolved
 from payflow.contracts.confirm import (
     ConfirmPayment,
     Creditor,
+    CreditorNameRequired,
     KeyReused,
     PaymentCancelled,
     PaymentExpired,
@@ -45,6 +46,7 @@ MACHINE: Final = Machine(
 CANCELLABLE: Final = frozenset({_S.UNDER_REVIEW, _S.AWAITING_OTP, _S.HELD})
 # Nobody waits in these; they have no event of their own, and the next event's path lists them.
 WORKING: Final = frozenset({_S.RECEIVED, _S.APPROVED})
+_AT_WORK: Final = frozenset({_S.RECEIVED, _S.APPROVED, _S.HELD})
 WAITS_FOR_A_PERSON: Final = frozenset({_S.UNDER_REVIEW, _S.AWAITING_OTP})
 
 PENDING_REASONS: Final = {
@@ -64,6 +66,8 @@ class Deadlines:
     otp: timedelta = timedelta(minutes=15)
     review: timedelta = timedelta(hours=72)
     bank_enquiry: timedelta = timedelta(seconds=15)
+    # After this long nobody expects an unfinished payment to be made any more: it is ended instead of driven on.
+    unfinished: timedelta = timedelta(seconds=60)
     # A hold outlives its review a little, so that the payment expires before its money is given back.
     hold_grace: timedelta = timedelta(hours=1)
 
@@ -156,6 +160,11 @@ class Payment:
         self.move(_S.APPROVED, now=now)
         self.due_at, self.expires_at = self.leased_until, None
 
+    def await_code(self, *, now: datetime, deadlines: Deadlines) -> None:
+        """Wait for the customer's one-time password, until its deadline."""
+        self.move(_S.AWAITING_OTP, now=now)
+        self.rest(until=now + deadlines.otp, expires_at=now + deadlines.otp)
+
     def rest(self, *, until: datetime, expires_at: datetime | None) -> None:
         """Stop working on it: nobody has the lease, and the automatic next step is due at `until`."""
         self.leased_until, self.due_at, self.expires_at = None, until, expires_at
@@ -168,6 +177,16 @@ class Payment:
             self.completed_at = now
         else:
             self.error_code, self.error_detail = error.code, error.detail
+
+    def end_booked(self, *, now: datetime) -> None:
+        """The money has moved already, by a process that did not live to say so: the payment is completed."""
+        if self.state is _S.RECEIVED:
+            self.approve(now=now)
+        self.end(_S.COMPLETED, now=now)
+
+    def is_overdue(self, *, now: datetime, deadlines: Deadlines) -> bool:
+        """Whether an unfinished payment has been at work for so long that it is to be ended."""
+        return self.state in _AT_WORK and now - self.updated_at >= deadlines.unfinished
 
     def view(self) -> PaymentView:
         """The payment as the contract tells it."""
@@ -278,6 +297,8 @@ def _accept(payment: Payment, parties: PartiesResolved | PayflowError) -> Payflo
     if isinstance(parties, PayflowError):
         return parties
     debtor, creditor, external = parties.debtor, parties.creditor, parties.external
+    if external is not None and not _has_creditor_name(payment):
+        return CreditorNameRequired()
     if payment.currency is not None and payment.currency != debtor.currency:
         return CurrencyMismatch(f"The account is in {debtor.currency}, the payment in {payment.currency}.")
     if creditor is not None and creditor.currency != debtor.currency:
@@ -294,10 +315,16 @@ def _accept(payment: Payment, parties: PartiesResolved | PayflowError) -> Payflo
     return None
 
 
+def _has_creditor_name(payment: Payment) -> bool:
+    return payment.creditor is not None and bool(payment.creditor.name.strip())
+
+
 def party_names(payment: Payment) -> list[str]:
     """All names to screen: both owners', and the creditor's as the customer gave it."""
     if payment.parties is None:
         raise ValueError("the payment's parties are not resolved")
+    if payment.parties.creditor is None and not _has_creditor_name(payment):
+        raise ValueError("nobody knows the creditor's name, so nobody can screen it")
     names = [payment.parties.debtor.name]
     if payment.parties.creditor is not None:
         names.append(payment.parties.creditor.name)
@@ -330,7 +357,8 @@ def answer_to_repeat(payment: Payment, command: ConfirmPayment, *, now: datetime
 
 def expiry_error(state: PaymentState) -> PayflowError:
     """What a customer is told about a payment that ran out of time in this state."""
-    what = "no valid one-time password came" if state is _S.AWAITING_OTP else "no decision was made"
+    reasons = {_S.AWAITING_OTP: "no valid one-time password came", _S.UNDER_REVIEW: "no decision was made"}
+    what = reasons.get(state, "it could not be made")
     return PaymentExpired(f"The payment has expired: {what} in time.")
 
 

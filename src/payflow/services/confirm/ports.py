@@ -50,6 +50,13 @@ class Store(Protocol):
         """Stop working on payments without a step: the next one is due at `due_at`."""
         ...
 
+    async def withdraw(self, payments: Sequence[Payment]) -> set[UUID]:
+        """Undo claims of payments that nothing was done for: row, key and first step are gone.
+
+        Returns the ids that were withdrawn: RECEIVED, and never taken over.
+        """
+        ...
+
     async def by_ids(self, payment_ids: Sequence[UUID]) -> dict[UUID, Payment]:
         """Payments by id."""
         ...

@@ -138,6 +138,10 @@ UPDATE transactions AS payment
    AND payment.fencing_token = t.fencing_token
    AND payment.due_at IS NOT NULL;
 
+-- withdraw --
+-- Undo claims of payments that nothing was done for.
+SELECT payment_id FROM withdraw($1::uuid[]) AS gone (payment_id);
+
 -- find --
 -- The payments of these keys: by idempotency key, and by transaction id for those used under another key.
 SELECT payment.*

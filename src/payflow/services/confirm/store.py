@@ -40,7 +40,7 @@ class PostgresStore:
 
     async def _claim(self, payments: Sequence[Payment]) -> set[UUID]:
         if not any(payment.is_final for payment in payments):
-            rows = await self._database.fetch(queries.claim, *self._claim_columns(payments))
+            rows = await self._database.write(queries.claim, *self._claim_columns(payments))
             return {row["payment_id"] for row in rows}
         async with self._database.transaction() as connection:
             rows = await connection.fetch(queries.claim, *self._claim_columns(payments))
@@ -117,7 +117,7 @@ class PostgresStore:
         events = self._events(payments)
         if not events:
             return set()
-        rows = await self._database.fetch(queries.save_whole, *_save_columns(payments), *encode_events(events))
+        rows = await self._database.write(queries.save_whole, *_save_columns(payments), *encode_events(events))
         if rows:
             self._outbox.wake_consumers()
         return {row["payment_id"] for row in rows}
@@ -135,11 +135,11 @@ class PostgresStore:
     async def lease(self, payment_ids: Sequence[UUID], *, now: datetime, until: datetime) -> dict[UUID, Payment]:
         if not payment_ids:
             return {}
-        rows = await self._database.fetch(queries.lease, payment_ids, now, until)
+        rows = await self._database.write(queries.lease, payment_ids, now, until)
         return {row["payment_id"]: self._payment(row) for row in rows}
 
     async def lease_due(self, *, now: datetime, until: datetime, limit: int) -> list[Payment]:
-        rows = await self._database.fetch(queries.lease_due, now, until, limit)
+        rows = await self._database.write(queries.lease_due, now, until, limit)
         return [self._payment(row) for row in rows]
 
     async def return_leases(self, payments: Sequence[Payment], *, due_at: datetime) -> None:
@@ -150,6 +150,12 @@ class PostgresStore:
                 [payment.fencing_token for payment in payments],
                 due_at,
             )
+
+    async def withdraw(self, payments: Sequence[Payment]) -> set[UUID]:
+        if not payments:
+            return set()
+        rows = await self._database.write(queries.withdraw, [payment.payment_id for payment in payments])
+        return {row["payment_id"] for row in rows}
 
     async def by_ids(self, payment_ids: Sequence[UUID]) -> dict[UUID, Payment]:
         rows = await self._database.fetch(queries.by_ids, payment_ids)

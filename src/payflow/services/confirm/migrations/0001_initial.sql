@@ -60,5 +60,22 @@ CREATE TABLE payment_transition (
     PRIMARY KEY (payment_id, version)
 );
 
+-- Undoes claims of payments that nothing was done for, so that their keys are free again: the only way in which the
+-- service can remove a payment, and it reaches none that took a step or was taken over.
+CREATE FUNCTION withdraw(payment_ids uuid[]) RETURNS SETOF uuid
+    LANGUAGE sql SECURITY DEFINER SET search_path = confirm, pg_temp AS
+$$
+    WITH gone AS (
+        DELETE FROM transactions
+         WHERE payment_id = ANY(payment_ids) AND state = 'RECEIVED' AND version = 1 AND fencing_token = 1
+        RETURNING payment_id
+    ), steps AS (
+        DELETE FROM payment_transition USING gone WHERE payment_transition.payment_id = gone.payment_id
+    )
+    SELECT payment_id FROM gone
+$$;
+REVOKE EXECUTE ON FUNCTION withdraw(uuid[]) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION withdraw(uuid[]) TO payflow_confirm;
+
 GRANT SELECT, INSERT, UPDATE ON transactions TO payflow_confirm;
 GRANT SELECT, INSERT ON payment_transition TO payflow_confirm;

@@ -17,14 +17,19 @@ from payflow.services.confirm.usecases.saga import Answer, Saga
 _RESTING = frozenset({PaymentState.UNDER_REVIEW, PaymentState.SUBMITTED})
 
 
+def _rests(payment: Payment, command: ConfirmPayment) -> bool:
+    is_waiting_for_code = payment.state is PaymentState.AWAITING_OTP and command.otp is None
+    return payment.is_final or payment.state in _RESTING or is_waiting_for_code
+
+
 async def confirm_payments(
     *, commands: Sequence[ConfirmPayment], ports: Ports, background: Background
 ) -> Answers[PaymentView]:
     """Take each request to an answer: an end state, a rest state, or an error.
 
-    Items may be AccountNotYours, Unavailable, UnknownOutcome, TooManyOtps, InvalidOtp, OtpExpired (nothing of it is
-    stored as the key's answer), KeyReused, TransactionExists, PaymentInProgress. A refused payment is a PaymentView in
-    state REJECTED with its `error_code`: the key's final answer.
+    Items may be AccountNotYours and Unavailable (nothing is stored, the key is free), UnknownOutcome (a repeat tells),
+    InvalidOtp, OtpExpired, KeyReused, TransactionExists, PaymentInProgress. A refused payment is a PaymentView in state
+    REJECTED with its `error_code`: the key's final answer. Codes are sent apart, by `send_codes`.
     """
     answers: list[Answer | None] = [None] * len(commands)
     parties = await ports.account.resolve([_resolution_of(command) for command in commands])
@@ -78,7 +83,7 @@ async def _answer_repeats(
         error = answer_to_repeat(payment, commands[index], now=ports.clock.now())
         if error is not None:
             answers[index] = error
-        elif payment.is_final or payment.state in _RESTING:
+        elif _rests(payment, commands[index]):
             answers[index] = payment.view()
         else:
             resumable[index] = payment.payment_id

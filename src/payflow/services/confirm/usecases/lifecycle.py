@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from payflow.contracts.confirm import (
     CancelPayment,
@@ -14,8 +15,10 @@ from payflow.contracts.confirm import (
     PaymentState,
     PaymentView,
     RecordBankAnswer,
+    SendCode,
 )
 from payflow.contracts.operation import Answers
+from payflow.contracts.otp import IssueOtp
 from payflow.kernel.errors import PayflowError
 from payflow.services.confirm.domain import (
     CANCELLABLE,
@@ -26,7 +29,7 @@ from payflow.services.confirm.domain import (
 )
 from payflow.services.confirm.ports import Background, Ports
 from payflow.services.confirm.usecases.bank import complete_accepted, reject_by_bank
-from payflow.services.confirm.usecases.saga import Saga
+from payflow.services.confirm.usecases.saga import Saga, otp_payment_of
 
 
 async def cancel_payments(*, commands: Sequence[CancelPayment], ports: Ports) -> Answers[PaymentView]:
@@ -50,6 +53,28 @@ async def _cancel(payment: Payment | None, ports: Ports) -> PaymentView | Payflo
     if leased is None or leased.state not in CANCELLABLE:
         return PaymentInProgress(retry_after_s=1)
     return await _end_unpaid(leased, PaymentState.CANCELLED, cancelled_error(), ports)
+
+
+async def send_codes(*, commands: Sequence[SendCode], ports: Ports) -> Answers[PaymentView]:
+    """Have the codes of payments that wait for one sent, or show the open challenges; others are told as they stand.
+
+    Items may be PaymentNotFound, TooManyOtps, Unavailable: the payment waits on, and a repeat tries again.
+    """
+    known = await ports.store.by_ids([command.payment_id for command in commands])
+    waiting = [payment for payment in known.values() if payment.state is PaymentState.AWAITING_OTP]
+    issues = [IssueOtp(payment=otp_payment_of(one), transaction_id=one.transaction_id) for one in waiting]
+    issued = (
+        dict(zip((one.payment_id for one in waiting), await ports.otp.issue(issues), strict=True)) if issues else {}
+    )
+
+    def answer(command: SendCode) -> PaymentView | PayflowError:
+        payment = known.get(command.payment_id)
+        failure = issued.get(command.payment_id)
+        if payment is None:
+            return PaymentNotFound()
+        return failure if isinstance(failure, PayflowError) else payment.view()
+
+    return [answer(command) for command in commands]
 
 
 async def decide_reviews(
@@ -83,8 +108,10 @@ async def _decide(
         return await _end_unpaid(leased, PaymentState.REJECTED, refused, ports)
     saga = Saga(payments=[leased], codes={}, ports=ports)
     if leased.needs_otp:
-        await saga.ask_for_codes([leased])
-        await saga.save([leased] if leased.transitions else [])
+        leased.await_code(now=ports.clock.now(), deadlines=ports.deadlines)
+        await saga.save([leased])
+        # A kindness only: the customer gets a code when the same request comes again, too.
+        await send_codes(commands=[SendCode(payment_id=leased.payment_id)], ports=ports)
         return saga.problems.get(leased.payment_id) or leased.view()
     # Stored before it is acted on: the review's deadline must not expire a payment whose money has moved.
     leased.approve(now=ports.clock.now())
@@ -126,22 +153,43 @@ async def _record(payment: Payment, command: RecordBankAnswer, ports: Ports) -> 
 async def do_what_is_due(*, ports: Ports, background: Background, limit: int = 200) -> int:
     """Take over payments whose automatic next step is due, and do it; returns how many were taken.
 
-    A payment that waited for a person expires; an unfinished one is driven on; a submitted one is enquired about.
+    A payment that waited for a person, or was at work for too long, is ended; an unfinished one is driven on; a
+    submitted one is enquired about. One that raises does not keep the others back; the first error is raised at the end.
     """
     now = ports.clock.now()
     payments = await ports.store.lease_due(now=now, until=now + ports.deadlines.lease, limit=limit)
+    try:
+        await _do(payments, ports=ports, background=background)
+    except Exception as error:
+        for payment in await _take_again(payments, ports):
+            with suppress(Exception):
+                await _do([payment], ports=ports, background=background)
+        raise error from None
+    return len(payments)
+
+
+async def _take_again(payments: Sequence[Payment], ports: Ports) -> list[Payment]:
+    """The payments as they are stored, still leased to this process."""
+    known = await ports.store.by_ids([payment.payment_id for payment in payments])
+    tokens = {payment.payment_id: payment.fencing_token for payment in payments}
+    return [one for one in known.values() if not one.is_final and one.fencing_token == tokens[one.payment_id]]
+
+
+async def _do(payments: Sequence[Payment], *, ports: Ports, background: Background) -> None:
+    now = ports.clock.now()
     at_the_bank = _submitted(payments)
     unfinished = []
     for payment in payments:
         if payment.state in WAITS_FOR_A_PERSON:
             await _end_unpaid(payment, PaymentState.EXPIRED, expiry_error(payment.state), ports)
+        elif payment.is_overdue(now=now, deadlines=ports.deadlines):
+            await _end_unpaid(payment, PaymentState.REJECTED, expiry_error(payment.state), ports)
         elif payment.state is not PaymentState.SUBMITTED:
             unfinished.append(payment)
     if unfinished:
         await Saga(payments=unfinished, codes={}, ports=ports).drive()
         background.start(_submitted(unfinished))
     background.start(at_the_bank)
-    return len(payments)
 
 
 def _submitted(payments: Sequence[Payment]) -> list[Payment]:

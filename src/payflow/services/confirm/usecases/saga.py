@@ -13,11 +13,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from payflow.contracts.account import KeepHold, PlaceHold, ReleaseHold, ResolveParties, StaleCommand, Transfer
+from payflow.contracts.account import (
+    AlreadyBooked,
+    KeepHold,
+    PlaceHold,
+    ReleaseHold,
+    ResolveParties,
+    StaleCommand,
+    Transfer,
+)
 from payflow.contracts.confirm import PaymentExpired, PaymentInProgress, PaymentState, PaymentView
-from payflow.contracts.otp import IssueOtp, OtpPayment, TooManyOtps, VerifyOtp
+from payflow.contracts.otp import OtpPayment, VerifyOtp
 from payflow.contracts.risk import AssessPayment
-from payflow.kernel.errors import PayflowError, Rejection
+from payflow.kernel.errors import PayflowError, Rejection, UnknownOutcome
 from payflow.services.confirm.domain import Payment, apply_assessment, otp_attempt_of, party_names
 from payflow.services.confirm.ports import Ports
 
@@ -32,6 +40,7 @@ class Saga:
         self._codes = codes
         self._ports = ports
         self.problems: dict[UUID, PayflowError] = {}
+        self._touched: set[UUID] = set()
 
     async def drive(self) -> dict[UUID, Answer]:
         """Take every payment as far as it goes without the other bank; answers by payment id.
@@ -42,7 +51,7 @@ class Saga:
         await asyncio.gather(self._assess(), self._use_codes())
         await self._book_approved()
         await self.save([payment for payment in self._payments if payment.transitions])
-        await self._return_leases()
+        await self._let_go()
         return {payment.payment_id: self._answer(payment) for payment in self._payments}
 
     def _answer(self, payment: Payment) -> Answer:
@@ -90,7 +99,8 @@ class Saga:
                 awaiting_otp.append(payment)
             else:
                 payment.move(PaymentState.APPROVED, now=self._now())
-        await asyncio.gather(self._hold_for_review(under_review), self.ask_for_codes(awaiting_otp))
+        self._await_codes(awaiting_otp)
+        await self._hold_for_review(under_review)
 
     async def _hold_for_review(self, payments: list[Payment]) -> None:
         """A possible sanctions match: the funds are held until a compliance officer has decided."""
@@ -99,6 +109,7 @@ class Saga:
         deadlines = self._ports.deadlines
         expires_at = self._now() + deadlines.review
         holds = [_hold_of(payment, expires_at=expires_at + deadlines.hold_grace) for payment in payments]
+        self._touch(payments)
         for payment, answer in zip(payments, await self._ports.account.place_hold(holds), strict=True):
             if isinstance(answer, PayflowError):
                 await self._refuse_or_report(payment, answer)
@@ -107,28 +118,14 @@ class Saga:
             payment.move(PaymentState.UNDER_REVIEW, now=self._now())
             payment.rest(until=expires_at, expires_at=expires_at)
 
-    async def ask_for_codes(self, payments: list[Payment]) -> None:
-        """Have a one-time password sent, or show the open challenge; the payment then waits for the customer."""
-        if not payments:
-            return
-        commands = [
-            IssueOtp(payment=_otp_payment(payment), transaction_id=payment.transaction_id) for payment in payments
-        ]
-        for payment, answer in zip(payments, await self._ports.otp.issue(commands), strict=True):
-            if isinstance(answer, PayflowError):
-                self.problems[payment.payment_id] = answer
-                if not isinstance(answer, TooManyOtps):
-                    continue
-            if payment.state is not PaymentState.AWAITING_OTP:
-                payment.move(PaymentState.AWAITING_OTP, now=self._now())
-                expires_at = self._now() + self._ports.deadlines.otp
-                payment.rest(until=expires_at, expires_at=expires_at)
+    def _await_codes(self, payments: list[Payment]) -> None:
+        """A high risk: the payment waits for its customer. The code is sent apart, so that nobody waits for that."""
+        for payment in payments:
+            payment.await_code(now=self._now(), deadlines=self._ports.deadlines)
 
     async def _use_codes(self) -> None:
-        """Customers came back: with a code, which is verified; or without, and are shown the open challenge."""
-        waiting = self._in_state(PaymentState.AWAITING_OTP)
-        await self.ask_for_codes([payment for payment in waiting if payment.payment_id not in self._codes])
-        coded = [payment for payment in waiting if payment.payment_id in self._codes]
+        """Customers came back with a code: it is verified, and the word "approved" stored before it is acted on."""
+        coded = [payment for payment in self._in_state(PaymentState.AWAITING_OTP) if payment.payment_id in self._codes]
         if not coded:
             return
         commands = [self._verification_of(payment) for payment in coded]
@@ -143,7 +140,9 @@ class Saga:
 
     def _verification_of(self, payment: Payment) -> VerifyOtp:
         code = self._codes[payment.payment_id]
-        return VerifyOtp(payment=_otp_payment(payment), code=code, attempt_id=otp_attempt_of(payment.payment_id, code))
+        return VerifyOtp(
+            payment=otp_payment_of(payment), code=code, attempt_id=otp_attempt_of(payment.payment_id, code)
+        )
 
     async def _book_approved(self) -> None:
         approved = self._in_state(PaymentState.APPROVED)
@@ -157,6 +156,7 @@ class Saga:
         if not payments:
             return
         commands = [_transfer_of(payment) for payment in payments]
+        self._touch(payments)
         for payment, answer in zip(payments, await self._ports.account.transfer(commands), strict=True):
             if isinstance(answer, PayflowError):
                 await self._refuse_or_report(payment, answer)
@@ -168,6 +168,7 @@ class Saga:
         kept = [payment for payment in payments if payment.has_hold]
         keep = [KeepHold(payment_id=payment.payment_id, fencing_token=payment.fencing_token) for payment in kept]
         fresh = [payment for payment in payments if not payment.has_hold]
+        self._touch(fresh)
         holds = [_hold_of(payment, expires_at=None) for payment in fresh]
         kept_answers, fresh_answers = await asyncio.gather(
             self._ports.account.keep_hold(keep), self._ports.account.place_hold(holds)
@@ -195,18 +196,28 @@ class Saga:
             self.problems[payment.payment_id] = error
 
     async def end_unpaid(self, payment: Payment, target: PaymentState, error: PayflowError) -> None:
-        """End without moving money. A hold is released first: no end state leaves funds held."""
-        if payment.has_hold:
-            release = ReleaseHold(
-                payment_id=payment.payment_id, fencing_token=payment.fencing_token, reason=target.value.lower()
-            )
-            (answer,) = await self._ports.account.release_hold([release])
+        """End without moving money: no end state leaves funds held, or lets a late command of this payment through.
+
+        Where account says that the money has moved already, the payment is completed instead.
+        """
+        if self._may_have_touched(payment):
+            (answer,) = await self._ports.account.release_hold([_release_of(payment, target)])
+            if isinstance(answer, AlreadyBooked) and payment.is_on_us:
+                payment.end_booked(now=self._now())
+                return
             if isinstance(answer, PayflowError):
                 in_progress = PaymentInProgress(retry_after_s=1)
                 self.problems[payment.payment_id] = in_progress if isinstance(answer, StaleCommand) else answer
                 return
             payment.has_hold = False
         payment.end(target, now=self._now(), error=error)
+
+    def _touch(self, payments: Sequence[Payment]) -> None:
+        self._touched.update(payment.payment_id for payment in payments)
+
+    def _may_have_touched(self, payment: Payment) -> bool:
+        """Whether this process, or one before it, may have sent a command about the payment to the ledger."""
+        return payment.has_hold or payment.fencing_token > 1 or payment.payment_id in self._touched
 
     async def save(self, payments: list[Payment]) -> None:
         """Store the steps; who has lost the lease must not answer with them, nor go on."""
@@ -219,19 +230,28 @@ class Saga:
             elif payment.is_final:
                 self._ports.endings.tell(payment.payment_id)
 
-    async def _return_leases(self) -> None:
-        """Let go of payments that took no step: they wait for the customer again, or failed for now.
+    async def _let_go(self) -> None:
+        """Let go of payments that failed for now.
 
-        What failed can be tried again at once by a retry, and soon by the recovery.
+        One that nothing was done for is undone, so that "nothing happened" is true and its key is free. Any other can
+        be tried again at once by a retry, and is driven on soon, or ended, by the recovery.
         """
-        idle = [payment for payment in self._payments if self._is_idle(payment)]
-        await self._ports.store.return_leases(idle, due_at=self._now() + self._ports.deadlines.lease)
+        failed = [payment for payment in self._payments if self._failed_for_now(payment)]
+        unused = [payment for payment in failed if self._is_unused(payment)]
+        withdrawn = await self._ports.store.withdraw(unused)
+        kept = [payment for payment in failed if payment.payment_id not in withdrawn]
+        await self._ports.store.return_leases(kept, due_at=self._now() + self._ports.deadlines.lease)
+        for payment in kept:
+            if payment.state is not PaymentState.AWAITING_OTP:
+                problem = self.problems[payment.payment_id]
+                self.problems[payment.payment_id] = UnknownOutcome(problem.detail or "It is not known yet.")
 
-    def _is_idle(self, payment: Payment) -> bool:
+    def _failed_for_now(self, payment: Payment) -> bool:
         problem = self.problems.get(payment.payment_id)
-        if problem is not None:
-            return not isinstance(problem, PaymentInProgress)
-        return payment.state is PaymentState.AWAITING_OTP and payment.leased_until is not None
+        return problem is not None and not isinstance(problem, PaymentInProgress)
+
+    def _is_unused(self, payment: Payment) -> bool:
+        return payment.state is PaymentState.RECEIVED and not self._may_have_touched(payment)
 
     def _now(self) -> datetime:
         return self._ports.clock.now()
@@ -250,17 +270,6 @@ def _assessment_of(payment: Payment) -> AssessPayment:
     )
 
 
-def _otp_payment(payment: Payment) -> OtpPayment:
-    return OtpPayment(
-        payment_id=payment.payment_id,
-        customer_id=payment.customer_id,
-        amount_minor=payment.money.minor_units,
-        currency=payment.money.currency,
-        debtor=payment.debtor_account,
-        creditor=payment.creditor_reference,
-    )
-
-
 def _hold_of(payment: Payment, *, expires_at: datetime | None) -> PlaceHold:
     if payment.debtor_account_id is None:
         raise ValueError("the payment's debtor account was never found")
@@ -271,6 +280,27 @@ def _hold_of(payment: Payment, *, expires_at: datetime | None) -> PlaceHold:
         amount_minor=payment.money.minor_units,
         currency=payment.money.currency,
         expires_at=expires_at,
+    )
+
+
+def _release_of(payment: Payment, target: PaymentState) -> ReleaseHold:
+    return ReleaseHold(
+        payment_id=payment.payment_id,
+        fencing_token=payment.fencing_token,
+        reason=target.value.lower(),
+        account_id=payment.debtor_account_id,
+    )
+
+
+def otp_payment_of(payment: Payment) -> OtpPayment:
+    """What a one-time password is bound to."""
+    return OtpPayment(
+        payment_id=payment.payment_id,
+        customer_id=payment.customer_id,
+        amount_minor=payment.money.minor_units,
+        currency=payment.money.currency,
+        debtor=payment.debtor_account,
+        creditor=payment.creditor_reference,
     )
 
 

@@ -7,7 +7,15 @@ from typing import Annotated, Final
 
 import msgspec
 
-from payflow.contracts.confirm import AwaitEnd, Confirm, ConfirmPayment, Creditor, PaymentState, PaymentView
+from payflow.contracts.confirm import (
+    AwaitEnd,
+    Confirm,
+    ConfirmPayment,
+    Creditor,
+    PaymentState,
+    PaymentView,
+    SendCode,
+)
 from payflow.contracts.gateway import Forbidden, InvalidIdempotencyKey, MissingIdempotencyKey
 from payflow.kernel.errors import PayflowError, UnknownOutcome
 from payflow.platform.context import current_traceparent
@@ -76,12 +84,22 @@ class ConfirmRoute:
         body = _READER.read(await read_body(scope, receive))
         if body.customer_id != customer_id:
             raise Forbidden("customer_id is not the signed-in customer's.")
-        (payment,) = await self._confirm.confirm([_command(body, key)])
-        if isinstance(payment, PayflowError):
-            raise _with_retry(payment)
+        payment = await self._confirmed(_command(body, key))
         if payment.state in _AT_THE_OTHER_BANK and self._bank_wait_s > 0:
             payment = await self._await_end(payment)
         await send_response(send, confirm_answer(payment))
+
+    async def _confirmed(self, command: ConfirmPayment) -> PaymentView:
+        """What became of the request; where a code is asked for, it was sent. Raises what confirm refused with."""
+        if command.otp is not None:
+            (payment,) = await self._confirm.confirm_with_otp([command])
+        else:
+            (payment,) = await self._confirm.confirm([command])
+        if isinstance(payment, PaymentView) and payment.state is PaymentState.AWAITING_OTP:
+            (payment,) = await self._confirm.send_codes([SendCode(payment_id=payment.payment_id)])
+        if isinstance(payment, PayflowError):
+            raise _with_retry(payment)
+        return payment
 
     async def _await_end(self, payment: PaymentView) -> PaymentView:
         query = AwaitEnd(payment_id=payment.payment_id, wait_s=self._bank_wait_s)
