@@ -22,6 +22,7 @@ from payflow.run import control
 from payflow.run.embedded.places import remove_postgres_home, remove_socket_dir
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance, make_instance
+from payflow.run.registry import highest_port_offset
 from payflow.run.supervisor.environment import external_postgres, with_user
 from payflow.run.supervisor.status import InstanceStatus
 
@@ -36,7 +37,7 @@ LIMITS: Final = {
 _NOT_FOR_OURS: Final = ("POSTGRES_URL", "POSTGRES_PASSWORD", "REDIS_URL", "DATA_DIR", "ENV", "CONFIG_FILE")
 # Below the range from which the kernel takes ports for outgoing connections.
 _PORTS: Final = range(20_000, 30_000, 20)
-_PUBLIC_OFFSET: Final = 14
+_PUBLIC_OFFSET: Final = highest_port_offset() + 1
 
 
 @dataclass(frozen=True, slots=True)
