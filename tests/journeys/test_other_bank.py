@@ -16,10 +16,28 @@ import pytest
 from payflow.contracts.account import ListEntries, VerifyLedger
 from payflow.contracts.partner_bank import BankStatus
 from payflow.platform.crypto import ensure_column_keys
+from payflow.platform.http.asgi import Receive, Scope, Send, bytes_response, header, send_response
 from payflow.platform.rpc.identity import ensure_keys
-from tests.builders import new_id
-from tests.builders_other_bank import ERIKA, JEAN, Town, a_message, a_payment, post, words
+from payflow.services.partner_bank.rails.iso20022 import (
+    CreditTransferMessage,
+    Header,
+    StatusMessage,
+    TransactionStatus,
+    build_statuses,
+    read_message,
+)
+from payflow.services.partner_bank.rails.signing import (
+    BANK_HEADER,
+    SIGNATURE_HEADER,
+    is_answer_signed,
+    sign,
+    sign_answer,
+)
+from payflow_dev.other_bank.wire import Sender
+from tests.builders import NOON, new_id
+from tests.builders_other_bank import ERIKA, JEAN, SECRET, XML, Town, a_message, a_payment, post, words
 from tests.conftest import role_url
+from tests.support.serving import serving
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +112,7 @@ async def test_an_answer_within_the_wait_is_waited_for(town: Town) -> None:
         {"mode": "pending"},
         {"mode": "cut_off"},
         {"mode": "garbage"},
+        {"mode": "forged"},
         {"mode": "error"},
     ],
     ids=lambda told: told["mode"],
@@ -128,6 +147,69 @@ async def test_a_late_refusal_reaches_confirm_too(town: Town) -> None:
     await town.control(mode="reject", reason_code="AC04")
 
     assert await town.told(payment.payment_id) == (False, "AC04")
+
+
+async def test_a_forged_refusal_releases_nothing_while_the_bank_pays(town: Town) -> None:
+    before = await town.balance(ERIKA)
+    await town.control(mode="forged", answers_enquiries=False)
+    payment = a_payment()
+
+    answers = [await town.submit(payment), await town.submit(payment)]
+    await asyncio.sleep(0.5)
+    told = [answer for answer in town.confirm.told if answer.payment_id == payment.payment_id]
+    await town.control(mode="accept")
+
+    assert answers == [(BankStatus.UNKNOWN, None)] * 2
+    assert told == []
+    assert await town.told(payment.payment_id) == (True, None)
+    assert await town.balance(ERIKA) == before + payment.amount_minor
+
+
+async def test_our_own_answer_is_signed_for_the_message_that_it_answers(town: Town) -> None:
+    body = a_message(
+        end_to_end_id=new_id().hex,
+        amount="1.00",
+        to_account=await town.account(),
+        sender="NORDDEFFXXX",
+        receiver="PAYFDEFFXXX",
+    )
+    ours = {BANK_HEADER: "NORDDEFFXXX", SIGNATURE_HEADER: sign(body, bank_bic="NORDDEFFXXX", secret=SECRET)}
+
+    async with town.session.post(
+        f"{town.url('partner_bank')}/inbound/iso20022", data=body, headers={**XML, **ours}
+    ) as response:
+        answer, theirs = await response.read(), response.headers
+
+    assert words(answer) == [("ACSC", None)]
+    assert theirs[BANK_HEADER] == "PAYFDEFFXXX"
+    assert is_answer_signed(
+        answer,
+        bank_bic="PAYFDEFFXXX",
+        secret=SECRET,
+        request_signature=ours[SIGNATURE_HEADER],
+        signature=theirs[SIGNATURE_HEADER],
+    )
+
+
+@pytest.mark.parametrize(("secret", "believed"), [(SECRET, True), ("guess", False)])
+async def test_the_other_bank_believes_only_our_signed_answer_too(town: Town, secret: str, believed: bool) -> None:
+    message = read_message(
+        a_message(end_to_end_id="E1", amount="1.00", to_account="ACC001", sender="NORDDEFFXXX", receiver="PAYFDEFFXXX")
+    )
+    assert isinstance(message, CreditTransferMessage)
+    status = TransactionStatus("T1", None, "E1", None, "ACSC")
+    answer = build_statuses(StatusMessage(Header("PF1", NOON, "PAYFDEFFXXX", "NORDDEFFXXX"), [status]))
+
+    async def partner(scope: Scope, receive: Receive, send: Send) -> None:
+        asked = (header(scope, SIGNATURE_HEADER.encode()) or b"").decode()
+        signature = sign_answer(answer, bank_bic="PAYFDEFFXXX", secret=secret, request_signature=asked)
+        headers = [(BANK_HEADER.encode(), b"PAYFDEFFXXX"), (SIGNATURE_HEADER.encode(), signature.encode())]
+        await send_response(send, bytes_response(200, answer, content_type=b"application/xml", headers=headers))
+
+    async with serving(partner, drain_s=0.1) as url:
+        heard = await Sender(session=town.session, url=url, secret=SECRET).ask(message)
+
+    assert (heard is not None and heard.status == "ACSC") is believed
 
 
 async def test_a_silent_payment_does_not_silence_its_neighbours_in_the_message(town: Town) -> None:

@@ -34,7 +34,7 @@ from payflow.services.partner_bank.domain import (
 )
 from payflow.services.partner_bank.rails.http import _NoAnswer, words_in
 from payflow.services.partner_bank.rails.iso20022 import Header, StatusMessage, TransactionStatus, build_statuses
-from payflow.services.partner_bank.rails.signing import BankSecrets, is_signed, sign
+from payflow.services.partner_bank.rails.signing import BankSecrets, is_answer_signed, is_signed, sign, sign_answer
 from tests.builders import NOON, new_id
 
 ERIKA = "DE08990100100000001001"
@@ -262,6 +262,22 @@ def test_a_signature_is_for_one_body_one_bank_and_one_secret() -> None:
     assert not is_signed(b"pay", bank_bic="LUTEFRPPXXX", secret="s", signature=signature)
     assert not is_signed(b"pay", bank_bic="NORDDEFFXXX", secret="t", signature=signature)
     assert not is_signed(b"pay", bank_bic="NORDDEFFXXX", secret="s", signature="")
+
+
+def test_an_answers_signature_is_for_one_request_too() -> None:
+    whose = {"bank_bic": "NORDDEFFXXX", "secret": "s"}
+    request = sign(b"pay", bank_bic="PAYFDEFFXXX", secret="s")
+    other_request = sign(b"pay more", bank_bic="PAYFDEFFXXX", secret="s")
+    signature = sign_answer(b"paid", **whose, request_signature=request)
+
+    assert is_answer_signed(b"paid", **whose, request_signature=request, signature=signature)
+    assert not is_answer_signed(b"paid!", **whose, request_signature=request, signature=signature)
+    assert not is_answer_signed(b"paid", **whose, request_signature=other_request, signature=signature)
+    assert not is_answer_signed(b"paid", **whose, request_signature=request, signature=sign(b"paid", **whose))
+    assert not is_answer_signed(
+        b"paid", bank_bic="LUTEFRPPXXX", secret="s", request_signature=request, signature=signature
+    )
+    assert not is_signed(b"paid", **whose, signature=signature)
 
 
 def test_a_bank_with_a_secret_of_its_own_is_not_known_by_the_common_one() -> None:

@@ -27,6 +27,11 @@ REAL = {
         ({"PAYFLOW_INBOUND_SECRET": "demo-bank-secret"}, "PAYFLOW_INBOUND_SECRET"),
         ({"PAYFLOW_INBOUND_SECRET": ""}, "PAYFLOW_INBOUND_SECRET"),
         ({"PAYFLOW_AGENTS": json.dumps([{**BANK, "url": ""}])}, "PAYFLOW_AGENTS"),
+        ({"PAYFLOW_AGENTS": json.dumps([{**BANK, "url": "http://rail.example.org/iso20022"}])}, "https.*NORDDEFFXXX"),
+        ({"PAYFLOW_AGENTS": json.dumps([{**BANK, "url": "http://127.0.0.1:3012"}])}, "https.*NORDDEFFXXX"),
+        ({"PAYFLOW_AGENTS": json.dumps([{**BANK, "url": "rail.example.org"}])}, "https.*NORDDEFFXXX"),
+        ({"PAYFLOW_AGENTS": json.dumps([{**BANK, "url": "https:///iso20022"}])}, "https.*NORDDEFFXXX"),
+        ({"PAYFLOW_AGENTS": json.dumps([{**BANK, "url": "https://[::1/iso20022"}])}, "https.*NORDDEFFXXX"),
         ({"PAYFLOW_AGENTS": "nobody"}, "PAYFLOW_AGENTS"),
         ({"PAYFLOW_BANK_SECRETS": "[]"}, "PAYFLOW_BANK_SECRETS"),
         ({"PAYFLOW_OWN_BIC": "payflow"}, "PAYFLOW_OWN_BIC"),
@@ -49,6 +54,16 @@ async def test_a_secret_for_each_bank_serves_instead_of_a_common_one() -> None:
 
     assert [agent.bic for agent in agents] == ["NORDDEFFXXX"]
     assert secrets.of("NORDDEFFXXX") == "own"
+
+
+async def test_a_development_bank_may_be_reached_without_tls() -> None:
+    agents = json.dumps([{**BANK, "url": "http://127.0.0.1:3012/iso20022"}])
+    environ = {**REAL, "PAYFLOW_ENV": "development", "PAYFLOW_AGENTS": agents}
+    settings = Runtime(service="partner_bank", instance="partner_bank", environ=environ).settings(partner_bank.SETTINGS)
+
+    (agent,), _ = partner_bank.read_banks(settings)
+
+    assert agent.url == "http://127.0.0.1:3012/iso20022"
 
 
 async def test_the_simulated_bank_does_not_exist_in_production() -> None:

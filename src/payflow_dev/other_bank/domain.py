@@ -20,7 +20,8 @@ class Mode(StrEnum):
     accept: books and says so. reject: refuses with `reason_code`. delay: books, and says so after `delay_ms`.
     silent_before: knows nothing of it and never answers. silent_after: books it and never answers. pending: says that
     it is being looked at, until told otherwise. cut_off: books, and cuts the connection in the middle of the answer.
-    garbage: books, and answers something unreadable. error: knows nothing of it and answers 500.
+    garbage: books, and answers something unreadable. forged: books, and the answer says refused under a signature that
+    is not the bank's. error: knows nothing of it and answers 500.
     """
 
     ACCEPT = "accept"
@@ -31,6 +32,7 @@ class Mode(StrEnum):
     PENDING = "pending"
     CUT_OFF = "cut_off"
     GARBAGE = "garbage"
+    FORGED = "forged"
     ERROR = "error"
 
 
@@ -104,6 +106,7 @@ ACCEPTED: Final = Decision("ACCEPTED")
 PENDING: Final = Decision("PENDING")
 DUPLICATE: Final = Decision("REJECTED", "AM05")
 NEVER_RECEIVED: Final = Decision("REJECTED", "AG09")
+FORGED: Final = Decision("REJECTED", "MS03")
 
 
 def decide(payment: Payment, *, behaviour: Behaviour, holders: Mapping[str, str]) -> Decision:

@@ -41,7 +41,7 @@ from payflow.services.partner_bank.rails.iso20022 import (
     read_message,
 )
 from payflow.services.partner_bank.rails.iso20022.read import MESSAGE_MAX_BYTES
-from payflow.services.partner_bank.rails.signing import BANK_HEADER, SIGNATURE_HEADER, is_signed
+from payflow.services.partner_bank.rails.signing import BANK_HEADER, SIGNATURE_HEADER, is_signed, sign_answer
 from payflow_dev.other_bank.domain import Control, Mode, PaymentOut
 from payflow_dev.other_bank.store import BooksStore
 from payflow_dev.other_bank.usecases import Bank, Reply
@@ -112,7 +112,10 @@ class OtherBankApp:
             body, bank_bic=bic, secret=self._secret, signature=signature
         ):
             raise BankSignatureRequired(f"Sign the message: {BANK_HEADER} and {SIGNATURE_HEADER}.")
-        await _send_reply(await self._reply_to(body, bic), receive, send)
+        reply = await self._reply_to(body, bic)
+        # A forger knows the message and its signature, and not the secret.
+        secret = "not the banks' secret" if reply.manner is Mode.FORGED else self._secret
+        await _send_reply(reply, receive, send, secret=secret, request_signature=signature)
 
     async def _reply_to(self, body: bytes, sender_bic: str) -> Reply:
         try:
@@ -201,7 +204,7 @@ def _number(query: dict[str, list[str]], name: str, default: int) -> int:
     return int(text)
 
 
-async def _send_reply(reply: Reply, receive: Receive, send: Send) -> None:
+async def _send_reply(reply: Reply, receive: Receive, send: Send, *, secret: str, request_signature: str) -> None:
     """Answer as the bank is told to: late, never, unreadably, or only half."""
     if reply.manner is Mode.ERROR:
         await send_response(send, bytes_response(500, b"", content_type=b"application/xml"))
@@ -213,7 +216,9 @@ async def _send_reply(reply: Reply, receive: Receive, send: Send) -> None:
         await asyncio.sleep(reply.delay_s)
     if reply.manner is Mode.GARBAGE:
         body = b"<Document>we will call you"
-    response = bytes_response(200, body, content_type=b"application/xml")
+    signature = sign_answer(body, bank_bic=reply.agent_bic, secret=secret, request_signature=request_signature)
+    headers = [(BANK_HEADER.encode(), reply.agent_bic.encode()), (SIGNATURE_HEADER.encode(), signature.encode())]
+    response = bytes_response(200, body, content_type=b"application/xml", headers=headers)
     if reply.manner is Mode.CUT_OFF:
         await send({"type": "http.response.start", "status": 200, "headers": response.headers})
         await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})

@@ -22,6 +22,7 @@ from payflow.services.partner_bank.rails.iso20022 import (
     TransactionStatus,
 )
 from payflow_dev.other_bank.domain import (
+    FORGED,
     NOT_TAKEN,
     UNANSWERED,
     Behaviour,
@@ -48,9 +49,10 @@ class PaymentDiffers(AlreadyExists):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to answer to a message, and how: None is no answer at all."""
+    """What to answer to a message, in whose name, and how: None is no answer at all."""
 
     message: StatusMessage | None
+    agent_bic: str
     delay_s: float = 0.0
     manner: Mode = Mode.ACCEPT
 
@@ -78,7 +80,9 @@ class Bank:
         decisions = await _repeat(lambda: self._store.take(taken, control=control, now=now)) if taken else []
         by_key = {one.key: decision for one, decision in zip(taken, decisions, strict=True)}
         statuses = [
-            _status(_original(one, message.header.message_id), by_key[payment.key])
+            _status(
+                _original(one, message.header.message_id), FORGED if told.mode is Mode.FORGED else by_key[payment.key]
+            )
             for one, payment, told in zip(message.transactions, payments, behaviours, strict=True)
             if payment.key in by_key and told.mode not in UNANSWERED
         ]
@@ -93,16 +97,18 @@ class Bank:
         sender_bic: str,
     ) -> Reply:
         modes = {told.mode for told in behaviours}
-        manner = next((mode for mode in (Mode.ERROR, Mode.CUT_OFF, Mode.GARBAGE) if mode in modes), Mode.ACCEPT)
+        manner = next(
+            (mode for mode in (Mode.ERROR, Mode.CUT_OFF, Mode.GARBAGE, Mode.FORGED) if mode in modes), Mode.ACCEPT
+        )
         delay_ms = max((told.delay_ms for told in behaviours if told.mode is Mode.DELAY), default=0)
         message = self._statuses(statuses, agent_bic, sender_bic) if statuses else None
-        return Reply(message, delay_ms / 1000, manner)
+        return Reply(message, agent_bic, delay_ms / 1000, manner)
 
     async def tell(self, message: StatusRequestMessage, *, agent_bic: str, sender_bic: str) -> Reply:
         """Answer a pacs.028 from the books."""
         control = await self._store.control()
         if not control.answers_enquiries:
-            return Reply(None)
+            return Reply(None, agent_bic)
         decisions = await self._store.status_of(
             [one.end_to_end_id or "" for one in message.transactions],
             agent_bic=agent_bic,
@@ -111,7 +117,7 @@ class Bank:
             now=self._clock.now(),
         )
         statuses = [_status(one, decision) for one, decision in zip(message.transactions, decisions, strict=True)]
-        return Reply(self._statuses(statuses, agent_bic, sender_bic))
+        return Reply(self._statuses(statuses, agent_bic, sender_bic), agent_bic)
 
     def _statuses(self, statuses: list[TransactionStatus], agent_bic: str, sender_bic: str) -> StatusMessage:
         head = Header(message_id_of(self._ids.new()), self._clock.now(), agent_bic, sender_bic)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -67,6 +68,9 @@ def read_banks(settings: PartnerBankSettings) -> tuple[list[Agent], BankSecrets]
         without_url = [agent.bic for agent in agents if not agent.url]
         if without_url:
             raise SettingsError(f"PAYFLOW_AGENTS: in production every bank needs a url: {', '.join(without_url)}")
+        without_tls = [agent.bic for agent in agents if not _is_https(agent.url)]
+        if without_tls:
+            raise SettingsError(f"PAYFLOW_AGENTS: in production every url is an https one: {', '.join(without_tls)}")
         without_secret = secrets.lacks_own(agents)
         if without_secret and settings.inbound_secret in ("", DEMO_SECRET):
             raise SettingsError(
@@ -74,6 +78,14 @@ def read_banks(settings: PartnerBankSettings) -> tuple[list[Agent], BankSecrets]
                 f"PAYFLOW_BANK_SECRETS (missing: {', '.join(without_secret)})"
             )
     return agents, secrets
+
+
+def _is_https(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "https" and bool(parts.hostname)
+    except ValueError:
+        return False
 
 
 def bank_session(timeout_s: float) -> aiohttp.ClientSession:

@@ -29,7 +29,13 @@ from payflow.services.partner_bank.rails.iso20022 import (
     read_message,
 )
 from payflow.services.partner_bank.rails.iso20022.read import MESSAGE_MAX_BYTES
-from payflow.services.partner_bank.rails.signing import BANK_HEADER, SIGNATURE_HEADER, BankSecrets, sign
+from payflow.services.partner_bank.rails.signing import (
+    BANK_HEADER,
+    SIGNATURE_HEADER,
+    BankSecrets,
+    is_answer_signed,
+    sign,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +51,8 @@ class _NoAnswer(Exception):
 class HttpRail:
     """Sends messages to other banks (see ports.Rail): at most so many under way to each, each waited for so long.
 
-    A time-out, a reset, an answer that is not 200, or one that is no pacs.002 about these payments leaves them unknown.
+    A time-out, a reset, an answer that is not 200, one that the bank has not signed for this very message, or one that
+    is no pacs.002 about these payments leaves them unknown.
     """
 
     def __init__(
@@ -127,23 +134,39 @@ class HttpRail:
         return self._places.setdefault(agent.bic, asyncio.Semaphore(self._messages_in_flight))
 
     async def _post(self, agent: Agent, body: bytes) -> bytes:
-        headers = {
-            "content-type": "application/xml",
-            BANK_HEADER: self._own_bic,
-            SIGNATURE_HEADER: sign(body, bank_bic=self._own_bic, secret=self._secrets.of(agent.bic)),
-        }
+        signature = sign(body, bank_bic=self._own_bic, secret=self._secrets.of(agent.bic))
+        headers = {"content-type": "application/xml", BANK_HEADER: self._own_bic, SIGNATURE_HEADER: signature}
         url = agent.url or self._default_url
         try:
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
                 if response.status != 200:
                     raise _NoAnswer(f"status_{response.status}")
-                return await _read_bounded(response)
+                answer = await _read_bounded(response)
+                self._check_signature(answer, response.headers, agent=agent, request_signature=signature)
+                return answer
         except aiohttp.ClientConnectorError:
             raise _NoAnswer("not_reached") from None
         except TimeoutError:
             raise
         except (aiohttp.ClientError, OSError):
             raise _NoAnswer("cut_off") from None
+
+    def _check_signature(
+        self, answer: bytes, headers: Mapping[str, str], *, agent: Agent, request_signature: str
+    ) -> None:
+        """Raises _NoAnswer unless the bank that was asked signed this answer to this message: nobody else's word about
+        a payment may release or book its hold."""
+        bic, signature = headers.get(BANK_HEADER, ""), headers.get(SIGNATURE_HEADER, "")
+        if same_bank(bic, agent.bic) and is_answer_signed(
+            answer,
+            bank_bic=bic,
+            secret=self._secrets.of(agent.bic),
+            request_signature=request_signature,
+            signature=signature,
+        ):
+            return
+        log.error("bank.answer_not_signed", agent=agent.bic, cause="wrong" if signature else "missing")
+        raise _NoAnswer("not_signed")
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

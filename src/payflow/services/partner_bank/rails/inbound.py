@@ -8,7 +8,17 @@ from typing import Final, Protocol
 from payflow.contracts.agents import AgentDirectory
 from payflow.kernel.clock import Clock, Ids
 from payflow.platform.http.admission import Admission
-from payflow.platform.http.asgi import ASGIApp, Receive, Scope, Send, bytes_response, header, read_body, send_response
+from payflow.platform.http.asgi import (
+    ASGIApp,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    bytes_response,
+    header,
+    read_body,
+    send_response,
+)
 from payflow.platform.http.errors import MethodNotAllowed, NotFound, UnreadableBody, UnsupportedMediaType
 from payflow.platform.rpc.identity import ServiceIdentityRequired
 from payflow.services.partner_bank.domain import (
@@ -33,7 +43,13 @@ from payflow.services.partner_bank.rails.iso20022 import (
     read_message,
 )
 from payflow.services.partner_bank.rails.iso20022.read import MESSAGE_MAX_BYTES
-from payflow.services.partner_bank.rails.signing import BANK_HEADER, SIGNATURE_HEADER, BankSecrets, is_signed
+from payflow.services.partner_bank.rails.signing import (
+    BANK_HEADER,
+    SIGNATURE_HEADER,
+    BankSecrets,
+    is_signed,
+    sign_answer,
+)
 
 PATH: Final = "/inbound/iso20022"
 _XML: Final = frozenset({"application/xml", "text/xml"})
@@ -91,7 +107,18 @@ class InboundApp:
         body = await read_body(scope, receive, limit_bytes=MESSAGE_MAX_BYTES)
         agent_bic = self._sender_of(scope, body)
         answer = await self._answer_message(body, agent_bic)
-        await send_response(send, bytes_response(200, answer, content_type=b"application/xml"))
+        headers = self._signed_for(scope, answer, agent_bic)
+        await send_response(send, bytes_response(200, answer, content_type=b"application/xml", headers=headers))
+
+    def _signed_for(self, scope: Scope, answer: bytes, agent_bic: str) -> Headers:
+        """Our signature of the answer, which holds for the message in this request and for no other."""
+        signature = sign_answer(
+            answer,
+            bank_bic=self._own_bic,
+            secret=self._secrets.of(agent_bic),
+            request_signature=(header(scope, SIGNATURE_HEADER.encode()) or b"").decode("latin-1"),
+        )
+        return [(BANK_HEADER.encode(), self._own_bic.encode()), (SIGNATURE_HEADER.encode(), signature.encode())]
 
     def _sender_of(self, scope: Scope, body: bytes) -> str:
         """The BIC of the bank that signed the body. Raises BankSignatureRequired, before anything was parsed."""

@@ -16,14 +16,34 @@ SIGNATURE_HEADER: Final = "payflow-signature"
 
 
 def sign(body: bytes, *, bank_bic: str, secret: str) -> str:
-    """The signature of a body that this bank sends: "sha256=" and hexadecimal digits."""
-    message = bank_bic.encode() + b"\n" + body
-    return "sha256=" + hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+    """The signature of a message that this bank sends: "sha256=" and hexadecimal digits."""
+    return _digest(bank_bic.encode() + b"\n" + body, secret)
 
 
 def is_signed(body: bytes, *, bank_bic: str, secret: str, signature: str) -> bool:
-    """Whether the bank signed this body; compared in constant time."""
-    expected = sign(body, bank_bic=bank_bic, secret=secret)
+    """Whether the bank signed this message; compared in constant time."""
+    return _is_same(sign(body, bank_bic=bank_bic, secret=secret), signature)
+
+
+def sign_answer(body: bytes, *, bank_bic: str, secret: str, request_signature: str) -> str:
+    """The signature of this bank's answer to the message with that signature, and to no other.
+
+    The first line, which no BIC is, keeps a signed message from serving as an answer.
+    """
+    return _digest(b"\n".join((b"answer", request_signature.encode(), bank_bic.encode(), body)), secret)
+
+
+def is_answer_signed(body: bytes, *, bank_bic: str, secret: str, request_signature: str, signature: str) -> bool:
+    """Whether the bank signed this answer to the message with that signature; compared in constant time."""
+    expected = sign_answer(body, bank_bic=bank_bic, secret=secret, request_signature=request_signature)
+    return _is_same(expected, signature)
+
+
+def _digest(message: bytes, secret: str) -> str:
+    return "sha256=" + hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+
+
+def _is_same(expected: str, signature: str) -> bool:
     return hmac.compare_digest(expected.encode(), signature.encode("utf-8", errors="replace"))
 
 
