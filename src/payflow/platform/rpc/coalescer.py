@@ -20,6 +20,8 @@ TURNS_MAX: Final = 32
 # The fraction of a call's usual time that a call waits for company, on an idle link and beside a call under way.
 PATIENCE: Final = 0.1
 PATIENCE_BUSY: Final = 0.5
+# However slow the calls of a link are: what is quick by itself is not to wait for them.
+PATIENCE_MAX_S: Final = 0.01
 LEARNING: Final = 0.3
 IDLE_AFTER_S: Final = 0.005
 
@@ -63,7 +65,8 @@ class Pace:
             self._size = 1.0
         if waiting * 2 >= self._size:
             return 0.0
-        return oldest + self._seconds * (PATIENCE_BUSY if is_busy else PATIENCE) - now
+        patience_s = min(self._seconds * (PATIENCE_BUSY if is_busy else PATIENCE), PATIENCE_MAX_S)
+        return oldest + patience_s - now
 
     def note(self, *, now: float, sent_at: float, size: int) -> None:
         """A call has ended."""

@@ -154,7 +154,7 @@ async def do_what_is_due(*, ports: Ports, background: Background, limit: int = 2
     """Take over payments whose automatic next step is due, and do it; returns how many were taken.
 
     A payment that waited for a person, or was at work for too long, is ended; an unfinished one is driven on; a
-    submitted one is enquired about. One that raises does not keep the others back; the first error is raised at the end.
+    submitted one is enquired about. One that raises does not keep the others back; the error is raised at the end.
     """
     now = ports.clock.now()
     payments = await ports.store.lease_due(now=now, until=now + ports.deadlines.lease, limit=limit)
