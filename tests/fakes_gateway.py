@@ -589,15 +589,15 @@ class GatewayWorld:
         username: str = "demo",
         *,
         role: Role = Role.CUSTOMER,
-        customer_id: str | None = "cust_001",
+        customer_id: str | None = None,
         password: str = "password123",
     ) -> None:
-        """A user who can sign in."""
+        """A user who can sign in; a customer is cust_001 unless said otherwise."""
         command = NewUser(
             username=username,
             role=role,
             password=password,
-            customer_id=customer_id if role is Role.CUSTOMER else None,
+            customer_id=customer_id or ("cust_001" if role is Role.CUSTOMER else None),
         )
         (made,) = await self.cli.create_users([command])
         assert not isinstance(made, PayflowError), made

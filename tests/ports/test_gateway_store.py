@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from payflow.contracts.gateway import (
@@ -69,6 +70,32 @@ async def test_a_user_is_stored_as_given_and_found_whatever_the_case(world: Gate
     assert isinstance(made, UserView)
     assert (made.username, made.role, made.customer_id, made.is_enabled) == (name, Role.AUDITOR, None, True)
     assert found[name.lower()].view() == made
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.CUSTOMER])
+async def test_a_user_of_the_bank_may_be_a_customer_as_well(world: GatewayWorld, role: Role) -> None:
+    name = a_name()
+    command = NewUser(username=name, role=role, password="password123", customer_id="cust_own")
+
+    (made,) = await world.cli.create_users([command])
+    tokens = await sign_in(world, name)
+
+    identity = world.tokens.verify(tokens.access_token.encode())
+    assert isinstance(made, UserView)
+    assert (made.role, made.customer_id) == (role, "cust_own")
+    assert (identity.role, identity.customer_id) == (role, "cust_own")
+
+
+async def test_no_customer_is_stored_without_a_customer_id(connect_as: Connect) -> None:
+    database = await connect_as("gateway")
+
+    with pytest.raises(asyncpg.CheckViolationError, match="a_customer_has_a_customer_id"):
+        await database.execute(
+            "INSERT INTO users (user_id, username, role, password_hash, created_at)"
+            " VALUES ($1, 'x', 'customer', '$argon2id$', $2)",
+            new_id(),
+            NOON,
+        )
 
 
 async def test_of_many_who_make_one_user_at_once_all_get_that_user(world: GatewayWorld) -> None:

@@ -96,6 +96,15 @@ async def test_a_token_with_a_wrong_or_missing_claim_is_invalid(world: GatewayWo
     assert await status_of(world, signed(world, claims(**change))) == (401, "INVALID_TOKEN")
 
 
+@pytest.mark.parametrize("customer_id", ["", 7])
+async def test_a_token_of_the_banks_own_people_with_a_broken_customer_id_is_invalid(
+    world: GatewayWorld, customer_id: Any
+) -> None:
+    token = signed(world, claims(role="operator", customer_id=customer_id))
+
+    assert await status_of(world, token) == (401, "INVALID_TOKEN")
+
+
 @pytest.mark.parametrize(
     "header", [{"typ": "JWT"}, {"typ": None}, {"kid": None}, {"kid": "unknown"}, {"kid": "../../etc/passwd"}], ids=str
 )

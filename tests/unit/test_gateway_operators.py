@@ -12,7 +12,7 @@ from payflow.contracts.confirm import PaymentState
 from payflow.contracts.gateway import Role
 from tests.builders import new_id
 from tests.fakes_audit import an_event
-from tests.fakes_gateway import a_payment
+from tests.fakes_gateway import a_payment, a_payment_body
 from tests.fakes_gateway_operators import LISTED_NAME, OperatorWorld
 
 ADA = {"customer_id": "cust_100", "name": "Ada Lovelace", "country": "GB", "email": "ada@example.org"}
@@ -249,6 +249,7 @@ async def test_users_are_listed_page_by_page(world: OperatorWorld) -> None:
     [
         ({"role": "customer"}, 422, "VALIDATION_FAILED"),
         ({"role": "customer", "customer_id": "nobody"}, 404, "CUSTOMER_NOT_FOUND"),
+        ({"customer_id": "nobody"}, 404, "CUSTOMER_NOT_FOUND"),
         ({"role": "king"}, 400, "MALFORMED_REQUEST"),
         ({"password": "short"}, 400, "MALFORMED_REQUEST"),
         ({"username": "admin"}, 409, "USER_EXISTS"),
@@ -291,6 +292,55 @@ async def test_a_review_is_read_decided_once_and_its_payment_hears_of_it(
     assert (against.status, against.json["error"]) == (409, "REVIEW_ALREADY_DECIDED")
     assert left.json == {"data": [], "next_cursor": None}
     assert shown.json["payment"]["state"] == state
+
+
+async def test_nobody_decides_about_a_payment_of_their_own(world: OperatorWorld) -> None:
+    await world.customer("cust_001")
+    await world.customer("cust_002")
+    payment, review_id = await world.review()
+    password = "a long enough password"
+    for username, customer_id in (("own", payment.customer_id), ("other", "cust_002")):
+        body = {"username": username, "role": "compliance", "password": password, "customer_id": customer_id}
+        made = await world.as_role(Role.ADMIN, "POST", "/users", body)
+        assert (made.status, made.json["customer_id"]) == (201, customer_id)
+    own, other = [(await world.sign_in(name, password))["access_token"] for name in ("own", "other")]
+    path, decision = f"/reviews/{review_id}/decision", {"decision": "clear", "comment": "it is me"}
+
+    refused = await world.client.send("POST", path, body=decision, token=own)
+    waiting = await world.as_role(Role.COMPLIANCE, "GET", f"/reviews/{review_id}")
+    decided = await world.client.send("POST", path, body=decision, token=other)
+
+    assert (refused.status, refused.json["error"]) == (403, "REVIEW_OWN_PAYMENT")
+    assert waiting.json["review"]["state"] == "OPEN"
+    assert (decided.status, decided.json["decided_by"]) == (200, "other")
+
+
+async def test_an_administrator_too_does_not_decide_about_their_own_payment(world: OperatorWorld) -> None:
+    payment, review_id = await world.review()
+    await world.user("boss", role=Role.ADMIN, customer_id=payment.customer_id)
+    token = (await world.sign_in("boss"))["access_token"]
+    body = {"decision": "clear", "comment": "it is me"}
+
+    refused = await world.client.send("POST", f"/reviews/{review_id}/decision", body=body, token=token)
+
+    assert (refused.status, refused.json["error"]) == (403, "REVIEW_OWN_PAYMENT")
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.CUSTOMER])
+async def test_a_user_of_the_bank_who_is_a_customer_too_pays_only_as_a_customer(
+    world: OperatorWorld, role: Role
+) -> None:
+    await world.user("both", role=role, customer_id="cust_001")
+    token = (await world.sign_in("both"))["access_token"]
+
+    replies = [
+        await world.client.send("POST", "/payment/confirm", body=a_payment_body(), token=token, key="k1"),
+        await world.client.send("GET", "/payments", token=token),
+        await world.client.send("GET", "/accounts", token=token),
+        await world.client.send("POST", "/payments/txn_001/cancel", token=token),
+    ]
+
+    assert [(reply.status, reply.json["error"]) for reply in replies] == [(403, "FORBIDDEN")] * 4
 
 
 async def test_a_review_of_incoming_money_has_no_payment_of_ours(world: OperatorWorld) -> None:

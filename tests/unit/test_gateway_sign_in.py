@@ -212,7 +212,7 @@ async def test_making_a_user_again_gets_the_user_and_other_contents_are_refused(
         NewUser(username="a", role=Role.ADMIN),
         NewUser(username="a", role=Role.ADMIN, password="password123", password_hash="$argon2id$..."),
         NewUser(username="a", role=Role.CUSTOMER, password="password123"),
-        NewUser(username="a", role=Role.ADMIN, password="password123", customer_id="cust_001"),
+        NewUser(username="a", role=Role.ADMIN, password="password123", customer_id=""),
         NewUser(username="a", role=Role.ADMIN, password_hash="$2b$12$abcdefghijklmnopqrstuv"),
         NewUser(username="a", role=Role.ADMIN, password_hash="$argon2i$v=19$m=65536,t=3,p=4$c2FsdHNhbHQ$" + "a" * 43),
         NewUser(

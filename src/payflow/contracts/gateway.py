@@ -87,7 +87,8 @@ class UserNotFound(Rejection):
 class NewUser(msgspec.Struct, frozen=True, kw_only=True):
     """Either `password` or `password_hash` (an argon2id PHC string, for bulk imports) is given.
 
-    `customer_id` is required for role customer.
+    `customer_id` is required for role customer. Another role has it where that person is a customer too: it gives no
+    right, and keeps them from deciding about their own payments.
     """
 
     username: str

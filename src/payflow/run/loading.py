@@ -61,7 +61,10 @@ class AccountRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class UserRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="user"):
-    """Who signs in. Either `password`, or `password_hash` (argon2id, as $argon2id$...)."""
+    """Who signs in. Either `password`, or `password_hash` (argon2id, as $argon2id$...).
+
+    `customer_id`: required for role customer; other roles have it where that person is a customer too.
+    """
 
     username: str
     role: Role = Role.CUSTOMER

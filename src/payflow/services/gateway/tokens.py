@@ -104,7 +104,8 @@ class JwtAccessTokens:
         if _seconds(claims.get("nbf", issued_at)) > now + _LEEWAY_S or not _text(claims["client_id"]):
             raise ValueError("not yet valid, or of no client")
         role = Role(claims["role"])
-        customer_id = _text(claims["customer_id"]) if role is Role.CUSTOMER else None
+        has_customer = role is Role.CUSTOMER or "customer_id" in claims
+        customer_id = _text(claims["customer_id"]) if has_customer else None
         return Identity(
             username=_text(claims["sub"]),
             role=role,

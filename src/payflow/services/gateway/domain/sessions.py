@@ -24,7 +24,10 @@ class Lifetimes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """Who sent a request, as a verified access token says. `ends_at` in seconds since 1970."""
+    """Who sent a request, as a verified access token says. `ends_at` in seconds since 1970.
+
+    Only a user of role customer acts for `customer_id`; it says what one of the bank's own people may not decide about.
+    """
 
     username: str
     role: Role

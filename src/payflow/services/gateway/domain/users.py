@@ -81,8 +81,8 @@ def check_new_user(command: NewUser) -> InvalidUser | None:
     """Why a user cannot be made, or None."""
     if not is_username(command.username):
         return InvalidUser("A user name is 1 to 64 letters, digits and . _ @ + -, a letter or digit first.")
-    if (command.role is Role.CUSTOMER) != bool(command.customer_id):
-        return InvalidUser("A user of role customer has a customer_id; nobody else has one.")
+    if command.customer_id == "" or (command.role is Role.CUSTOMER and command.customer_id is None):
+        return InvalidUser("A user of role customer has a customer_id; others have one where they are customers too.")
     if (command.password is None) == (command.password_hash is None):
         return InvalidUser("Give either password or password_hash.")
     if command.password is not None:

@@ -11,7 +11,8 @@ CREATE TABLE users (
     version       integer     NOT NULL DEFAULT 1,
     created_at    timestamptz NOT NULL,
     CONSTRAINT a_role_is_known CHECK (role IN ('customer', 'operator', 'compliance', 'auditor', 'admin')),
-    CONSTRAINT only_customers_have_a_customer_id CHECK ((role = 'customer') = (customer_id IS NOT NULL)),
+    CONSTRAINT a_customer_has_a_customer_id CHECK (role <> 'customer' OR customer_id IS NOT NULL),
+    CONSTRAINT a_customer_id_is_not_empty CHECK (customer_id <> ''),
     CONSTRAINT passwords_are_argon2id CHECK (password_hash LIKE '$argon2id$%')
 );
 -- "Demo" and "demo" are one person.

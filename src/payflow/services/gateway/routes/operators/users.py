@@ -27,7 +27,9 @@ class UserState(StrEnum):
 
 
 class NewUserBody(Body):
-    """A user to create. A user of role customer has a `customer_id`, nobody else has one."""
+    """A user to create. A user of role customer has a `customer_id`. Give it also for those of the bank's own people
+    who are customers themselves: nobody decides about a payment of their own.
+    """
 
     username: Annotated[
         str, msgspec.Meta(max_length=64, pattern="^[A-Za-z0-9][A-Za-z0-9._@+-]*" + END, examples=["edsger"])
