@@ -194,7 +194,8 @@ async def test_only_consumers_read_the_event_log_and_nobody_changes_it(database_
     role = f"payflow_{service}"
     (rights,) = await query(
         database_url,
-        "SELECT has_table_privilege($1, 'event_log.batch', 'INSERT') AS writes, "
+        "SELECT has_any_column_privilege($1, 'event_log.batch', 'INSERT') AS writes, "
+        "has_column_privilege($1, 'event_log.batch', 'source', 'INSERT') AS forges, "
         "has_table_privilege($1, 'event_log.batch', 'SELECT') AS reads, "
         "has_table_privilege($1, 'event_log.batch', 'UPDATE, DELETE, TRUNCATE') AS changes, "
         "pg_has_role($1, 'payflow_event_consumer', 'MEMBER') AS is_consumer",
@@ -202,6 +203,7 @@ async def test_only_consumers_read_the_event_log_and_nobody_changes_it(database_
     )
 
     assert rights["writes"]
+    assert not rights["forges"]
     assert not rights["changes"]
     assert rights["reads"] == rights["is_consumer"]
     assert rights["is_consumer"] == (service in ("risk", "notification", "audit"))
