@@ -42,7 +42,6 @@ async def booked(other_bank: OtherBank, payment: dict[str, Any]) -> str | None:
     ("to_account", "creditor"),
     [
         (NORDBANK, {"name": "Erika Musterfrau"}),
-        (NORDBANK, None),
         ("de08 9901 0010 0000 0010 01".upper().replace(" ", ""), {"name": "Erika Musterfrau", "agent": NORDBANK_BIC}),
         (LUTECE, {"name": "Jean Dupont", "country": "FR"}),
         (NORDBANK_NUMBER, {"name": "Nordlicht Verlag", "agent": NORDBANK_BIC}),
@@ -164,6 +163,15 @@ async def test_a_bank_that_nobody_knows_cannot_be_paid(make: Factory) -> None:
     answer = await customer.pay("12345", "10.00", creditor={"name": "A", "agent": "DEUTDEFFXXX"})
 
     assert (answer.status, answer.error) == (422, "CREDITOR_UNREACHABLE")
+
+
+async def test_a_payment_to_another_bank_needs_the_creditors_name_or_nobody_could_be_screened(make: Factory) -> None:
+    customer = await debtor(make)
+
+    answer = await customer.pay(NORDBANK, "10.00", creditor=None)
+
+    assert (answer.status, answer.json["error"]) == (422, "CREDITOR_NAME_REQUIRED")
+    assert await customer.balances() == ("1000.00", "0.00", "1000.00")
 
 
 async def test_a_listed_creditor_at_another_bank_is_held_for_review_before_anything_is_sent(

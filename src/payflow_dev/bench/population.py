@@ -23,6 +23,8 @@ AMOUNT_MAX_MINOR: Final = 490_000
 _CREDITOR_RANK_EXPONENT: Final = -0.5
 # Payable accounts at the simulated other banks.
 INTER_BANK_CREDITORS: Final = ("DE08990100100000001001",)
+# Another bank's account has no owner that we know: such a payment names its creditor.
+INTER_BANK_CREDITOR_NAME: Final = "Erika Musterfrau"
 
 # Made-up names: a real one is sometimes near a name on the sanctions lists, and such a payment waits for an officer.
 _GIVEN_NAMES: Final = (

@@ -10,7 +10,7 @@ import httptools
 import msgspec
 
 from payflow.kernel.money import format_minor
-from payflow_dev.bench.population import CURRENCY, Customer, Payment
+from payflow_dev.bench.population import CURRENCY, INTER_BANK_CREDITOR_NAME, INTER_BANK_CREDITORS, Customer, Payment
 
 TRANSACTION_DIGITS: Final = 9
 # Requests after which nothing can have moved: the answer says that this very request was refused.
@@ -67,9 +67,11 @@ def render_templates(*, payments: Sequence[Payment], customers: Sequence[Custome
 
 def _render(payment: Payment, customer: Customer, id_length: int) -> Template:
     opening = b'{"transaction_id":"'
+    is_abroad = payment.creditor in INTER_BANK_CREDITORS
+    creditor = f',"creditor":{{"name":"{INTER_BANK_CREDITOR_NAME}"}}' if is_abroad else ""
     rest = (
         f'","customer_id":"{customer.customer_id}","amount":{format_minor(payment.amount_minor, CURRENCY)},'
-        f'"from_account":"{payment.debtor}","to_account":"{payment.creditor}"}}'
+        f'"from_account":"{payment.debtor}","to_account":"{payment.creditor}"{creditor}}}'
     ).encode("ascii")
     length = len(opening) + id_length + len(rest)
     return Template(
