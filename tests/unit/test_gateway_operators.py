@@ -369,6 +369,37 @@ async def test_the_audit_trail_is_searched_page_by_page_and_verified(world: Oper
     assert (verified.json["is_whole"], verified.json["rows"], verified.json["problems"]) == (True, 3, [])
 
 
+async def test_a_verification_that_would_look_at_no_row_is_refused_instead_of_called_whole(
+    world: OperatorWorld,
+) -> None:
+    empty = await world.as_role(Role.AUDITOR, "GET", "/audit/verification")
+    await world.record([an_event(), an_event()])
+    await world.audit.sign_head()
+
+    last = await world.as_role(Role.AUDITOR, "GET", "/audit/verification?from_sequence=2")
+    beyond = [
+        await world.as_role(Role.AUDITOR, "GET", f"/audit/verification?from_sequence={sequence}")
+        for sequence in (3, 4, 2**62)
+    ]
+
+    assert (empty.status, empty.json["is_whole"], empty.json["rows"]) == (200, True, 0)
+    assert (last.status, last.json["is_whole"], last.json["rows"]) == (200, True, 1)
+    assert [(reply.status, reply.json["error"], reply.json["field"]) for reply in beyond] == [
+        (422, "VALIDATION_FAILED", "from_sequence")
+    ] * 3
+    assert "2" in beyond[0].json["detail"]
+
+
+async def test_a_cut_tail_is_told_also_to_who_begins_beyond_it(world: OperatorWorld) -> None:
+    await world.record([an_event(), an_event(), an_event()])
+    await world.audit.sign_head()
+    del world.audit_rows.records[1:]
+
+    verified = await world.as_role(Role.AUDITOR, "GET", "/audit/verification?from_sequence=3")
+
+    assert (verified.status, verified.json["is_whole"]) == (200, False)
+
+
 async def test_an_altered_audit_row_is_told(world: OperatorWorld) -> None:
     await world.record([an_event(), an_event()])
     await world.audit.sign_head()

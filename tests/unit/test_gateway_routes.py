@@ -115,6 +115,39 @@ async def test_a_question_that_cannot_be_read_is_a_400(world: GatewayWorld, path
     assert path.split("?")[1].split("=")[0] in reply.json["detail"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "named"),
+    [
+        ("GET", "/payments?status=COMPLETED", "status"),
+        ("GET", "/payments?limit=2&Limit=3&sort=desc", "Limit, sort"),
+        ("GET", "/payments?state", None),
+        ("GET", "/payments?=1", None),
+        ("GET", "/payments?sta%74us=COMPLETED", "status"),
+        ("GET", "/accounts?state=OPEN", "state"),
+        ("GET", "/payments/txn_001?customer_id=cust_002", "customer_id"),
+        ("GET", "/payments/txn_001/events?after=1", "after"),
+        ("POST", "/payments/txn_001/cancel?reason=x", "reason"),
+        ("POST", "/payment/confirm?otp=123456", "otp"),
+        ("POST", "/auth/login?username=demo", "username"),
+        ("POST", "/auth/logout?all=true", "all"),
+        ("GET", "/openapi.json?format=yaml", "format"),
+        ("GET", "/docs?x=%0A%00", "x"),
+        ("HEAD", "/accounts?x=1", "x"),
+    ],
+)
+async def test_a_query_parameter_that_nobody_reads_is_refused_by_its_name(
+    world: GatewayWorld, method: str, path: str, named: str | None
+) -> None:
+    token = await world.token()
+    body = a_payment_body() if "confirm" in path else {} if method == "POST" else None
+
+    reply = await world.client.send(method, path, token=token, body=body, key="key-1")
+
+    assert (reply.status, reply.json["error"]) == (400, "MALFORMED_REQUEST")
+    assert named is None or named in reply.json["detail"]
+    assert world.confirm.commands == []
+
+
 async def test_a_waiting_payment_is_cancelled(world: GatewayWorld) -> None:
     token = await world.token()
     world.confirm.outcome = PaymentState.AWAITING_OTP

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from payflow.contracts.gateway import NewUser, Role, UserExists, UserView
+from payflow.contracts.topics import TOPIC_BY_TYPE
 from payflow.kernel.errors import Overloaded, PayflowError
 from payflow.services.gateway.domain.limits import Limit
 from payflow.services.gateway.passwords import NOBODY, ArgonPasswords
@@ -183,6 +184,19 @@ async def test_a_disabled_user_is_out_at_once_and_cannot_come_back(world: Gatewa
     assert (await renew(world, tokens["refresh_token"])).json["error"] == "TOKEN_REVOKED"
     assert (await login(world, "demo", "password123")).json["error"] == "INVALID_CREDENTIALS"
     assert ("user_disabled", "admin") in told(world)
+
+
+async def test_enabling_a_user_is_told_once_with_who_did_it(world: GatewayWorld) -> None:
+    await world.user()
+    await world.api.set_enabled([SetEnabled(username="demo", is_enabled=False, changed_by="admin")])
+
+    for _ in range(2):
+        await world.api.set_enabled([SetEnabled(username="demo", is_enabled=True, changed_by="grace")])
+
+    assert told(world)[-2:] == [("user_disabled", "admin"), ("user_enabled", "grace")]
+    event = world.store.events[-1]
+    assert (event.subject, event.version) == ("user/demo", 3)
+    assert event.type in TOPIC_BY_TYPE
 
 
 async def test_making_a_user_again_gets_the_user_and_other_contents_are_refused(world: GatewayWorld) -> None:

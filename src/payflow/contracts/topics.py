@@ -151,6 +151,7 @@ TOPICS: Final = (
             "security.refresh_reused",
             "security.user_created",
             "security.user_disabled",
+            "security.user_enabled",
             "security.keys_rotated",
             "security.otp_failed",
         ),

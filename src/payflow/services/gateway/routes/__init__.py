@@ -21,6 +21,7 @@ from payflow.kernel.errors import PayflowError
 from payflow.platform.http.errors import MethodNotAllowed, NotFound, UnreadableBody
 from payflow.services.gateway.keys import FileKeyRing
 from payflow.services.gateway.routes.bodies import AnyRequest
+from payflow.services.gateway.routes.queries import refuse_unknown_parameters
 from payflow.services.gateway.routes.security import signed_in
 from payflow.services.gateway.routes.services import Services
 
@@ -45,6 +46,7 @@ def make_routes(
     return Litestar(
         route_handlers=all_handlers() if handlers is None else handlers,
         guards=[signed_in],
+        before_request=refuse_unknown_parameters,
         dependencies={
             "services": Provide(lambda: services, sync_to_thread=False),
             "keys": Provide(lambda: keys, sync_to_thread=False),

@@ -2,6 +2,7 @@
 
 In `opt`: `body` (the type it reads), `body_is_optional`, `answers` ({status: type or Answer}), `errors` (codes besides
 those of every route), `roles` (where no guard names them), `stream` (a media type), `idempotency_key` ("optional").
+Not documented: `unread` (query parameters that may be there although nobody reads them).
 """
 
 from __future__ import annotations

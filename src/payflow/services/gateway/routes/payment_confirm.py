@@ -25,6 +25,7 @@ from payflow.platform.http.strict_json import NumberText, StrictReader
 from payflow.services.gateway.domain.payments import fingerprint
 from payflow.services.gateway.routes.answers import confirm_answer
 from payflow.services.gateway.routes.bodies import Body, check_media_type
+from payflow.services.gateway.routes.queries import refuse_parameters
 from payflow.services.gateway.routes.security import customer_of
 
 REQUIRED_FIELDS: Final = ("transaction_id", "customer_id", "amount", "from_account", "to_account")
@@ -80,6 +81,7 @@ class ConfirmRoute:
             raise MethodNotAllowed(allow=("POST",))
         check_media_type(scope["headers"])
         customer_id = customer_of(scope)
+        refuse_parameters(scope)
         key = idempotency_key(scope)
         body = _READER.read(await read_body(scope, receive))
         if body.customer_id != customer_id:

@@ -171,11 +171,11 @@ async def _set_enabled(
             ]
         if revoked:
             number = await transaction.revoke(revoked, now)
-        if changed and not command.is_enabled:
+        if changed:
             await transaction.append_events(
                 [
                     events.make(
-                        "user_disabled",
+                        "user_enabled" if command.is_enabled else "user_disabled",
                         actor=command.changed_by,
                         subject=f"user/{user.username}",
                         version=changed[user.user_id],

@@ -12,6 +12,7 @@ from litestar.params import FromPath
 
 from payflow.platform.http.errors import NotFound
 from payflow.services.gateway.routes.documented import Answer
+from payflow.services.gateway.routes.queries import UNREAD
 from payflow.services.gateway.routes.security import OPEN
 
 _ASSETS: Final = {
@@ -58,7 +59,12 @@ async def get_docs() -> Response[str]:
     "/docs/assets/{name:str}",
     tags=["Service"],
     summary="A part of the page",
-    opt={**OPEN, "errors": ("NOT_FOUND",), "answers": {200: Answer(Any, "*/*", headers=("Cache-Control",))}},
+    opt={
+        **OPEN,
+        UNREAD: ("v",),
+        "errors": ("NOT_FOUND",),
+        "answers": {200: Answer(Any, "*/*", headers=("Cache-Control",))},
+    },
 )
 async def get_docs_asset(name: FromPath[str]) -> Response[Any]:
     """Style, script or picture of the page."""

@@ -11,13 +11,16 @@ from litestar.params import QueryParameter
 
 from payflow.contracts.audit import Audit, AuditRow, SearchAudit, VerifyAudit
 from payflow.contracts.gateway import Role
+from payflow.services.gateway.domain.users import InvalidValue
 from payflow.services.gateway.routes.accounts import read_entry_cursor
 from payflow.services.gateway.routes.bodies import first
 from payflow.services.gateway.routes.operators.shared import PRINTABLE, as_text, open_to
 from payflow.services.gateway.routes.payments import Cursor, Limit
 from payflow.services.gateway.routes.services import FromServices
 
-FromSequence = Annotated[int, QueryParameter(ge=1, le=2**62, description="The first row to recompute.")]
+FromSequence = Annotated[
+    int, QueryParameter(ge=1, le=2**62, description="The first row to recompute. One that does not exist is refused.")
+]
 Subject = Annotated[
     str | None, QueryParameter(max_length=128, pattern=PRINTABLE, description="A payment's or customer's id.")
 ]
@@ -75,12 +78,21 @@ async def search_audit(
     return AuditRecords(data=[_record(row) for row in page.rows], next_cursor=as_text(page.next_cursor))
 
 
-@get("/audit/verification", guards=[open_to(Role.AUDITOR)], tags=["Audit"], summary="Verify the audit trail")
+@get(
+    "/audit/verification",
+    guards=[open_to(Role.AUDITOR)],
+    tags=["Audit"],
+    summary="Verify the audit trail",
+    opt={"errors": ("VALIDATION_FAILED",)},
+)
 async def verify_audit(services: FromServices, from_sequence: FromSequence = 1) -> AuditVerification:
     """Recompute the hash chain and compare it with the signed heads that are kept outside the database. Takes some
     seconds per million rows.
     """
     verified = first(await services.client(Audit).verify([VerifyAudit(from_sequence=from_sequence)]))
+    if from_sequence > max(verified.last_sequence, 1) and not verified.problems:
+        # Nothing was looked at: "whole" would be true and would mean nothing.
+        raise InvalidValue(f"The last row of the audit trail is {verified.last_sequence}.", field="from_sequence")
     return AuditVerification(
         is_whole=not verified.problems,
         rows=verified.rows,
