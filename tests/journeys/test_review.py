@@ -146,6 +146,21 @@ async def test_a_case_is_decided_once(make: Factory, operators: Operators) -> No
     assert (other.status, other.error) == (409, "REVIEW_ALREADY_DECIDED")
 
 
+async def test_an_officer_who_is_the_payer_does_not_decide(make: Factory, operators: Operators) -> None:
+    payer, *_ = await held_payment(make)
+    review = await review_of(operators, payer)
+    officer = {"username": f"officer-{payer.username}", "role": "compliance", "password": "a long enough one"}
+    made = await operators["admin"].post("/users", {**officer, "customer_id": payer.customer_id})
+    assert made.status == 201, made
+
+    answer = await decide(
+        await payer.client.api.sign_in(officer["username"], officer["password"]), review["review_id"], "clear"
+    )
+
+    assert (answer.status, answer.error) == (403, "REVIEW_OWN_PAYMENT")
+    assert (await review_of(operators, payer))["state"] == "OPEN"
+
+
 @pytest.mark.parametrize("role", ["operator", "auditor"])
 async def test_only_compliance_officers_see_and_decide_cases(make: Factory, operators: Operators, role: str) -> None:
     payer, *_ = await held_payment(make)
