@@ -251,7 +251,7 @@ REFUSED = [
     (AccountRecord(number="A9", customer_id="c1", currency="USD", opening_balance="..."), "account A9: INVALID_AMOUNT"),
     (AccountRecord(number="A9", customer_id="c1", currency="USD", opening_balance=""), "account A9: INVALID_AMOUNT"),
     (UserRecord(username="x", password="short", customer_id="c1"), "user x: VALIDATION_FAILED"),
-    (UserRecord(username="x", role=Role.ADMIN, password="long enough", customer_id="c1"), "user x: VALIDATION_FAILED"),
+    (UserRecord(username="x", role=Role.ADMIN, password="long enough", customer_id=""), "user x: VALIDATION_FAILED"),
 ]
 
 
