@@ -93,6 +93,10 @@ class FakeOfacStore:
     async def cases(self, review_ids: Sequence[UUID]) -> dict[UUID, ReviewCase]:
         return {id: self._tables.cases[id] for id in review_ids if id in self._tables.cases}
 
+    async def reviews_of(self, payment_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+        review_ids = {case.payment_id: case.review_id for case in self._tables.cases.values()}
+        return {id: review_ids[id] for id in payment_ids if id in review_ids}
+
     async def newest_cases(self, *, state: ReviewState | None, before: UUID | None, limit: int) -> list[ReviewCase]:
         found = [
             case

@@ -168,6 +168,18 @@ async def test_the_listed_demo_customer_opens_a_case_that_shows_why(world: World
     ]
 
 
+async def test_a_payment_with_a_case_is_never_clear_again_even_if_its_names_are(world: World) -> None:
+    """Names and lists change between two tries; the case that was opened is still to be decided."""
+    case = await world.case()
+
+    repeated = await world.screen("Ada Byron", payment_id=case.payment_id)
+    other = await world.screen("Ada Byron")
+
+    assert (repeated.outcome, repeated.review_id) == (POSSIBLE_MATCH, case.review_id)
+    assert (other.outcome, other.review_id) == (CLEAR, None)
+    assert len(await world.events_of(case.payment_id)) == 1
+
+
 async def test_a_case_is_told_to_the_world_once_and_without_names(world: World) -> None:
     case = await world.case()
     await world.screen(LISTED, payment_id=case.payment_id)

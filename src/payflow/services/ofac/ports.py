@@ -53,6 +53,10 @@ class Store(Protocol):
         """Cases by id; unknown ids are left out."""
         ...
 
+    async def reviews_of(self, payment_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+        """Review ids by payment id; payments without a case are left out. One statement, however many payments."""
+        ...
+
     async def newest_cases(self, *, state: ReviewState | None, before: UUID | None, limit: int) -> list[ReviewCase]:
         """At most `limit` cases in this state (None: any), newest first, from the one after `before` on."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final
@@ -48,8 +48,7 @@ class PostgresCases:
         review_ids: dict[UUID, UUID] = {row["payment_id"]: row["review_id"] for row in inserted}
         others = [case.payment_id for case in ordered if case.payment_id not in review_ids]
         if others:
-            rows = await self._connection.fetch(queries.reviews_of_payments, others)
-            review_ids.update((row["payment_id"], row["review_id"]) for row in rows)
+            review_ids.update(_review_ids(await self._connection.fetch(queries.reviews_of_payments, others)))
         return review_ids
 
     async def insert_proofs(self, *, proofs: Sequence[bytes], list_version: str, now: datetime) -> None:
@@ -94,6 +93,9 @@ class PostgresStore:
     async def cases(self, review_ids: Sequence[UUID]) -> dict[UUID, ReviewCase]:
         rows = await self._database.fetch(queries.cases, list(review_ids))
         return {row["review_id"]: self._rows.read(row) for row in rows}
+
+    async def reviews_of(self, payment_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+        return _review_ids(await self._database.fetch(queries.reviews_of_payments, list(payment_ids)))
 
     async def newest_cases(self, *, state: ReviewState | None, before: UUID | None, limit: int) -> list[ReviewCase]:
         rows = await self._database.fetch(queries.newest_cases, state and state.value, before, limit)
@@ -152,6 +154,10 @@ class CaseRows:
             delivery_tries=row["delivery_tries"],
             delivered_at=row["delivered_at"],
         )
+
+
+def _review_ids(rows: Iterable[asyncpg.Record]) -> dict[UUID, UUID]:
+    return {row["payment_id"]: row["review_id"] for row in rows}
 
 
 def _place(column: str, review_id: UUID) -> str:
