@@ -106,7 +106,10 @@ async def _apply(connection: asyncpg.Connection[Any], migration: Migration) -> b
     )
     if known is not None:
         if known["checksum"] != migration.checksum:
-            raise MigrationError(f"{migration.service}/{migration.name} was changed after it had been applied")
+            raise MigrationError(
+                f"{migration.service}/{migration.name} was changed after it had been applied: "
+                "restore that release's file, or use another data directory."
+            )
         return False
     async with connection.transaction():
         await connection.execute(f"SET LOCAL search_path = {migration.service}")
