@@ -96,10 +96,11 @@ async def empty_log(database_url: str, connect_as: ConnectAs, password_files: di
         CREATE TABLE audit.effect (
             id bigint GENERATED ALWAYS AS IDENTITY, event_id uuid NOT NULL, subject text NOT NULL, version int NOT NULL
         );
-        GRANT SELECT, INSERT ON audit.effect TO payflow_audit;
+        GRANT SELECT, INSERT ON audit.effect TO payflow_audit, payflow_risk;
+        GRANT USAGE ON SCHEMA audit TO payflow_risk;
         """
     )
-    writer, reader = await connect_as("account"), await connect_as("audit")
+    writer, reader = await connect_as("confirm"), await connect_as("audit")
     yield Log(owner=owner, writer=writer, reader=reader, url=role_url(database_url, "audit", password_files))
     await owner.close()
 
@@ -114,6 +115,24 @@ async def running(*consumers: Consumer) -> AsyncIterator[list[asyncio.Task[None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def until(is_so: Callable[[], Awaitable[bool]], *, seconds: float = 10.0) -> None:
+    """Wait until something is so."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await is_so():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def until_waiting(consumer: Consumer) -> None:
+    """Wait until a consumer complains that it cannot go on."""
+
+    async def is_waiting() -> bool:
+        return not await consumer.is_reading()
+
+    await until(is_waiting)
 
 
 def a_subjects_events(subject: str, versions: range) -> list[Event]:

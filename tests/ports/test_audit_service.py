@@ -43,12 +43,12 @@ class Running:
     keys_dir: Path
     heads_dir: Path
     outbox: Outbox
-    account: Database
+    confirm: Database
 
     async def emit(self, count: int) -> None:
         """Append events as another service does, and wait until they have been recorded and signed."""
         wanted = self._last_signed() + count
-        async with self.account.transaction() as connection:
+        async with self.confirm.transaction() as connection:
             await self.outbox.append(connection, [an_event(data={"n": n}) for n in range(count)])
         self.outbox.wake_consumers()
         async with asyncio.timeout(10):
@@ -100,10 +100,10 @@ async def audit(
     settings = settings_of(directory, role_url(database_url, "audit", password_files))
     runtime = Runtime(service="audit", instance="audit", environ=settings)
     clients = RpcClients(signer=Signer.load(service="gateway", directory=directory / "keys"), queue_max=100)
-    account = await connect_as("account")
+    confirm = await connect_as("confirm")
     async with running(runtime, app.build) as application, serving(application) as url:
         yield Running(
-            url, clients.connect(Audit, url), directory / "keys", directory / "audit-heads", Outbox(account), account
+            url, clients.connect(Audit, url), directory / "keys", directory / "audit-heads", Outbox(confirm), confirm
         )
         await clients.close()
 
@@ -158,7 +158,7 @@ async def test_the_service_says_that_it_is_healthy(audit: Running) -> None:
         document = await response.json()
 
     assert response.status == 200
-    assert document["dependencies"] == {"postgres": "healthy", "heads": "healthy"}
+    assert document["dependencies"] == {"postgres": "healthy", "heads": "healthy", "events": "healthy"}
 
 
 async def test_only_the_gateway_and_the_command_line_may_ask(audit: Running) -> None:
@@ -187,7 +187,7 @@ async def test_a_tampered_row_ends_the_command_with_exit_code_1(audit: Running, 
 
 async def test_a_service_that_does_not_run_is_told_in_one_line(audit: Running) -> None:
     elsewhere = Running(
-        "http://127.0.0.1:9", audit.client, audit.keys_dir, audit.heads_dir, audit.outbox, audit.account
+        "http://127.0.0.1:9", audit.client, audit.keys_dir, audit.heads_dir, audit.outbox, audit.confirm
     )
 
     code, out, err = await elsewhere.command("verify")

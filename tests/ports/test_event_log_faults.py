@@ -16,7 +16,7 @@ from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError
 from payflow.platform.eventlog import Outbox
 from payflow.platform.postgres import Connection, Database
-from tests.builders_event_log import ConnectAs, Log, empty_log, running
+from tests.builders_event_log import ConnectAs, Log, empty_log, running, until_waiting
 from tests.fakes_audit import an_event
 
 
@@ -162,7 +162,7 @@ async def test_an_event_that_always_fails_is_set_aside_and_the_rest_goes_on(log:
 
     assert await log.effects() == [("before", 1), ("after", 1), ("later", 1)]
     (letter,) = await log.owner.fetch("SELECT consumer, event_id, position, cause FROM event_log.dead_letter")
-    assert (letter["consumer"], letter["event_id"], letter["position"]) == ("audit", poison.id, 2)
+    assert (letter["consumer"], letter["event_id"], letter["position"]) == ("audit", poison.id, 1)
     assert letter["cause"] == "ValueError('cannot be read')"
 
 
@@ -191,6 +191,63 @@ async def test_an_event_that_fails_for_a_moment_is_not_set_aside(log: Log) -> No
 
     assert await log.effects() == [("patience", 1)]
     assert await log.owner.fetchval("SELECT count(*) FROM event_log.dead_letter") == 0
+
+
+async def _dead_letters(log: Log) -> list[str]:
+    return [row["cause"] for row in await log.owner.fetch("SELECT cause FROM event_log.dead_letter ORDER BY id")]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT no_such_column FROM audit.effect",
+        "SELECT * FROM account.accounts",
+        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'deadlock_detected'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'serialization_failure'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'query_canceled'; END $$",
+        "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'out_of_memory'; END $$",
+    ],
+)
+async def test_no_event_is_skipped_because_the_database_is_not_as_it_should_be(log: Log, statement: str) -> None:
+    is_broken = True
+
+    async def ask_first(connection: Connection, events: Sequence[Event]) -> None:
+        if is_broken:
+            await connection.execute(statement)
+        await log.write_effects(connection, events)
+
+    consumer = log.consumer(ask_first)
+    await log.append(an_event(subject="a"), an_event(subject="b"))
+    async with running(consumer):
+        await until_waiting(consumer)
+        before = (await log.effects(), await log.position())
+        is_broken = False
+        effects = await log.until_effects(2)
+        await asyncio.sleep(0.1)
+
+        assert await consumer.is_reading()
+    assert before == ([], 0)
+    assert effects == [("a", 1), ("b", 1)]
+    assert await _dead_letters(log) == []
+
+
+@pytest.mark.parametrize("error", [PayflowError("away"), AttributeError("a bug"), RuntimeError("a bug")], ids=repr)
+async def test_no_event_is_skipped_because_of_a_failure_elsewhere(log: Log, error: Exception) -> None:
+    tries = 0
+
+    async def fail_four_times(connection: Connection, events: Sequence[Event]) -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= 4:
+            raise error
+        await log.write_effects(connection, events)
+
+    await log.append(an_event(subject="patience"))
+    async with running(log.consumer(fail_four_times)):
+        effects = await log.until_effects(1)
+
+    assert effects == [("patience", 1)]
+    assert await _dead_letters(log) == []
 
 
 # --- in time ----------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def a_payment_event(customer_id: str, payment_id: Any) -> Event:
 
 def an_event(type_: str, subject: str, data: Any) -> Event:
     return event_of(
-        id=new_id(), source="test", type=type_, subject=subject, version=1, time=NOON, data=data, traceparent=""
+        id=new_id(), source="confirm", type=type_, subject=subject, version=1, time=NOON, data=data, traceparent=""
     )
 
 

@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+from uuid import UUID, uuid5
 
 import asyncpg
-import msgspec
 import structlog
 from prometheus_client import Counter, Gauge
 
 from payflow.contracts.topics import TOPICS
 from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError
+from payflow.platform.eventlog import dead_letters
+from payflow.platform.eventlog.origin import flaw_of, read_events
 from payflow.platform.eventlog.outbox import CHANNEL
 from payflow.platform.postgres import Connection, Database
 
@@ -26,10 +28,23 @@ LOOK_ANYWAY_S: Final = 1.0
 TRIES_PER_EVENT: Final = 3
 REST_S: Final = 0.02
 PASS_OVER_AFTER: Final = 1000
-_decoder: Final = msgspec.msgpack.Decoder(list[Event])
-_encoder: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
+COMPLAIN_AFTER: Final = 5
+# What an event can itself be at fault for. Everything else (a missing column or right, a deadlock, a service that is
+# away, a bug elsewhere) passes or is repaired, and then the event is handled: nothing is skipped because of it.
+_OWN_FAULT: Final = (
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    asyncpg.DataError,
+    asyncpg.CheckViolationError,
+)
+# Names a batch that cannot be read, so that it is set aside once.
+_UNREADABLE: Final = UUID("6f0d3a52-6e0c-4bb5-9d0f-2a4f7c1d5e88")
 _consumed: Final = Counter("payflow_events_consumed_total", "Events whose effect was committed.", ["consumer"])
-_dead: Final = Counter("payflow_events_dead_lettered_total", "Events set aside after repeated failure.", ["consumer"])
+_dead: Final = Counter("payflow_events_dead_lettered_total", "Events set aside through their own fault.", ["consumer"])
+_replayed: Final = Counter("payflow_events_replayed_total", "Events set aside and handled after all.", ["consumer"])
+_waits: Final = Counter("payflow_event_waits_total", "Times a consumer could not go on, and waited.", ["consumer"])
 _lag: Final = Gauge("payflow_event_lag_batches", "Numbered batches not yet read.", ["consumer"])
 
 
@@ -37,6 +52,19 @@ class EventHandler(Protocol):
     """Applies events in the consumer's transaction. Must not commit, and must not talk to anybody else."""
 
     async def __call__(self, connection: Connection, events: Sequence[Event]) -> None: ...
+
+
+class Delivery(NamedTuple):
+    """An event on its way to the handler, and the batch's position and role that it came with."""
+
+    event: Event
+    position: int
+    source: str
+
+
+def is_own_fault(error: Exception) -> bool:
+    """Whether an event itself is to blame for what its handler raised, so that trying later would not help."""
+    return isinstance(error, _OWN_FAULT) and not isinstance(error, PayflowError | OSError)
 
 
 def types_of(topics: Sequence[str]) -> frozenset[str]:
@@ -48,8 +76,10 @@ def types_of(topics: Sequence[str]) -> frozenset[str]:
 class Consumer:
     """Reads the log in order and hands events of its topics to a handler.
 
-    Every event is handed over at least once and its effect is committed once, together with the position. A handler
-    that keeps failing on one event does not stop the log: after three tries the event is set aside as a dead letter.
+    Every event is handed over at least once and its effect is committed once, together with the position. An event
+    that is itself at fault (`is_own_fault`, three times), cannot be read, or is forged (see origin.py) does not stop
+    the log: it is set aside as a dead letter until `payflow events replay`. At any other error the consumer waits and
+    says so. `name` is the service's: the database lets a service's role move no other position.
     Several processes may run the same consumer; one at a time reads.
     """
 
@@ -74,24 +104,22 @@ class Consumer:
         self._after_commit = after_commit
         self._wake = asyncio.Event()
         self._is_registered = False
+        self._failures = 0
         # Up to where this process knows that there is nothing of ours, and the position that is stored.
         self._seen = self._stored = 0
 
     async def run(self) -> None:
-        """Consume until cancelled; database failures are waited out."""
+        """Consume until cancelled; whatever is not an event's own fault is waited out, up to 2 s at a time."""
         listener = asyncio.create_task(self._listen())
-        pause = 0.05
         try:
             while True:
                 _stop_if_cancelled()
                 try:
                     busy = await self.step()
-                    pause = 0.05
-                except (PayflowError, asyncpg.PostgresError) as error:
-                    log.warning("consumer.waiting", consumer=self._name, error=repr(error))
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, 2.0)
+                except Exception as error:
+                    await self._wait_out(error)
                     continue
+                self._failures = 0
                 if busy:
                     # The first event after a quiet moment goes at once; what comes right behind it is read together.
                     await asyncio.sleep(REST_S)
@@ -105,110 +133,211 @@ class Consumer:
             listener.cancel()
             await asyncio.gather(listener, return_exceptions=True)
 
+    async def is_reading(self) -> bool:
+        """A health check: False while the consumer keeps failing and waits."""
+        return self._failures < COMPLAIN_AFTER
+
+    async def _wait_out(self, error: Exception) -> None:
+        self._failures += 1
+        _waits.labels(self._name).inc()
+        tell = log.warning if self._failures < COMPLAIN_AFTER else log.error
+        tell("consumer.waiting", consumer=self._name, error=repr(error), failures=self._failures)
+        await asyncio.sleep(min(0.05 * 2 ** min(self._failures - 1, 10), 2.0))
+
     async def step(self) -> bool:
-        """Number what is new, then read once; returns whether there may be more to do soon."""
+        """Number what is new, read once, and replay one dead letter; returns whether there may be more to do soon."""
         if not self._is_registered:
             await self._database.execute(
                 "INSERT INTO event_log.consumer (name, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", self._name
             )
             self._is_registered = True
         numbered = await self._database.fetchval("SELECT event_log.number_batches(1000)")
-        handled = await self._has_something() and await self._read_once()
+        has_batches, has_replays = await self._look()
+        handled = has_batches and await self._read_once()
+        replayed = has_replays and await self._replay_once()
         # -1: another consumer is numbering at this moment.
-        return handled or numbered != 0
+        return handled or replayed or numbered != 0
 
-    async def _has_something(self) -> bool:
-        """Whether batches with events of ours may stand after our position. Cheap, and takes no lock.
+    async def _look(self) -> tuple[bool, bool]:
+        """Whether batches with events of ours may stand after our position, and whether a replay is asked for.
 
+        Cheap, and takes no lock.
         Batches without any are passed over from time to time only, since moving the position costs a commit.
         """
         row = await self._database.fetchrow(
             "SELECT (SELECT position FROM event_log.log_end) AS last, "
-            "EXISTS (SELECT FROM event_log.batch WHERE position > $1 AND types && $2) AS has_mine",
+            "EXISTS (SELECT FROM event_log.batch WHERE position > $1 AND types && $2) AS has_mine, "
+            "EXISTS (SELECT FROM event_log.dead_letter WHERE consumer = $3 AND replay_requested_at IS NOT NULL) "
+            "AS has_replays",
             self._seen,
             self._type_list,
+            self._name,
         )
         if row is None or row["has_mine"]:
-            return True
+            return True, row is not None and bool(row["has_replays"])
         is_far_behind = int(row["last"]) - self._stored >= PASS_OVER_AFTER
         if not is_far_behind:
             self._seen = max(self._seen, int(row["last"]))
-        return is_far_behind
+        return is_far_behind, bool(row["has_replays"])
 
     async def _read_once(self) -> bool:
-        handed: list[Event] = []
+        handed: list[Delivery] = []
         async with self._database.transaction() as connection:
-            position = await connection.fetchval(
-                "SELECT position FROM event_log.consumer WHERE name = $1 FOR UPDATE SKIP LOCKED", self._name
-            )
+            position = await self._lock_position(connection)
             if position is None:
                 return False  # Another process reads for this consumer.
             rows = await self._batches_after(connection, position)
             if not rows:
                 # Another process of this consumer has read what this one had not.
-                self._seen = self._stored = int(position)
+                self._seen = self._stored = position
                 return False
             for row in rows:
-                handed.extend(self._mine(row["events"]) if row["events"] else ())
+                handed.extend(await self._deliveries(connection, row) if row["events"] is not None else ())
             last = int(rows[-1]["position"])
-            await self._apply(connection, handed, last)
+            await self._apply(connection, handed)
             await connection.execute(
                 "UPDATE event_log.consumer SET position = $2, updated_at = now() WHERE name = $1", self._name, last
             )
         self._seen = self._stored = last
-        _consumed.labels(self._name).inc(len(handed))
         _lag.labels(self._name).set(len(rows) if len(rows) == BATCHES_PER_READ else 0)
-        if handed and self._after_commit is not None:
-            self._after_commit(handed)
+        self._tell([delivery.event for delivery in handed])
         return True
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        _consumed.labels(self._name).inc(len(events))
+        if events and self._after_commit is not None:
+            self._after_commit(events)
+
+    async def _lock_position(self, connection: Connection) -> int | None:
+        position = await connection.fetchval(
+            "SELECT position FROM event_log.consumer WHERE name = $1 FOR UPDATE SKIP LOCKED", self._name
+        )
+        return None if position is None else int(position)
 
     async def _batches_after(self, connection: Connection, position: int) -> list[asyncpg.Record]:
         return await connection.fetch(
-            "SELECT position, CASE WHEN types && $3 THEN events END AS events "
+            "SELECT id, position, source, CASE WHEN types && $3 THEN events END AS events "
             "FROM event_log.batch WHERE position > $1 ORDER BY position LIMIT $2",
             position,
             BATCHES_PER_READ,
             self._type_list,
         )
 
-    def _mine(self, encoded: bytes) -> list[Event]:
-        return [event for event in _decoder.decode(encoded) if event.type in self._types]
+    async def _deliveries(self, connection: Connection, row: asyncpg.Record) -> list[Delivery]:
+        """The events of a batch that are ours and genuine; the others are set aside."""
+        position, source = int(row["position"]), str(row["source"])
+        try:
+            events = read_events(row["events"])
+        except ValueError as error:
+            await self._set_aside(
+                connection,
+                event_id=uuid5(_UNREADABLE, str(row["id"])),
+                position=position,
+                source=source,
+                events=row["events"],
+                cause=f"unreadable: {error}",
+            )
+            return []
+        genuine: list[Delivery] = []
+        for event in events:
+            if event.type not in self._types:
+                continue
+            flaw = flaw_of(event, written_by=source)
+            if flaw is None:
+                genuine.append(Delivery(event, position, source))
+            else:
+                await self._set_aside_event(connection, Delivery(event, position, source), cause=flaw)
+        return genuine
 
-    async def _apply(self, connection: Connection, events: list[Event], position: int) -> None:
-        if not events:
+    async def _apply(self, connection: Connection, deliveries: list[Delivery]) -> None:
+        if not deliveries:
             return
         try:
             async with connection.transaction():
-                await self._handler(connection, events)
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
-            raise
+                await self._handler(connection, [delivery.event for delivery in deliveries])
         except Exception as error:
+            if not is_own_fault(error):
+                raise
             log.warning("consumer.batch_failed", consumer=self._name, error=repr(error))
-            for event in events:
-                await self._apply_one(connection, event, position)
+            for delivery in deliveries:
+                cause = await self._fault_of(connection, [delivery.event])
+                if cause is not None:
+                    await self._set_aside_event(connection, delivery, cause=cause)
 
-    async def _apply_one(self, connection: Connection, event: Event, position: int) -> None:
+    async def _fault_of(self, connection: Connection, events: Sequence[Event]) -> str | None:
+        """Hand events over together, three times at most; None when their effect was had, else what is wrong."""
+        cause = None
         for attempt in range(1, TRIES_PER_EVENT + 1):
             try:
                 async with connection.transaction():
-                    await self._handler(connection, [event])
-                return
-            except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
-                raise
+                    await self._handler(connection, events)
+                return None
             except Exception as error:
+                if not is_own_fault(error):
+                    raise
                 cause = repr(error)
                 await asyncio.sleep(0.05 * attempt)
-        log.error("consumer.dead_letter", consumer=self._name, event_id=str(event.id), cause=cause)
-        _dead.labels(self._name).inc()
-        await connection.execute(
-            "INSERT INTO event_log.dead_letter (consumer, event_id, position, event, cause) "
-            "VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
-            self._name,
-            event.id,
-            position,
-            _encoder.encode(event),
-            cause[:2000],
+        return cause
+
+    async def _set_aside_event(self, connection: Connection, delivery: Delivery, *, cause: str) -> None:
+        await self._set_aside(
+            connection,
+            event_id=delivery.event.id,
+            position=delivery.position,
+            source=delivery.source,
+            events=[delivery.event],
+            cause=cause,
         )
+
+    async def _set_aside(
+        self,
+        connection: Connection,
+        *,
+        event_id: UUID,
+        position: int,
+        source: str,
+        events: Sequence[Event] | bytes,
+        cause: str,
+    ) -> None:
+        log.error("consumer.dead_letter", consumer=self._name, event_id=str(event_id), written_by=source, cause=cause)
+        _dead.labels(self._name).inc()
+        await dead_letters.set_aside(
+            connection,
+            consumer=self._name,
+            event_id=event_id,
+            position=position,
+            source=source,
+            events=events,
+            cause=cause,
+        )
+
+    async def _replay_once(self) -> bool:
+        """Take one dead letter again, if one is asked for: its effect and its end are committed together."""
+        async with self._database.transaction() as connection:
+            # The position's lock: one process at a time works for this consumer.
+            if await self._lock_position(connection) is None:
+                return False
+            letter = await dead_letters.next_requested(connection, consumer=self._name)
+            if letter is None:
+                return False
+            events, cause = await self._replay(connection, letter)
+            await dead_letters.settle(connection, id=letter.id, cause=cause)
+        tell = log.info if cause is None else log.error
+        tell("consumer.replayed", consumer=self._name, event_id=str(letter.event_id), cause=cause)
+        if cause is None:
+            _replayed.labels(self._name).inc()
+            self._tell(events)
+        return True
+
+    async def _replay(self, connection: Connection, letter: dead_letters.Requested) -> tuple[list[Event], str | None]:
+        """Hand a dead letter's events over once more; why it stays one, if it does. A forged event stays forged."""
+        try:
+            events = [event for event in read_events(letter.events) if event.type in self._types]
+        except ValueError as error:
+            return [], f"unreadable: {error}"
+        flaws = (flaw_of(event, written_by=letter.source) for event in events)
+        flaw = next((flaw for flaw in flaws if flaw is not None), None)
+        return events, flaw or await self._fault_of(connection, events)
 
     async def _listen(self) -> None:
         """Hold one connection that hears NOTIFY; when it is lost, make another. The loop looks anyway meanwhile."""

@@ -6,6 +6,7 @@
 CREATE TABLE batch (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     position    bigint,
+    -- The role that wrote it; nobody may write another (a service's role is granted the columns below it).
     source      text        NOT NULL DEFAULT current_user,
     types       text[]      NOT NULL,
     events      bytea       NOT NULL,
@@ -30,16 +31,21 @@ CREATE TABLE consumer (
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- What a consumer could not handle through the events' own fault, until it is replayed. `source` is the role that wrote
+-- the batch; `events` are one event, or the whole batch where it could not be read.
 CREATE TABLE dead_letter (
-    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    consumer  text        NOT NULL,
-    event_id  uuid        NOT NULL,
-    position  bigint      NOT NULL,
-    event     bytea       NOT NULL,
-    cause     text        NOT NULL,
-    failed_at timestamptz NOT NULL DEFAULT now(),
+    id                  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    consumer            text        NOT NULL,
+    event_id            uuid        NOT NULL,
+    position            bigint      NOT NULL,
+    source              text        NOT NULL,
+    events              bytea       NOT NULL,
+    cause               text        NOT NULL,
+    failed_at           timestamptz NOT NULL DEFAULT now(),
+    replay_requested_at timestamptz,
     CONSTRAINT one_dead_letter_per_event_and_consumer UNIQUE (consumer, event_id)
 );
+CREATE INDEX dead_letter_to_replay ON dead_letter (consumer, id) WHERE replay_requested_at IS NOT NULL;
 
 -- Gives positions to visible batches, in the order in which they were inserted. Returns how many; -1 when another
 -- caller is at it. The end's row lock is the queue: whoever has it commits before the next one reads.
@@ -84,6 +90,13 @@ $$
     SELECT count(*) FROM dropped
 $$;
 
+-- How many events are set aside, over all consumers.
+CREATE FUNCTION count_dead_letters() RETURNS bigint
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = event_log, pg_temp AS
+$$
+    SELECT count(*) FROM dead_letter
+$$;
+
 DO $$
 BEGIN
     -- Roles belong to the server, not to the database: another database of this server may have made it.
@@ -94,7 +107,16 @@ END
 $$;
 GRANT USAGE ON SCHEMA event_log TO payflow_event_consumer;
 GRANT SELECT ON batch, log_end TO payflow_event_consumer;
-GRANT SELECT, INSERT, UPDATE ON consumer TO payflow_event_consumer;
-GRANT SELECT, INSERT, DELETE ON dead_letter TO payflow_event_consumer;
-REVOKE EXECUTE ON FUNCTION number_batches(integer), drop_old_batches(timestamptz) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION number_batches(integer), drop_old_batches(timestamptz) TO payflow_event_consumer;
+GRANT SELECT, INSERT, UPDATE (position, updated_at) ON consumer TO payflow_event_consumer;
+GRANT SELECT, INSERT (consumer, event_id, position, source, events, cause), DELETE,
+      UPDATE (cause, failed_at, replay_requested_at) ON dead_letter TO payflow_event_consumer;
+REVOKE EXECUTE ON FUNCTION number_batches(integer), drop_old_batches(timestamptz), count_dead_letters() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION number_batches(integer) TO payflow_event_consumer;
+
+-- A consumer has the name of its service, and touches nobody else's position and dead letters.
+ALTER TABLE consumer ENABLE ROW LEVEL SECURITY;
+CREATE POLICY a_consumer_moves_its_own_position ON consumer TO payflow_event_consumer
+    USING (current_user = 'payflow_' || name) WITH CHECK (current_user = 'payflow_' || name);
+ALTER TABLE dead_letter ENABLE ROW LEVEL SECURITY;
+CREATE POLICY a_consumer_keeps_its_own_dead_letters ON dead_letter TO payflow_event_consumer
+    USING (current_user = 'payflow_' || consumer) WITH CHECK (current_user = 'payflow_' || consumer);

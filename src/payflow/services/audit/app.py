@@ -57,7 +57,7 @@ async def build(runtime: Runtime) -> Service:
     retention = timedelta(days=settings.event_retention_days)
     return Service(
         implementations=[(Audit, api)],
-        checks={**runtime.checks_for(database=database), "heads": api.heads_are_signed},
+        checks={**runtime.checks_for(database=database), "heads": api.heads_are_signed, "events": consumer.is_reading},
         required={"postgres"},
         background={
             "record_events": consumer.run,

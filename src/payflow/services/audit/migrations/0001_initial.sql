@@ -44,3 +44,4 @@ INSERT INTO head_receipt (number, digest) VALUES (0, repeat('0', 64));
 GRANT SELECT, INSERT ON audit_logs TO payflow_audit;
 GRANT SELECT, UPDATE ON chain_end, head_receipt TO payflow_audit;
 GRANT payflow_event_consumer TO payflow_audit;
+GRANT EXECUTE ON FUNCTION event_log.drop_old_batches(timestamptz), event_log.count_dead_letters() TO payflow_audit;
