@@ -72,6 +72,9 @@ class FakeAuditStore:
         if receipt.number > self.head_receipt.number:
             self.head_receipt = receipt
 
+    async def events_set_aside(self) -> int:
+        return 0
+
     async def search(self, query: SearchAudit, *, limit: int) -> list[Record]:
         found = [record for record in self.records if _matches(record, query)]
         if not query.oldest_first:

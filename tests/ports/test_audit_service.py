@@ -185,6 +185,18 @@ async def test_a_tampered_row_ends_the_command_with_exit_code_1(audit: Running, 
     assert repaired == 0
 
 
+async def test_the_command_warns_of_events_that_are_set_aside(audit: Running, connect_as: ConnectAs) -> None:
+    kyc = await connect_as("kyc")
+    async with kyc.transaction() as connection:
+        await Outbox(kyc).append(connection, [an_event(type="payment.rejected", source="confirm")])
+    await audit.emit(1)
+
+    code, out, _ = await audit.command("verify")
+
+    assert code == 0, out
+    assert "events set aside, unhandled or forged: 1 " in out
+
+
 async def test_a_service_that_does_not_run_is_told_in_one_line(audit: Running) -> None:
     elsewhere = Running(
         "http://127.0.0.1:9", audit.client, audit.keys_dir, audit.heads_dir, audit.outbox, audit.confirm

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from uuid import UUID
@@ -205,6 +209,43 @@ async def test_a_replay_asks_only_the_named_consumer(log: Log) -> None:
 
     assert await request_replay(log.owner, consumer="risk", event_id=None) == 0
     assert await request_replay(log.owner, consumer="audit", event_id=new_id()) == 0
+
+
+async def _payflow(url: str, *arguments: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "payflow.run.main", "events", *arguments),
+        env={**os.environ, "PAYFLOW_POSTGRES_URL": url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_an_operator_lists_and_replays_dead_letters_on_the_command_line(log: Log, database_url: str) -> None:
+    picky = Picky(log, "x")
+    x = an_event(subject="x")
+    await log.append(x)
+    await log.drain(log.consumer(picky))
+    picky.refused.clear()
+
+    _, listed, _ = await _payflow(database_url, "dlq", "--json")
+    _, table, _ = await _payflow(database_url, "dlq")
+    code, told, err = await _payflow(database_url, "replay", "audit", str(x.id))
+    await log.drain(log.consumer(picky))
+    refused, _, reason = await _payflow(database_url, "replay", "audit", "--all")
+
+    (letter,) = json.loads(listed)
+    assert (letter["event_id"], letter["consumer"], letter["cause"]) == (
+        str(x.id),
+        "audit",
+        "ValueError('not this one')",
+    )
+    assert str(x.id) in table
+    assert (code, told) == (0, "1 event will be handed to audit again as soon as it runs.\n"), err
+    assert await log.effects() == [("x", 1)]
+    assert refused == 1
+    assert "set aside no such event" in reason
 
 
 # --- the audit trail --------------------------------------------------------------------------------------------

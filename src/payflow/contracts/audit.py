@@ -49,13 +49,18 @@ class VerifyAudit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditVerified(msgspec.Struct, frozen=True, kw_only=True):
-    """`problems` is empty when the chain is whole: no gap, no edit, no cut tail, every head's signature good."""
+    """`problems` is empty when the chain is whole: no gap, no edit, no cut tail, every head's signature good.
+
+    `events_set_aside` counts the events that any consumer could not handle or that were forged (a warning: the chain
+    has no row of a forged one).
+    """
 
     rows: int
     heads: int
     last_sequence: int
     last_hash: str
     problems: list[str]
+    events_set_aside: int = 0
 
 
 class Audit(Protocol):

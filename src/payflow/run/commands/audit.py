@@ -155,6 +155,9 @@ def _print_verified(verified: AuditVerified) -> None:
 
     console = make_console()
     checked = f"{verified.rows:,} rows and {verified.heads:,} signed heads checked, last row {verified.last_sequence:,}"
+    if verified.events_set_aside:
+        told = f"! events set aside, unhandled or forged: {verified.events_set_aside:,} (see payflow events dlq)"
+        console.print(Text(told, style="yellow"))
     if not verified.problems:
         console.print(Text("✓ ", style="green").append(f"{checked}: the chain is whole.", style="default"))
         console.print(Text(f"  last hash {verified.last_hash}", style="dim"))

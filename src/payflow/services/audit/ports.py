@@ -58,6 +58,10 @@ class Store(Protocol):
         """Remember the newest head; an older one than the known changes nothing."""
         ...
 
+    async def events_set_aside(self) -> int:
+        """How many events of the log some consumer has set aside."""
+        ...
+
     async def search(self, query: SearchAudit, *, limit: int) -> list[Record]:
         """At most `limit` rows after the cursor, in the query's order.
 

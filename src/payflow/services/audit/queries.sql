@@ -40,6 +40,10 @@ SELECT sequence, event_id, type, source, subject, version, occurred_at, recorded
  ORDER BY sequence {direction}
  LIMIT $1;
 
+-- events_set_aside --
+-- How many events of the log are set aside, over all consumers.
+SELECT event_log.count_dead_letters();
+
 -- receipt --
 -- The newest signed head that the database knows of.
 SELECT number, digest FROM head_receipt;

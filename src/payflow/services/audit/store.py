@@ -80,6 +80,9 @@ class PostgresStore:
     async def save_receipt(self, receipt: Receipt) -> None:
         await self._database.execute(queries.save_receipt, receipt.number, receipt.digest)
 
+    async def events_set_aside(self) -> int:
+        return int(await self._database.fetchval(queries.events_set_aside))
+
     async def search(self, query: SearchAudit, *, limit: int) -> list[Record]:
         arguments: list[Any] = [limit]
         filters: list[str] = []

@@ -107,6 +107,7 @@ async def _verify_chain(*, from_sequence: int, store: Store, heads: Heads, now: 
         last_sequence=verification.end.sequence,
         last_hash=verification.end.hash.hex(),
         problems=verification.finish(end=end, receipt=receipt, now=now),
+        events_set_aside=await store.events_set_aside(),
     )
 
 
