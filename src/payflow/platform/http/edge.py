@@ -91,6 +91,8 @@ class EdgeLayer:
         except PayflowError as error:
             if is_bug(error):
                 self._log_bug(error, scope, traceparent)
+            elif self._public:
+                self._log_refusal(error, scope, traceparent)
             await answer.fail(error)
         except asyncio.CancelledError:
             # Only a drain that ran out of time cancels a request; its task ends here.
@@ -106,6 +108,18 @@ class EdgeLayer:
         if path.startswith(self._docs_path) and path[len(self._docs_path) :][:1] in ("", "/"):
             return security.PUBLIC_DOCS
         return security.PUBLIC
+
+    def _log_refusal(self, error: PayflowError, scope: Scope, traceparent: str) -> None:
+        """One line, so that the trace id of a refusal finds it; a flood of refused requests fills no disk."""
+        tell = log.debug if error.code == "RATE_LIMITED" else log.info
+        tell(
+            "request_refused",
+            service=self._service,
+            trace_id=trace_id_of(traceparent),
+            method=scope["method"],
+            path=scope["path"][:_INSTANCE_MAX].split("/")[1][:32],
+            error=error.code,
+        )
 
     def _log_bug(self, error: Exception, scope: Scope, traceparent: str) -> None:
         log.error(

@@ -22,6 +22,7 @@ from payflow.contracts.confirm import (
     SendCode,
 )
 from payflow.contracts.operation import Answers
+from payflow.kernel.errors import PayflowError
 from payflow.platform.context import current_deadline
 from payflow.platform.postgres import repeat_then_halve
 from payflow.services.confirm.domain import Payment
@@ -82,6 +83,23 @@ class SettleInBackground:
             await asyncio.wait(self._tasks, timeout=1)
 
 
+def _log_answer(command: ConfirmPayment, answer: PaymentView | PayflowError) -> None:
+    """One line per request, found by the trace id that the client was told: ids and outcome, nothing personal."""
+    trace_id = command.traceparent[3:35]
+    if isinstance(answer, PayflowError):
+        log.info("payment.not_taken", trace_id=trace_id, transaction_id=command.transaction_id, error=answer.code)
+        return
+    log.info(
+        "payment.answered",
+        trace_id=trace_id,
+        payment_id=str(answer.payment_id),
+        transaction_id=command.transaction_id,
+        state=answer.state.value,
+        risk_level=answer.risk_level,
+        error=answer.error_code,
+    )
+
+
 class ConfirmApi:
     """Implements contracts.confirm.Confirm."""
 
@@ -90,9 +108,12 @@ class ConfirmApi:
         self._background = background
 
     async def confirm(self, commands: list[ConfirmPayment]) -> Answers[PaymentView]:
-        return await repeat_then_halve(
+        answers = await repeat_then_halve(
             lambda batch: confirm_payments(commands=batch, ports=self._ports, background=self._background), commands
         )
+        for command, answer in zip(commands, answers, strict=True):
+            _log_answer(command, answer)
+        return answers
 
     async def confirm_with_otp(self, commands: list[ConfirmPayment]) -> Answers[PaymentView]:
         return await self.confirm(commands)
