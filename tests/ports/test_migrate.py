@@ -95,7 +95,7 @@ async def test_a_file_changed_after_it_was_applied_is_refused_by_name(
     await migrate(admin_url=empty_url, services=FEW, password_files={})
     release_with(monkeypatch, kyc=[Migration("kyc", 1, "0001_initial.sql", "SELECT 'changed'")])
 
-    with pytest.raises(MigrationError, match=r"^kyc/0001_initial\.sql was changed after it had been applied: restore .*"):
+    with pytest.raises(MigrationError, match=r"^kyc/0001_initial\.sql was changed after .* restore"):
         await migrate(admin_url=empty_url, services=FEW, password_files={})
 
 
