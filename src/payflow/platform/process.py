@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import structlog
 import uvloop
@@ -111,7 +110,7 @@ async def running(runtime: Runtime, build: Build) -> AsyncIterator[ASGIApp]:
 
 
 async def _serve_edge(app: ASGIApp, sockets: Sequence[socket.socket], drain_s: float) -> None:
-    async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await receive()
             await send({"type": "lifespan.startup.complete"})
@@ -120,7 +119,7 @@ async def _serve_edge(app: ASGIApp, sockets: Sequence[socket.socket], drain_s: f
             return
         await app(scope, receive, send)
 
-    await serve(application, sockets, drain_s=drain_s)  # type: ignore[arg-type]
+    await serve(application, sockets, drain_s=drain_s)
 
 
 async def run_async(

@@ -12,7 +12,7 @@ from payflow.run.options import DataDir
 
 def verify(data_dir: DataDir = None) -> None:
     """Recompute every balance, hold and entry from the postings, in one snapshot. Exit code 1 when a rule is broken."""
-    from payflow.contracts.account import Account, VerifyLedger
+    from payflow.contracts.account import Account, LedgerVerified, VerifyLedger
     from payflow.kernel.errors import PayflowError
     from payflow.run.control import require_running
     from payflow.run.errors import StartError
@@ -20,7 +20,7 @@ def verify(data_dir: DataDir = None) -> None:
 
     instance = require_running(make_instance(data_dir=data_dir)).instance
 
-    async def ask() -> object:
+    async def ask() -> LedgerVerified | PayflowError:
         async with local_services(instance) as services:
             (answer,) = await services.client(Account).verify_ledger([VerifyLedger()])
             return answer
@@ -29,12 +29,11 @@ def verify(data_dir: DataDir = None) -> None:
     if isinstance(found, PayflowError):
         raise StartError(f"The ledger could not be verified: {found.code} {found.detail}")
     print(
-        f"{found.accounts} accounts, {found.entries} journal entries, {found.postings} postings, "  # type: ignore[attr-defined]
-        f"{found.open_holds} open holds"  # type: ignore[attr-defined]
+        f"{found.accounts} accounts, {found.entries} journal entries, {found.postings} postings, "
+        f"{found.open_holds} open holds"
     )
-    broken: list[str] = found.broken  # type: ignore[attr-defined]
-    if broken:
-        raise StartError("The ledger is broken:\n  " + "\n  ".join(broken))
+    if found.broken:
+        raise StartError("The ledger is broken:\n  " + "\n  ".join(found.broken))
     print("The ledger is whole: every entry balances, and every balance is the sum of its postings.")
 
 

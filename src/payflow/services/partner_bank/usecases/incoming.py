@@ -270,8 +270,8 @@ async def settle_pending(*, store: Store, settlement: Settlement, clock: Clock, 
 
 
 def _is_due(instruction: Instruction, now: datetime) -> bool:
-    is_open = instruction.status is Status.PENDING and instruction.next_attempt_at is not None
-    return is_open and instruction.next_attempt_at <= now  # type: ignore[operator]
+    due_at = instruction.next_attempt_at
+    return instruction.status is Status.PENDING and due_at is not None and due_at <= now
 
 
 async def _claim(
