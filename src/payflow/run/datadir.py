@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from payflow.run.errors import StartError, explain_os_error
-from payflow.run.instance import DATA_FORMAT, MIN_FREE_BYTES, POSTGRES_MAJOR, Instance
+from payflow.run.instance import DATA_FORMAT, MIN_FREE_BYTES, POSTGRES_MAJOR, Instance, command_for
 
 _LOOKER_GONE_S: Final = 0.2
 
@@ -62,8 +62,8 @@ def take_lock(instance: Instance) -> InstanceLock:
                 time.sleep(0.02)
                 continue
             raise StartError(
-                f"{instance.data_dir} is in use by pid {holder or 'unknown'}: stop it with `payflow down`, "
-                "or start a second instance with --data-dir, --port-base and --port."
+                f"{instance.data_dir} is in use by pid {holder or 'unknown'}: "
+                f"stop it with `{command_for(instance, 'down')}`, or start a second instance with --data-dir, --port-base and --port."
             ) from None
         if _is_same_file(descriptor, path):
             lock = InstanceLock(path=path, descriptor=descriptor)

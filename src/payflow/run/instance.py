@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -126,3 +127,9 @@ def make_instance(
         raise StartError(f"--port {port} is one of the services' ports ({port_base + 1} to {last}).")
     path = (data_dir or default_data_dir()).expanduser().absolute()
     return Instance(data_dir=path, port_base=port_base, port=port, host=host)
+
+
+def command_for(instance: Instance, verb: str) -> str:
+    """How a person types a verb for this very instance: with --data-dir where it is not the default one."""
+    is_default = instance.data_dir == default_data_dir().absolute()
+    return f"./payflow {verb}" if is_default else f"./payflow {verb} --data-dir {shlex.quote(str(instance.data_dir))}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from payflow.run.instance import Instance
+from payflow.run.instance import Instance, command_for
 from payflow.run.supervisor.console import make_console
 
 _USERS = (
@@ -46,4 +46,4 @@ def print_welcome(instance: Instance) -> None:
     for command in curl_commands(instance):
         console.print(Text(command, style="cyan"))
     console.print()
-    console.print(f"API: {instance.public_url}/docs   Stop: Ctrl-C, or `payflow down`")
+    console.print(f"API: {instance.public_url}/docs   Stop: {command_for(instance, 'down')} (or Ctrl-C)")
