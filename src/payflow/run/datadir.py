@@ -63,7 +63,8 @@ def take_lock(instance: Instance) -> InstanceLock:
                 continue
             raise StartError(
                 f"{instance.data_dir} is in use by pid {holder or 'unknown'}: "
-                f"stop it with `{command_for(instance, 'down')}`, or start a second instance with --data-dir, --port-base and --port."
+                f"stop it with `{command_for(instance, 'down')}`, "
+                "or start a second instance with --data-dir, --port-base and --port."
             ) from None
         if _is_same_file(descriptor, path):
             lock = InstanceLock(path=path, descriptor=descriptor)
