@@ -124,6 +124,7 @@ class Runtime:
 
     def client(self, contract: type[C]) -> C:
         """A client of another service, at the URL that the settings name."""
+        # Every contract names its service; a Protocol as a type argument hides that from the checker.
         return self._clients.connect(contract, self.common.url_of(contract.service))  # type: ignore[attr-defined]
 
     def checks_for(

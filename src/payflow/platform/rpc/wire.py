@@ -35,6 +35,7 @@ class Codec:
 
     def __init__(self, spec: OperationSpec) -> None:
         self.spec = spec
+        # The types are values here, read from the contract; a checker cannot know them.
         self._items = msgspec.msgpack.Decoder(list[spec.item])  # type: ignore[name-defined]
         self._answers = msgspec.msgpack.Decoder(list[_Ok[spec.answer] | _Err])  # type: ignore[name-defined]
 
