@@ -55,6 +55,8 @@ _ROWS: Final = (
     ("VERIFICATION_NOT_FOUND", 404, "Verification not found", "The customer has no verification record.", None),
     ("ASSESSMENT_NOT_FOUND", 404, "Assessment not found", "The payment has no risk assessment.", None),
     ("MESSAGE_NOT_FOUND", 404, "Message not found", "No such message.", None),
+    ("WEBHOOK_NOT_FOUND", 404, "Webhook not found", "No such webhook.", None),
+    ("WEBHOOK_DELIVERY_NOT_FOUND", 404, "Delivery not found", "The webhook has no such delivery.", None),
     ("INSTRUCTION_NOT_FOUND", 404, "Instruction not found", "No instruction for this payment.", None),
     ("METHOD_NOT_ALLOWED", 405, "Method not allowed", "This address does not take that method.", None),
     ("REQUEST_TIMEOUT", 408, "Request time-out", "The request did not arrive in time.", None),
@@ -79,6 +81,7 @@ _ROWS: Final = (
     ("USER_EXISTS", 409, "User exists", "The user name is taken.", None),
     ("HOLD_NOT_FOUND", 409, "Hold not found", "The payment holds no funds.", None),
     ("ALREADY_BOOKED", 409, "Already booked", "The payment's money has moved.", None),
+    ("WEBHOOK_DISABLED", 409, "Webhook disabled", "Nothing is sent to a disabled webhook; enable it first.", None),
     ("STALE_COMMAND", 409, "Stale command", "Another process has taken this payment over.", None),
     # 422: readable and refused
     ("VALIDATION_FAILED", 422, "Validation failed", "A value is not allowed.", None),
@@ -138,6 +141,8 @@ _ROWS: Final = (
     ("PAYMENT_REFUSED", 422, "Payment refused", "The payment was refused.", "NARR"),
     ("NO_DEMO_CHANNEL", 422, "No demo channel", "The demo channel is switched off.", None),
     ("UNKNOWN_PREFERENCE", 422, "Unknown preference", "There is no such language or channel.", None),
+    ("INVALID_WEBHOOK", 422, "Invalid webhook", "The address or an event type of the webhook is not allowed.", None),
+    ("TOO_MANY_WEBHOOKS", 422, "Too many webhooks", "Delete a webhook before registering another one.", None),
     # 429, 500, 503
     ("RATE_LIMITED", 429, "Too many requests", "Too many requests; wait before the next.", None),
     ("TOO_MANY_OTPS", 429, "Too many one-time passwords", "Wait before asking for another one.", None),

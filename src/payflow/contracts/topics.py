@@ -154,6 +154,11 @@ TOPICS: Final = (
             "security.user_enabled",
             "security.keys_rotated",
             "security.otp_failed",
+            "security.webhook_registered",
+            "security.webhook_changed",
+            "security.webhook_secret_rotated",
+            "security.webhook_disabled",
+            "security.webhook_deleted",
         ),
     ),
     Topic(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import redis.asyncio as redis
 import structlog
 
 from payflow.kernel.clock import Clock, Ids
+from payflow.kernel.envelope import Event
 from payflow.platform.clock import SystemClock
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Consumer, EventHandler, Outbox
@@ -84,8 +85,16 @@ class Runtime:
         """The writing side of the event log."""
         return Outbox(database)
 
-    def consumer(self, *, topics: list[str], handler: EventHandler, database: Database, name: str = "") -> Consumer:
-        """The reading side: run `.run` in the background."""
+    def consumer(
+        self,
+        *,
+        topics: list[str],
+        handler: EventHandler,
+        database: Database,
+        name: str = "",
+        after_commit: Callable[[Sequence[Event]], None] | None = None,
+    ) -> Consumer:
+        """The reading side: run `.run` in the background. A service's second consumer is named `<service>.<word>`."""
         return Consumer(
             name=name or self.service,
             topics=topics,
@@ -93,6 +102,7 @@ class Runtime:
             database=database,
             listen_url=self.common.postgres_url,
             listen_password=self.common.postgres_password,
+            after_commit=after_commit,
         )
 
     def valkey(self) -> redis.Redis:

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
+from functools import partial
 from typing import Annotated
 
 import msgspec
 import structlog
 
 from payflow.contracts.account import Account
-from payflow.contracts.notification import Notification
+from payflow.contracts.notification import Notification, Webhooks
+from payflow.platform.crypto import ColumnCipher
+from payflow.platform.postgres import Database
 from payflow.platform.service import Runtime, Service, every
 from payflow.platform.settings import CommonSettings, SettingsError, describe
-from payflow.services.notification.api import NotificationApi
+from payflow.services.notification.api import NotificationApi, WebhookDuty, WebhooksApi
 from payflow.services.notification.channels.demo import DemoChannel
 from payflow.services.notification.channels.log import LogChannel
-from payflow.services.notification.consumer import TOPICS, NotificationConsumer
+from payflow.services.notification.channels.webhook import HttpSender, SystemSecrets
+from payflow.services.notification.consumer import (
+    TOPICS,
+    WEBHOOK_CONSUMER,
+    WEBHOOK_TOPICS,
+    NotificationConsumer,
+    WebhookConsumer,
+    while_heard,
+)
 from payflow.services.notification.contacts import AccountContacts
+from payflow.services.notification.domain.addresses import AddressPolicy, read_networks
+from payflow.services.notification.domain.webhooks import Schedule
 from payflow.services.notification.ports import Channel
-from payflow.services.notification.store import PostgresStore
+from payflow.services.notification.store import PostgresStore, PostgresWebhookStore
 from payflow.services.notification.templates import FileTemplates
 
 log = structlog.get_logger(__name__)
 
 _CLEAN_UP_EVERY_S = 3600.0
+_LOOK_FOR_WEBHOOKS_EVERY_S = 1.0
 
 
 class NotificationSettings(CommonSettings, frozen=True, kw_only=True):
@@ -35,6 +50,12 @@ class NotificationSettings(CommonSettings, frozen=True, kw_only=True):
     ] = None
     delivery_check_s: Annotated[float, describe("pause between looks for messages to send"), msgspec.Meta(gt=0)] = 0.5
     message_keep_days: Annotated[int, describe("days until old messages are deleted"), msgspec.Meta(ge=1)] = 90
+    webhook_allowed_networks: Annotated[
+        str, describe("networks such as 10.1.0.0/16, split by commas, that webhooks may call although not public")
+    ] = ""
+    webhook_keep_days: Annotated[
+        int, describe("days until webhooks' old deliveries are deleted"), msgspec.Meta(ge=5)
+    ] = 30
 
     @property
     def is_demo_on(self) -> bool:
@@ -71,7 +92,7 @@ async def build(runtime: Runtime) -> Service:
     )
     consumer = runtime.consumer(topics=list(TOPICS), handler=handler, database=database)
     keep = timedelta(days=settings.message_keep_days)
-    return Service(
+    service = Service(
         implementations=[(Notification, api)],
         checks=dict(runtime.checks_for(database=database)),
         required={"postgres"},
@@ -81,3 +102,56 @@ async def build(runtime: Runtime) -> Service:
             "forget_old": every(_CLEAN_UP_EVERY_S, lambda: api.forget_old(keep)),
         },
     )
+    _add_webhooks(service, runtime, settings, database, cipher)
+    return service
+
+
+def _add_webhooks(
+    service: Service, runtime: Runtime, settings: NotificationSettings, database: Database, cipher: ColumnCipher
+) -> None:
+    policy = _address_policy(settings)
+    store = PostgresWebhookStore(database=database, cipher=cipher, outbox=runtime.outbox(database))
+    sender = HttpSender(policy=policy)
+    runtime.on_close(sender.close)
+    duty = WebhookDuty(
+        store=store,
+        sender=sender,
+        schedule=Schedule(),
+        clock=runtime.clock,
+        ids=runtime.ids,
+        random=random.random,
+        look_every_s=settings.delivery_check_s,
+    )
+    api = WebhooksApi(
+        store=store,
+        policy=policy,
+        secrets=SystemSecrets(),
+        clock=runtime.clock,
+        ids=runtime.ids,
+        when_due=duty.wake,
+    )
+    handler = WebhookConsumer(store=store, clock=runtime.clock, ids=runtime.ids)
+    consumer = runtime.consumer(
+        topics=list(WEBHOOK_TOPICS),
+        handler=handler,
+        database=database,
+        name=WEBHOOK_CONSUMER,
+        after_commit=lambda _: duty.wake(),
+    )
+    keep = timedelta(days=settings.webhook_keep_days)
+    service.implementations.append((Webhooks, api))
+    service.background |= {
+        "hear_for_webhooks": partial(
+            while_heard, consume=consumer.run, store=store, pause_s=_LOOK_FOR_WEBHOOKS_EVERY_S
+        ),
+        "call_webhooks": duty.run,
+        "forget_old_webhook_deliveries": every(_CLEAN_UP_EVERY_S, lambda: api.forget_old(keep)),
+    }
+
+
+def _address_policy(settings: NotificationSettings) -> AddressPolicy:
+    try:
+        allowed = read_networks(settings.webhook_allowed_networks)
+    except ValueError as error:
+        raise SettingsError(f"PAYFLOW_WEBHOOK_ALLOWED_NETWORKS: {error}.") from None
+    return AddressPolicy(is_production=settings.env == "production", allowed=allowed)

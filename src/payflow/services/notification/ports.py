@@ -9,7 +9,14 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from payflow.contracts.notification import DemoCode, FindDemoCode, MessageView
+from payflow.contracts.notification import (
+    DemoCode,
+    FindDemoCode,
+    MessageView,
+    WebhookDeliveryState,
+    WebhookDeliveryView,
+)
+from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError
 from payflow.services.notification.domain import (
     Contact,
@@ -21,6 +28,7 @@ from payflow.services.notification.domain import (
     Preference,
     SendResult,
 )
+from payflow.services.notification.domain.webhooks import Attempt, Delivery, Reply, Settled, Webhook
 
 
 class Channel(Protocol):
@@ -120,4 +128,107 @@ class Store(Protocol):
 
     async def delete_before(self, instant: datetime) -> int:
         """Delete messages made before an instant, with their deliveries; returns how many."""
+        ...
+
+
+class WebhookSecrets(Protocol):
+    """Random numbers for signing secrets."""
+
+    def new(self) -> str:
+        """A fresh secret: "whsec_" and the base64 of 32 random bytes."""
+        ...
+
+
+class WebhookSender(Protocol):
+    """Calls receivers."""
+
+    async def send(self, attempt: Attempt, *, now: datetime) -> Reply:
+        """Sign and send one attempt. Never raises: what went wrong is the reply's `error`."""
+        ...
+
+
+class WebhookChanges(Protocol):
+    """One database transaction over webhooks and their deliveries."""
+
+    async def count(self) -> int:
+        """How many webhooks there are; nobody else adds one until this transaction ends."""
+        ...
+
+    async def add(self, webhooks: Sequence[Webhook]) -> None:
+        """Insert webhooks; one whose id exists changes nothing."""
+        ...
+
+    async def lock(self, webhook_ids: Sequence[UUID]) -> dict[UUID, Webhook]:
+        """The webhooks with these ids, locked."""
+        ...
+
+    async def save(self, webhooks: Sequence[Webhook]) -> None:
+        """Write what may change of webhooks."""
+        ...
+
+    async def delete(self, webhook_ids: Sequence[UUID]) -> None:
+        """Forget webhooks with all their deliveries."""
+        ...
+
+    async def listening(self) -> list[Webhook]:
+        """Every enabled webhook (its `secrets` left out); none of them is deleted before this transaction ends."""
+        ...
+
+    async def add_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+        """Insert deliveries, due at once; an event that a webhook has already changes nothing."""
+        ...
+
+    async def redeliver(self, delivery_ids: Sequence[UUID], now: datetime) -> None:
+        """Make deliveries due now with all their tries before them, except those that are being sent."""
+        ...
+
+    async def settle(self, settled: Sequence[Settled]) -> set[UUID]:
+        """Write what attempts came to; the ids of those that were still ours. A late word about an attempt that was
+        meanwhile made again is dropped."""
+        ...
+
+    async def append_events(self, events: Sequence[Event]) -> None:
+        """Tell of changes, in this transaction."""
+        ...
+
+
+class WebhookStore(Protocol):
+    """The database as far as it is about webhooks."""
+
+    def transaction(self) -> AbstractAsyncContextManager[WebhookChanges]:
+        """One database transaction; commits at the end of the block, rolls back when it raises."""
+        ...
+
+    async def webhooks(self, webhook_ids: Sequence[UUID]) -> dict[UUID, Webhook]:
+        """The webhooks with these ids."""
+        ...
+
+    async def webhooks_before(self, cursor: UUID | None, limit: int) -> list[Webhook]:
+        """Webhooks, newest first, beginning behind the cursor."""
+        ...
+
+    async def webhook_deliveries(
+        self, webhook_id: UUID, *, state: WebhookDeliveryState | None, cursor: UUID | None, limit: int
+    ) -> list[WebhookDeliveryView]:
+        """A webhook's deliveries, newest first, beginning behind the cursor."""
+        ...
+
+    async def find_deliveries(self, keys: Sequence[tuple[UUID, UUID]]) -> dict[UUID, WebhookDeliveryView]:
+        """Deliveries by webhook and by delivery or event: (webhook_id, either id) -> under that id."""
+        ...
+
+    async def claim_webhooks(
+        self, *, now: datetime, until: datetime, busy: Sequence[UUID], limit: int
+    ) -> list[Attempt]:
+        """Take deliveries that are due and that no other process has, until an instant: a few of each enabled webhook
+        but those that are `busy`, so that one that is slow never stands in another's way."""
+        ...
+
+    async def pass_events_over(self, consumer: str) -> bool:
+        """Whether no webhook is enabled; then the consumer's position is moved to the log's end, in one step with
+        the look, so that it costs nothing to have webhooks and not use them."""
+        ...
+
+    async def delete_webhook_deliveries_before(self, instant: datetime) -> int:
+        """Forget deliveries made before an instant; returns how many."""
         ...

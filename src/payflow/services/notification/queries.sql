@@ -125,3 +125,174 @@ SELECT asked.place, newest.message_id, newest.customer_id, newest.transaction_id
           AND (asked.customer_id IS NULL OR customer_id = asked.customer_id)
         ORDER BY sent_at DESC, message_id DESC
         LIMIT 1) AS newest;
+
+-- add_webhooks --
+-- New webhooks; one whose id exists changes nothing.
+INSERT INTO webhook (webhook_id, url, event_types, description, customer_id, state, disabled_reason, secrets_encrypted,
+                     failing_since, version, created_by, created_at, updated_at)
+SELECT webhook_id, url, string_to_array(event_types, ','), description, customer_id, state, disabled_reason,
+       secrets_encrypted, failing_since, version, created_by, created_at, updated_at
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[],
+              $9::timestamptz[], $10::integer[], $11::text[], $12::timestamptz[], $13::timestamptz[])
+       AS t (webhook_id, url, event_types, description, customer_id, state, disabled_reason, secrets_encrypted,
+             failing_since, version, created_by, created_at, updated_at)
+ ORDER BY webhook_id
+    ON CONFLICT (webhook_id) DO NOTHING;
+
+-- lock_webhook_count --
+-- One transaction at a time adds webhooks, so that their bound holds.
+SELECT pg_advisory_xact_lock(hashtext('payflow.notification.webhooks'));
+
+-- count_webhooks --
+-- How many there are.
+SELECT count(*) FROM webhook;
+
+-- lock_webhooks --
+-- These webhooks, locked in one order.
+SELECT webhook_id, url, event_types, description, customer_id, state, disabled_reason, secrets_encrypted,
+       failing_since, version, created_by, created_at, updated_at
+  FROM webhook
+ WHERE webhook_id = ANY($1::uuid[])
+ ORDER BY webhook_id
+   FOR UPDATE;
+
+-- webhooks --
+-- These webhooks.
+SELECT webhook_id, url, event_types, description, customer_id, state, disabled_reason, secrets_encrypted,
+       failing_since, version, created_by, created_at, updated_at
+  FROM webhook
+ WHERE webhook_id = ANY($1::uuid[]);
+
+-- webhooks_before --
+-- A page of webhooks, newest first.
+SELECT webhook_id, url, event_types, description, customer_id, state, disabled_reason, secrets_encrypted,
+       failing_since, version, created_by, created_at, updated_at
+  FROM webhook
+ WHERE $1::uuid IS NULL OR webhook_id < $1
+ ORDER BY webhook_id DESC
+ LIMIT $2;
+
+-- save_webhooks --
+-- What may change of a webhook.
+UPDATE webhook
+   SET url = t.url, event_types = string_to_array(t.event_types, ','), description = t.description, state = t.state,
+       disabled_reason = t.disabled_reason, secrets_encrypted = t.secrets_encrypted, failing_since = t.failing_since,
+       version = t.version, updated_at = t.updated_at
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::timestamptz[],
+              $9::integer[], $10::timestamptz[])
+       AS t (webhook_id, url, event_types, description, state, disabled_reason, secrets_encrypted, failing_since,
+             version, updated_at)
+ WHERE webhook.webhook_id = t.webhook_id;
+
+-- delete_webhooks --
+-- Forget webhooks; their deliveries go with them.
+DELETE FROM webhook WHERE webhook_id = ANY($1::uuid[]);
+
+-- listening_webhooks --
+-- Who hears of events now. The key lock keeps them there until their deliveries are written.
+SELECT webhook_id, url, event_types, description, customer_id, state, disabled_reason, failing_since, version,
+       created_by, created_at, updated_at
+  FROM webhook
+ WHERE state = 'ENABLED'
+ ORDER BY webhook_id
+   FOR KEY SHARE;
+
+-- add_webhook_deliveries --
+-- New deliveries, due at once; an event that the webhook has already changes nothing.
+INSERT INTO webhook_delivery (delivery_id, webhook_id, event_id, event_type, subject, body, next_attempt_at, created_at)
+SELECT delivery_id, webhook_id, event_id, event_type, subject, body, $7, $7
+  FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::bytea[])
+       AS t (delivery_id, webhook_id, event_id, event_type, subject, body)
+ ORDER BY webhook_id, event_id
+    ON CONFLICT (webhook_id, event_id) DO NOTHING;
+
+-- claim_webhooks --
+-- Take deliveries that are due, a few of each enabled webhook and fewer of one that is failing: neither a slow receiver
+-- nor a dead one uses up what the others need. The attempt is counted before it is made: one that ends in a crash counts.
+WITH due AS (
+    SELECT delivery.delivery_id, webhook.webhook_id, webhook.url, webhook.secrets_encrypted, webhook.failing_since
+      FROM webhook
+     CROSS JOIN LATERAL (
+           SELECT delivery_id
+             FROM webhook_delivery
+            WHERE webhook_id = webhook.webhook_id AND state = 'PENDING' AND next_attempt_at <= $1
+              AND (leased_until IS NULL OR leased_until <= $1)
+            ORDER BY next_attempt_at
+            LIMIT CASE WHEN webhook.failing_since IS NULL THEN $5::integer ELSE $6::integer END
+              FOR UPDATE SKIP LOCKED) AS delivery
+     WHERE webhook.state = 'ENABLED' AND webhook.webhook_id <> ALL($3::uuid[])
+     LIMIT $4
+)
+UPDATE webhook_delivery AS delivery
+   SET leased_until = $2, next_attempt_at = $2, last_attempt_at = $1, attempts = delivery.attempts + 1
+  FROM due
+ WHERE delivery.delivery_id = due.delivery_id
+RETURNING delivery.delivery_id, delivery.event_id, delivery.body, delivery.attempts,
+          delivery.attempts - delivery.attempts_before AS tries,
+          due.webhook_id, due.url, due.secrets_encrypted, due.failing_since;
+
+-- settle_webhooks --
+-- What attempts came to. One whose lease ran out and that was taken again has a higher number by now.
+UPDATE webhook_delivery AS delivery
+   SET state = t.state, next_attempt_at = t.next_attempt_at, leased_until = NULL, status_code = t.status_code,
+       error = t.error, delivered_at = CASE WHEN t.state = 'DELIVERED' THEN t.at END
+  FROM unnest($1::uuid[], $2::integer[], $3::text[], $4::timestamptz[], $5::smallint[], $6::text[], $7::timestamptz[])
+       AS t (delivery_id, attempts, state, next_attempt_at, status_code, error, at)
+ WHERE delivery.delivery_id = t.delivery_id AND delivery.attempts = t.attempts AND delivery.state = 'PENDING'
+RETURNING delivery.delivery_id;
+
+-- redeliver_webhooks --
+-- Due again with all their tries before them; those that somebody is sending at this moment are left alone.
+UPDATE webhook_delivery
+   SET state = 'PENDING', next_attempt_at = $2, leased_until = NULL, attempts_before = attempts, delivered_at = NULL
+ WHERE delivery_id IN (SELECT delivery_id
+                         FROM webhook_delivery
+                        WHERE delivery_id = ANY($1::uuid[]) AND (leased_until IS NULL OR leased_until <= $2)
+                        ORDER BY delivery_id
+                          FOR UPDATE);
+
+-- webhook_deliveries --
+-- A page of a webhook's deliveries, newest first.
+SELECT delivery_id, event_id, event_type, subject, state, attempts, status_code, error,
+       CASE WHEN state = 'PENDING' THEN next_attempt_at END AS next_attempt_at, last_attempt_at, delivered_at, created_at
+  FROM webhook_delivery
+ WHERE webhook_id = $1 AND ($2::text IS NULL OR state = $2) AND ($3::uuid IS NULL OR delivery_id < $3)
+ ORDER BY delivery_id DESC
+ LIMIT $4;
+
+-- find_webhook_deliveries --
+-- Deliveries by their own id or their event's; the id that was asked for comes back with each.
+WITH asked AS (
+    SELECT webhook_id, id FROM unnest($1::uuid[], $2::uuid[]) AS t (webhook_id, id)
+), found AS (
+    SELECT asked.id AS asked, delivery.delivery_id
+      FROM asked
+      JOIN webhook_delivery AS delivery ON delivery.delivery_id = asked.id AND delivery.webhook_id = asked.webhook_id
+     UNION ALL
+    SELECT asked.id, delivery.delivery_id
+      FROM asked
+      JOIN webhook_delivery AS delivery ON delivery.webhook_id = asked.webhook_id AND delivery.event_id = asked.id
+)
+SELECT found.asked, delivery_id, event_id, event_type, subject, state, attempts, status_code, error,
+       CASE WHEN state = 'PENDING' THEN next_attempt_at END AS next_attempt_at, last_attempt_at, delivered_at, created_at
+  FROM found
+  JOIN webhook_delivery USING (delivery_id);
+
+-- has_listening_webhooks --
+-- Whether anybody hears of events.
+SELECT EXISTS (SELECT FROM webhook WHERE state = 'ENABLED');
+
+-- pass_events_over --
+-- Move the consumer to the end of the log, unless somebody listens: in one statement, so in one view of both.
+INSERT INTO event_log.consumer AS consumer (name, position)
+SELECT $1, position
+  FROM event_log.log_end
+ WHERE NOT EXISTS (SELECT FROM webhook WHERE state = 'ENABLED')
+    ON CONFLICT (name) DO UPDATE
+   SET position = excluded.position, updated_at = now()
+ WHERE consumer.position < excluded.position;
+
+-- delete_webhook_deliveries_before --
+-- Forget old deliveries; returns how many.
+WITH old AS (DELETE FROM webhook_delivery WHERE created_at < $1 RETURNING 1)
+SELECT count(*) FROM old;
