@@ -11,7 +11,7 @@ from payflow.contracts.account import Account
 from payflow.contracts.audit import Audit
 from payflow.contracts.confirm import Confirm
 from payflow.contracts.kyc import Kyc
-from payflow.contracts.notification import Notification
+from payflow.contracts.notification import Notification, Webhooks
 from payflow.contracts.ofac import Ofac
 from payflow.contracts.partner_bank import PartnerBank
 from payflow.contracts.risk import Risk
@@ -22,7 +22,7 @@ from payflow.services.gateway.routes.streams import StreamPlaces
 C = TypeVar("C")
 
 # What operators' routes ask besides confirm and account.
-OTHER_CONTRACTS: Final[tuple[type[Any], ...]] = (Audit, Kyc, Notification, Ofac, PartnerBank, Risk)
+OTHER_CONTRACTS: Final[tuple[type[Any], ...]] = (Audit, Kyc, Notification, Ofac, PartnerBank, Risk, Webhooks)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class AddressPolicy:
             port = parts.port
         except ValueError:
             return "url: this is not a URL."
+        if "#" in url or "\\" in url:
+            return "url: leave out what begins with #, and backslashes."
         if parts.scheme not in ("https", "http"):
             return "url: the address must begin with https://."
         if self.is_production and parts.scheme != "https":
@@ -65,10 +67,8 @@ class AddressPolicy:
     def _flaw_of_host(self, parts: SplitResult, port: int | None) -> str | None:
         if "@" in parts.netloc:
             return "url: a user name or password in the address is not sent; the signature proves who calls."
-        if parts.fragment or parts.geturl().endswith("#"):
-            return "url: leave out the part after #; it is never sent."
         host = parts.hostname or ""
-        if not host or "\\" in parts.geturl() or port == 0:
+        if not host or port == 0:
             return "url: the address has no host."
         if _is_address(host):
             return "url: this address may not be called from here." if self.refuses(host) else None

@@ -46,6 +46,7 @@ _TAGS: Final = {
     "Sanctions": "Names and lists, for compliance officers.",
     "KYC": "Customers' verifications.",
     "Banks": "Instructions to and from other banks, for operators.",
+    "Webhooks": "Where events are sent to, for operators.",
     "Audit": "The record of everything, for auditors.",
     "Service": "Health and documentation.",
 }

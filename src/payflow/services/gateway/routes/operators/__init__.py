@@ -16,6 +16,7 @@ from payflow.services.gateway.routes.operators import (
     reviews,
     sanctions,
     users,
+    webhooks,
 )
 
 HANDLERS: Final[list[HTTPRouteHandler]] = [
@@ -28,4 +29,5 @@ HANDLERS: Final[list[HTTPRouteHandler]] = [
     *sanctions.HANDLERS,
     *partner_bank.HANDLERS,
     *payments.HANDLERS,
+    *webhooks.HANDLERS,
 ]
