@@ -113,6 +113,11 @@ class Database:
             # Every statement is prepared and runs thousands of times; planning it anew each time (which the server
             # prefers for arrays of unknown length) costs more than running it.
             "plan_cache_mode": "force_generic_plan",
+            # Nor may a plan hang on statistics: one made while a table was empty reads the whole table, and stays until
+            # the table is analysed, a minute and a hundred thousand payments later. Rows are found by their index.
+            "enable_seqscan": "off",
+            "enable_hashjoin": "off",
+            "enable_mergejoin": "off",
         }
         if schema:
             server_settings["search_path"] = f"{schema},event_log"
