@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID, uuid5
@@ -50,6 +50,16 @@ class FakeRiskStore:
         if any(assessment.payment_id in self._assessments for assessment in assessments):
             raise ConcurrencyConflict("A payment was assessed meanwhile.")
         self._assessments.update({assessment.payment_id: assessment for assessment in assessments})
+
+    async def save_if_counted(
+        self, assessments: Sequence[Assessment], *, expected: Mapping[str, int], since: datetime, at_most: int
+    ) -> dict[str, int]:
+        async with self._lock:
+            counts = await self.count_recent(customer_ids=list(expected), since=since, at_most=at_most)
+            differing = {id: count for id, count in counts.items() if count != expected[id]}
+            if not differing:
+                await self.save(assessments)
+            return differing
 
     async def find(self, payment_ids: Sequence[UUID]) -> dict[UUID, Assessment]:
         return {id: self._assessments[id] for id in payment_ids if id in self._assessments}

@@ -31,7 +31,9 @@ from payflow.platform.postgres import Database
 from payflow.platform.rpc import in_process
 from payflow.services.risk import usecases
 from payflow.services.risk.api import RiskApi
+from payflow.services.risk.domain import Screening
 from payflow.services.risk.rules import default_rules
+from payflow.services.risk.rules.evaluate import assess_in_order
 from payflow.services.risk.store import PostgresCorrections, PostgresStore
 from tests.builders import NOON, FixedClock, new_id
 from tests.fakes_risk import LIST_VERSION, FakeCustomers, FakeRiskStore, FakeSanctions
@@ -39,6 +41,7 @@ from tests.fakes_risk import LIST_VERSION, FakeCustomers, FakeRiskStore, FakeSan
 ConnectAs = Callable[[str], Awaitable[Database]]
 RULES = default_rules()
 DAY = timedelta(hours=24)
+CLEAR = Screening(is_possible_sanctions_match=False, review_id=None, list_version="1", is_kyc_verified=True)
 
 
 class World:
@@ -202,7 +205,6 @@ async def test_a_repeat_gets_the_stored_answer_although_the_facts_have_changed_a
     second = await world.assess(command, command)
 
     assert second == [first, first]
-    assert len(world.sanctions.asked) == 1
 
 
 async def test_a_payment_twice_in_one_batch_is_assessed_and_counted_once(world: World) -> None:
@@ -352,3 +354,30 @@ async def test_the_newest_rule_set_is_in_force_and_a_version_keeps_its_contents(
     in_force = [await world.store.activate(rules, now=NOON) for rules in (RULES, newer, RULES, changed)]
 
     assert in_force == [RULES, newer, newer, newer]
+
+
+async def test_wrong_expectations_store_nothing_and_are_told_the_true_counts(world: World) -> None:
+    (first,) = await world.assess(world.a_payment())
+    fresh = world.a_payment()
+    assessments = assess_in_order(
+        commands=[fresh], screenings=[CLEAR], earlier={world.customer_id: 4}, rules=RULES, now=world.clock.now()
+    )
+
+    differing = await world.store.save_if_counted(
+        assessments, expected={world.customer_id: 4}, since=world.clock.now() - DAY, at_most=5
+    )
+
+    assert differing == {world.customer_id: 1}
+    assert set(await world.store.find([first.payment_id, fresh.payment_id])) == {first.payment_id}
+
+
+async def test_a_process_whose_expectation_is_wrong_counts_what_another_process_has_stored(world: World) -> None:
+    for _ in range(2):
+        await world.assess(world.a_payment())
+    other = in_process(Risk, world.processes[1], caller="confirm")
+    for _ in range(3):
+        await other.assess([world.a_payment()])
+
+    (sixth,) = await world.assess(world.a_payment())
+
+    assert sixth.rules_hit == ["VELOCITY"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from payflow.contracts.risk import AssessPayment, RiskLevel
-from payflow.services.risk.domain import Screening, Verdict
+from payflow.services.risk.domain import ExpectedCounts, Screening, Verdict
 from payflow.services.risk.rules import default_rules, read_rules
 from payflow.services.risk.rules.evaluate import assess_in_order, evaluate
 from tests.builders import NOON, new_id
@@ -194,3 +194,23 @@ def test_a_complete_rule_set_is_read() -> None:
     rules = read_rules(DEFAULT_TEXT)
 
     assert (rules.version, rules.points, rules.currencies["USD"]) == (2, RULES.points, RULES.currencies["USD"])
+
+
+def test_expected_counts_follow_what_was_stored_and_what_the_store_has_counted() -> None:
+    counts = ExpectedCounts(at_most=5)
+
+    counts.add(["ada", "ada", "grace"])
+    counts.learn({"grace": 9})
+
+    assert counts.of(["grace", "ada", "new"]) == {"ada": 2, "grace": 5, "new": 0}
+
+
+def test_the_customers_not_seen_for_the_longest_time_are_forgotten_first() -> None:
+    counts = ExpectedCounts(at_most=5, customers_max=2)
+
+    counts.add(["ada"])
+    counts.add(["grace"])
+    counts.add(["ada"])
+    counts.add(["linus"])
+
+    assert counts.of(["ada", "grace", "linus"]) == {"ada": 2, "grace": 0, "linus": 1}

@@ -7,7 +7,7 @@ from payflow.contracts.risk import Assessed, AssessmentDetail, AssessPayment, Ge
 from payflow.kernel.clock import Clock
 from payflow.platform.postgres import repeat_then_halve
 from payflow.services.risk import usecases
-from payflow.services.risk.domain import RuleSet
+from payflow.services.risk.domain import ExpectedCounts, RuleSet
 from payflow.services.risk.ports import CustomerChecks, SanctionsScreening, Store
 
 
@@ -27,6 +27,7 @@ class RiskApi:
         self._sanctions = sanctions
         self._customers = customers
         self._rules = rules
+        self._counts = ExpectedCounts(at_most=rules.velocity_payments_max)
         self._clock = clock
 
     async def assess(self, commands: list[AssessPayment]) -> Answers[Assessed]:
@@ -37,6 +38,7 @@ class RiskApi:
                 sanctions=self._sanctions,
                 customers=self._customers,
                 rules=self._rules,
+                counts=self._counts,
                 now=self._clock.now(),
             ),
             commands,

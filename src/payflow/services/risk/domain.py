@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
@@ -84,6 +86,37 @@ class Verdict:
     sanctions_points: int
     needs_otp: bool
     rules_hit: list[str]
+
+
+class ExpectedCounts:
+    """How many counted payments each customer has, as far as this process knows from its own last answers.
+
+    Only ever an expectation: whoever uses it has the store compare it with the truth. Bounded: those not seen for the
+    longest time are forgotten, and then expected to have none.
+    """
+
+    def __init__(self, *, at_most: int, customers_max: int = 20_000) -> None:
+        self._at_most = at_most
+        self._customers_max = customers_max
+        self._counts: dict[str, int] = {}
+
+    def of(self, customer_ids: Iterable[str]) -> dict[str, int]:
+        """The expected count of each of these customers, in one order."""
+        return {customer_id: self._counts.get(customer_id, 0) for customer_id in sorted(customer_ids)}
+
+    def learn(self, counts: Mapping[str, int]) -> None:
+        """The store has counted."""
+        for customer_id, count in counts.items():
+            # Put at the end, so that the first one is the one not seen for the longest time.
+            self._counts.pop(customer_id, None)
+            self._counts[customer_id] = min(count, self._at_most)
+        while len(self._counts) > self._customers_max:
+            del self._counts[next(iter(self._counts))]
+
+    def add(self, customer_ids: Iterable[str]) -> None:
+        """One payment more was stored for each of these (a customer may be named several times)."""
+        added = Counter(customer_ids)
+        self.learn({customer_id: self._counts.get(customer_id, 0) + count for customer_id, count in added.items()})
 
 
 @dataclass(frozen=True, slots=True)

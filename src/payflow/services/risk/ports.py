@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
@@ -51,6 +51,16 @@ class Store(Protocol):
 
     async def find(self, payment_ids: Sequence[UUID]) -> dict[UUID, Assessment]:
         """Stored assessments; payments without one are left out."""
+        ...
+
+    async def save_if_counted(
+        self, assessments: Sequence[Assessment], *, expected: Mapping[str, int], since: datetime, at_most: int
+    ) -> dict[str, int]:
+        """Store assessments if each customer's count (see `count_recent`) is the expected one: answers an empty dict.
+
+        Else nothing is stored, and the counts that differ are answered. Raises Unavailable, nothing stored, also when
+        one of the payments was assessed before.
+        """
         ...
 
     async def activate(self, rules: RuleSet, *, now: datetime) -> RuleSet:

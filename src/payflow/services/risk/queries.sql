@@ -27,6 +27,14 @@ SELECT payment_id, customer_id, amount_minor, currency, debtor, creditor, level,
              is_kyc_verified, payments_in_window)
     ON CONFLICT (payment_id) DO NOTHING;
 
+-- save_if_counted --
+-- Store a batch's assessments if the customers' counts are the expected ones, or return those that differ (see the
+-- function in migrations).
+SELECT counted_customer_id, payments
+  FROM save_if_counted($1::text[], $2::integer[], $3, $4, $5::uuid[], $6::text[], $7::bigint[], $8::text[], $9::text[],
+                       $10::text[], $11::text[], $12::integer[], $13::integer[], $14::boolean[], $15::boolean[],
+                       $16::uuid[], $17::text[], $18::text[], $19::boolean[], $20::integer[], $21, $22);
+
 -- stop_counting --
 -- Take refused payments out of the count; the assessment itself stays as it was decided.
 UPDATE assessment SET is_counted = false WHERE payment_id = ANY($1::uuid[]) AND is_counted;

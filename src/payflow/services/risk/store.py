@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from uuid import UUID
@@ -40,24 +40,7 @@ class PostgresAssessments:
     async def save(self, assessments: Sequence[Assessment]) -> None:
         inserted = await self._connection.execute(
             queries.save,
-            [assessment.payment_id for assessment in assessments],
-            [assessment.customer_id for assessment in assessments],
-            [assessment.amount_minor for assessment in assessments],
-            [assessment.currency for assessment in assessments],
-            [assessment.debtor for assessment in assessments],
-            [assessment.creditor for assessment in assessments],
-            [assessment.verdict.level.value for assessment in assessments],
-            [assessment.verdict.points for assessment in assessments],
-            [assessment.verdict.sanctions_points for assessment in assessments],
-            [assessment.verdict.needs_otp for assessment in assessments],
-            [assessment.screening.is_possible_sanctions_match for assessment in assessments],
-            [assessment.screening.review_id for assessment in assessments],
-            [",".join(assessment.verdict.rules_hit) for assessment in assessments],
-            [assessment.screening.list_version for assessment in assessments],
-            [assessment.screening.is_kyc_verified for assessment in assessments],
-            [assessment.payments_in_window for assessment in assessments],
-            assessments[0].rules_version,
-            assessments[0].assessed_at,
+            *_columns(assessments),
         )
         if inserted != f"INSERT 0 {len(assessments)}":
             # Rolled back as a whole: the batch's counts were made as if those payments were not stored yet.
@@ -79,9 +62,40 @@ class PostgresStore:
         rows = await self._database.fetch(queries.find, payment_ids)
         return {row["payment_id"]: _assessment(row) for row in rows}
 
+    async def save_if_counted(
+        self, assessments: Sequence[Assessment], *, expected: Mapping[str, int], since: datetime, at_most: int
+    ) -> dict[str, int]:
+        rows = await self._database.write(
+            queries.save_if_counted, list(expected), list(expected.values()), since, at_most, *_columns(assessments)
+        )
+        return {row["counted_customer_id"]: row["payments"] for row in rows}
+
     async def activate(self, rules: RuleSet, *, now: datetime) -> RuleSet:
         await self._database.execute(queries.activate_rules, rules.version, msgspec.to_builtins(rules), now)
         return msgspec.convert(await self._database.fetchval(queries.newest_rules), RuleSet)
+
+
+def _columns(assessments: Sequence[Assessment]) -> list[object]:
+    return [
+        [assessment.payment_id for assessment in assessments],
+        [assessment.customer_id for assessment in assessments],
+        [assessment.amount_minor for assessment in assessments],
+        [assessment.currency for assessment in assessments],
+        [assessment.debtor for assessment in assessments],
+        [assessment.creditor for assessment in assessments],
+        [assessment.verdict.level.value for assessment in assessments],
+        [assessment.verdict.points for assessment in assessments],
+        [assessment.verdict.sanctions_points for assessment in assessments],
+        [assessment.verdict.needs_otp for assessment in assessments],
+        [assessment.screening.is_possible_sanctions_match for assessment in assessments],
+        [assessment.screening.review_id for assessment in assessments],
+        [",".join(assessment.verdict.rules_hit) for assessment in assessments],
+        [assessment.screening.list_version for assessment in assessments],
+        [assessment.screening.is_kyc_verified for assessment in assessments],
+        [assessment.payments_in_window for assessment in assessments],
+        assessments[0].rules_version,
+        assessments[0].assessed_at,
+    ]
 
 
 def _assessment(row: asyncpg.Record) -> Assessment:

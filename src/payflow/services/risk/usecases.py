@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -25,7 +26,7 @@ from payflow.contracts.risk import (
 from payflow.contracts.topics import PaymentChanged
 from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError, Unavailable
-from payflow.services.risk.domain import Assessment, RuleSet, Screening
+from payflow.services.risk.domain import Assessment, ExpectedCounts, RuleSet, Screening
 from payflow.services.risk.ports import Corrections, CustomerChecks, SanctionsScreening, Store
 from payflow.services.risk.rules.evaluate import assess_in_order
 
@@ -40,6 +41,7 @@ async def assess(
     sanctions: SanctionsScreening,
     customers: CustomerChecks,
     rules: RuleSet,
+    counts: ExpectedCounts,
     now: datetime,
 ) -> Answers[Assessed]:
     """Points, level and what follows, for exactly the amount and accounts of each command.
@@ -52,12 +54,13 @@ async def assess(
     by_payment: dict[UUID, AssessPayment] = {}
     for command in commands:
         by_payment.setdefault(command.payment_id, command)
-    known = await store.find(list(by_payment))
-    fresh = [command for command in by_payment.values() if command.payment_id not in known]
-    screenings, errors = await _screen(fresh, sanctions=sanctions, customers=customers)
-    decidable = [command for command in fresh if command.payment_id in screenings]
-    if decidable:
-        known |= await _decide(decidable, screenings=screenings, store=store, rules=rules, now=now)
+    screenings, errors = await _screen(list(by_payment.values()), sanctions=sanctions, customers=customers)
+    batch = _Batch(screenings=screenings, store=store, rules=rules, now=now)
+    known = {} if errors else await batch.decide_at_once(list(by_payment.values()), counts=counts)
+    if not known:
+        known = await store.find(list(by_payment))
+        fresh = [command for id, command in by_payment.items() if id not in known and id in screenings]
+        known |= await batch.decide(fresh)
 
     def answer(command: AssessPayment) -> Assessed | PayflowError:
         assessment = known.get(command.payment_id)
@@ -125,29 +128,64 @@ def _undecided(what: str, error: PayflowError) -> Unavailable:
     return error if isinstance(error, Unavailable) else Unavailable(f"{what} gave no decision ({error.code}).")
 
 
-async def _decide(
-    commands: Sequence[AssessPayment],
-    *,
-    screenings: Mapping[UUID, Screening],
-    store: Store,
-    rules: RuleSet,
-    now: datetime,
-) -> dict[UUID, Assessment]:
-    async with store.transaction() as transaction:
-        earlier = await transaction.count_recent(
-            customer_ids=sorted({command.customer_id for command in commands}),
-            since=now - rules.velocity_window,
-            at_most=rules.velocity_payments_max,
-        )
-        assessments = assess_in_order(
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What a batch is decided with, once its payments have been screened."""
+
+    screenings: Mapping[UUID, Screening]
+    store: Store
+    rules: RuleSet
+    now: datetime
+
+    async def decide_at_once(
+        self, commands: Sequence[AssessPayment], *, counts: ExpectedCounts
+    ) -> dict[UUID, Assessment]:
+        """Assess with the counts that this process expects, in one call of the store, which refuses wrong ones.
+
+        Empty when that was not possible: a payment was assessed before, or others keep paying meanwhile.
+        """
+        customer_ids = {command.customer_id for command in commands}
+        for _ in range(2):
+            expected = counts.of(customer_ids)
+            assessments = self._assess(commands, earlier=expected)
+            try:
+                differing = await self.store.save_if_counted(
+                    assessments, expected=expected, since=self._since, at_most=self.rules.velocity_payments_max
+                )
+            except Unavailable:
+                break
+            counts.learn(differing)
+            if not differing:
+                counts.add(command.customer_id for command in commands)
+                return {assessment.payment_id: assessment for assessment in assessments}
+        return {}
+
+    async def decide(self, commands: Sequence[AssessPayment]) -> dict[UUID, Assessment]:
+        """Assess with the customers locked: always possible, at the cost of a transaction."""
+        if not commands:
+            return {}
+        async with self.store.transaction() as transaction:
+            earlier = await transaction.count_recent(
+                customer_ids=sorted({command.customer_id for command in commands}),
+                since=self._since,
+                at_most=self.rules.velocity_payments_max,
+            )
+            assessments = self._assess(commands, earlier=earlier)
+            await transaction.save(assessments)
+        return {assessment.payment_id: assessment for assessment in assessments}
+
+    @property
+    def _since(self) -> datetime:
+        return self.now - self.rules.velocity_window
+
+    def _assess(self, commands: Sequence[AssessPayment], *, earlier: Mapping[str, int]) -> list[Assessment]:
+        return assess_in_order(
             commands=commands,
-            screenings=[screenings[command.payment_id] for command in commands],
+            screenings=[self.screenings[command.payment_id] for command in commands],
             earlier=earlier,
-            rules=rules,
-            now=now,
+            rules=self.rules,
+            now=self.now,
         )
-        await transaction.save(assessments)
-    return {assessment.payment_id: assessment for assessment in assessments}
 
 
 async def get_assessments(*, queries: Sequence[GetAssessment], store: Store) -> Answers[AssessmentDetail]:
