@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -93,8 +93,12 @@ class Runtime:
         database: Database,
         name: str = "",
         after_commit: Callable[[Sequence[Event]], None] | None = None,
+        types: Collection[str] | None = None,
     ) -> Consumer:
-        """The reading side: run `.run` in the background. A service's second consumer is named `<service>.<word>`."""
+        """The reading side: run `.run` in the background. A service's second consumer is named `<service>.<word>`.
+
+        `types`: the wanted ones of the topics, if not all.
+        """
         return Consumer(
             name=name or self.service,
             topics=topics,
@@ -103,6 +107,7 @@ class Runtime:
             listen_url=self.common.postgres_url,
             listen_password=self.common.postgres_password,
             after_commit=after_commit,
+            types=types,
         )
 
     def valkey(self) -> redis.Redis:

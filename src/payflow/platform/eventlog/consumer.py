@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
@@ -26,7 +26,11 @@ log = structlog.get_logger(__name__)
 BATCHES_PER_READ: Final = 200
 LOOK_ANYWAY_S: Final = 1.0
 TRIES_PER_EVENT: Final = 3
+# How long a consumer rests after it has read something, so that what comes right behind is read together: a little
+# after a few batches, longer when there were many.
 REST_S: Final = 0.02
+REST_BUSY_S: Final = 0.08
+BUSY_BATCHES: Final = 3
 PASS_OVER_AFTER: Final = 1000
 COMPLAIN_AFTER: Final = 5
 # What an event can itself be at fault for. Everything else (a missing column or right, a deadlock, a service that is
@@ -54,6 +58,10 @@ class EventHandler(Protocol):
     async def __call__(self, connection: Connection, events: Sequence[Event]) -> None: ...
 
 
+class _BatchFailed(Exception):
+    """One of the events handed over together is at fault: they are to be handed over one by one."""
+
+
 class Delivery(NamedTuple):
     """An event on its way to the handler, and the batch's position and role that it came with."""
 
@@ -79,7 +87,8 @@ class Consumer:
     Every event is handed over at least once and its effect is committed once, together with the position. An event
     that is itself at fault (`is_own_fault`, three times), cannot be read, or is forged (see origin.py) does not stop
     the log: it is set aside as a dead letter until `payflow events replay`. At any other error the consumer waits and
-    says so. `name` is the service's: the database lets a service's role move no other position.
+    says so. `name` is the service's: the database lets a service's role move no other position. `types` are the event
+    types wanted of the topics, where not all are.
     Several processes may run the same consumer; one at a time reads.
     """
 
@@ -93,9 +102,10 @@ class Consumer:
         listen_url: str,
         listen_password: str = "",
         after_commit: Callable[[Sequence[Event]], None] | None = None,
+        types: Collection[str] | None = None,
     ) -> None:
         self._name = name
-        self._types = types_of(topics)
+        self._types = types_of(topics) if types is None else types_of(topics) & frozenset(types)
         self._type_list = sorted(self._types)
         self._handler = handler
         self._database = database
@@ -107,6 +117,7 @@ class Consumer:
         self._failures = 0
         # Up to where this process knows that there is nothing of ours, and the position that is stored.
         self._seen = self._stored = 0
+        self._rest_s = REST_S
 
     async def run(self) -> None:
         """Consume until cancelled; whatever is not an event's own fault is waited out, up to 2 s at a time."""
@@ -122,7 +133,7 @@ class Consumer:
                 self._failures = 0
                 if busy:
                     # The first event after a quiet moment goes at once; what comes right behind it is read together.
-                    await asyncio.sleep(REST_S)
+                    await asyncio.sleep(self._rest_s)
                 else:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_ANYWAY_S):
@@ -151,54 +162,62 @@ class Consumer:
                 "INSERT INTO event_log.consumer (name, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", self._name
             )
             self._is_registered = True
-        numbered = await self._database.fetchval("SELECT event_log.number_batches(1000)")
-        has_batches, has_replays = await self._look()
-        handled = has_batches and await self._read_once()
+        numbered, has_batches, has_replays = await self._look()
+        handled = has_batches and await self._read()
         replayed = has_replays and await self._replay_once()
         # -1: another consumer is numbering at this moment.
         return handled or replayed or numbered != 0
 
-    async def _look(self) -> tuple[bool, bool]:
-        """Whether batches with events of ours may stand after our position, and whether a replay is asked for.
+    async def _look(self) -> tuple[int, bool, bool]:
+        """Number what is new; whether batches with events of ours may stand after our position, and whether a replay is
+        asked for.
 
-        Cheap, and takes no lock.
-        Batches without any are passed over from time to time only, since moving the position costs a commit.
+        Cheap: it locks and writes only where there is something to number. Batches without any event of ours are passed
+        over from time to time only, since moving the position costs a commit.
         """
         row = await self._database.fetchrow(
-            "SELECT (SELECT position FROM event_log.log_end) AS last, "
-            "EXISTS (SELECT FROM event_log.batch WHERE position > $1 AND types && $2) AS has_mine, "
-            "EXISTS (SELECT FROM event_log.dead_letter WHERE consumer = $3 AND replay_requested_at IS NOT NULL) "
-            "AS has_replays",
+            "SELECT numbered, last, has_mine, has_replays FROM event_log.look_after($1, $2, $3)",
             self._seen,
             self._type_list,
             self._name,
         )
-        if row is None or row["has_mine"]:
-            return True, row is not None and bool(row["has_replays"])
-        is_far_behind = int(row["last"]) - self._stored >= PASS_OVER_AFTER
-        if not is_far_behind:
-            self._seen = max(self._seen, int(row["last"]))
-        return is_far_behind, bool(row["has_replays"])
+        if row is None:
+            return 0, True, False
+        numbered, last, has_mine, has_replays = row.values()
+        if not has_mine:
+            if last - self._stored < PASS_OVER_AFTER:
+                self._seen = max(self._seen, last)
+                return numbered, False, has_replays
+        return numbered, True, has_replays
 
-    async def _read_once(self) -> bool:
+    async def _read(self) -> bool:
+        """Read once; where an event is at fault, once more with each event in a savepoint of its own."""
+        try:
+            return await self._read_once(is_careful=False)
+        except _BatchFailed as failed:
+            log.warning("consumer.batch_failed", consumer=self._name, error=repr(failed.__cause__))
+            return await self._read_once(is_careful=True)
+
+    async def _read_once(self, *, is_careful: bool) -> bool:
         handed: list[Delivery] = []
         async with self._database.transaction() as connection:
-            position = await self._lock_position(connection)
-            if position is None:
-                return False  # Another process reads for this consumer.
-            rows = await self._batches_after(connection, position)
+            rows = await self._batches(connection)
             if not rows:
+                return False  # Another process reads for this consumer.
+            if rows[0]["id"] is None:
                 # Another process of this consumer has read what this one had not.
-                self._seen = self._stored = position
+                self._seen = self._stored = int(rows[0]["stored"])
                 return False
             for row in rows:
                 handed.extend(await self._deliveries(connection, row) if row["events"] is not None else ())
             last = int(rows[-1]["position"])
-            await self._apply(connection, handed)
+            if handed:
+                await (self._apply_one_by_one if is_careful else self._apply)(connection, handed)
             await connection.execute(
                 "UPDATE event_log.consumer SET position = $2, updated_at = now() WHERE name = $1", self._name, last
             )
         self._seen = self._stored = last
+        self._rest_s = REST_S if len(rows) < BUSY_BATCHES else REST_BUSY_S
         _lag.labels(self._name).set(len(rows) if len(rows) == BATCHES_PER_READ else 0)
         self._tell([delivery.event for delivery in handed])
         return True
@@ -214,11 +233,15 @@ class Consumer:
         )
         return None if position is None else int(position)
 
-    async def _batches_after(self, connection: Connection, position: int) -> list[asyncpg.Record]:
+    async def _batches(self, connection: Connection) -> list[asyncpg.Record]:
+        """Lock the position and read the batches behind it: a row without an id when there are none, no row at all when
+        another process has the lock."""
         return await connection.fetch(
-            "SELECT id, position, source, CASE WHEN types && $3 THEN events END AS events "
-            "FROM event_log.batch WHERE position > $1 ORDER BY position LIMIT $2",
-            position,
+            "WITH mine AS (SELECT position FROM event_log.consumer WHERE name = $1 FOR UPDATE SKIP LOCKED) "
+            "SELECT mine.position AS stored, batch.* FROM mine LEFT JOIN LATERAL ("
+            "SELECT id, position, source, CASE WHEN types && $3 THEN events END AS events FROM event_log.batch "
+            "WHERE position > mine.position ORDER BY position LIMIT $2) AS batch ON true",
+            self._name,
             BATCHES_PER_READ,
             self._type_list,
         )
@@ -250,19 +273,19 @@ class Consumer:
         return genuine
 
     async def _apply(self, connection: Connection, deliveries: list[Delivery]) -> None:
-        if not deliveries:
-            return
+        """Hand all events over together: the usual case, in which none is at fault, needs no savepoint."""
         try:
-            async with connection.transaction():
-                await self._handler(connection, [delivery.event for delivery in deliveries])
+            await self._handler(connection, [delivery.event for delivery in deliveries])
         except Exception as error:
             if not is_own_fault(error):
                 raise
-            log.warning("consumer.batch_failed", consumer=self._name, error=repr(error))
-            for delivery in deliveries:
-                cause = await self._fault_of(connection, [delivery.event])
-                if cause is not None:
-                    await self._set_aside_event(connection, delivery, cause=cause)
+            raise _BatchFailed from error
+
+    async def _apply_one_by_one(self, connection: Connection, deliveries: list[Delivery]) -> None:
+        for delivery in deliveries:
+            cause = await self._fault_of(connection, [delivery.event])
+            if cause is not None:
+                await self._set_aside_event(connection, delivery, cause=cause)
 
     async def _fault_of(self, connection: Connection, events: Sequence[Event]) -> str | None:
         """Hand events over together, three times at most; None when their effect was had, else what is wrong."""

@@ -19,6 +19,9 @@ from payflow.platform.postgres import Connection, Database
 log = structlog.get_logger(__name__)
 
 CHANNEL: Final = "payflow_events"
+# A first event is told of at once, the ones right behind it together: consumers that are awake look by themselves.
+NOTIFY_DELAY_S: Final = 0.003
+NOTIFY_EVERY_S: Final = 0.025
 _encoder: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 
 
@@ -67,6 +70,7 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._wake_up: asyncio.Task[None] | None = None
+        self._notified_at = -1.0
 
     async def append(self, connection: Connection, events: Sequence[Event]) -> None:
         """Store events in the transaction of `connection`, as one row; nothing for an empty list."""
@@ -86,7 +90,9 @@ class Outbox:
             self._wake_up = asyncio.get_running_loop().create_task(self._notify())
 
     async def _notify(self) -> None:
-        await asyncio.sleep(0.003)
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(NOTIFY_DELAY_S, self._notified_at + NOTIFY_EVERY_S - loop.time()))
+        self._notified_at = loop.time()
         try:
             await self._database.execute(f"NOTIFY {CHANNEL}")
         except PayflowError as error:

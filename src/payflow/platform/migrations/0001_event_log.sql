@@ -77,6 +77,22 @@ BEGIN
 END
 $$;
 
+-- Numbers what is new, then tells what stands after a position: the log's end, whether there is a batch with one of these
+-- types, and whether a dead letter of this consumer is to be replayed. One call for what every consumer asks all the time.
+CREATE FUNCTION look_after(
+    seen bigint, wanted text[], consumer_name text,
+    OUT numbered integer, OUT last bigint, OUT has_mine boolean, OUT has_replays boolean)
+    LANGUAGE plpgsql SET search_path = event_log, pg_temp AS
+$$
+BEGIN
+    numbered := number_batches(1000);
+    SELECT position INTO last FROM log_end;
+    has_mine := last > seen AND EXISTS (SELECT FROM batch WHERE position > seen AND types && wanted);
+    has_replays := EXISTS (SELECT FROM dead_letter
+                            WHERE consumer = consumer_name AND replay_requested_at IS NOT NULL);
+END
+$$;
+
 -- Drops batches that every consumer has read and that are older than the retention.
 CREATE FUNCTION drop_old_batches(older_than timestamptz) RETURNS bigint
     LANGUAGE sql SECURITY DEFINER SET search_path = event_log, pg_temp AS
@@ -110,8 +126,8 @@ GRANT SELECT ON batch, log_end TO payflow_event_consumer;
 GRANT SELECT, INSERT, UPDATE (position, updated_at) ON consumer TO payflow_event_consumer;
 GRANT SELECT, INSERT (consumer, event_id, position, source, events, cause), DELETE,
       UPDATE (cause, failed_at, replay_requested_at) ON dead_letter TO payflow_event_consumer;
-REVOKE EXECUTE ON FUNCTION number_batches(integer), drop_old_batches(timestamptz), count_dead_letters() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION number_batches(integer) TO payflow_event_consumer;
+REVOKE EXECUTE ON FUNCTION number_batches(integer), look_after(bigint, text[], text), drop_old_batches(timestamptz), count_dead_letters() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION number_batches(integer), look_after(bigint, text[], text) TO payflow_event_consumer;
 
 -- A consumer has the name of its service, and touches nobody else's position and dead letters.
 ALTER TABLE consumer ENABLE ROW LEVEL SECURITY;

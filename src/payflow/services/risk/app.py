@@ -14,6 +14,7 @@ from payflow.services.risk.consumer import TOPICS, OutcomeHandler
 from payflow.services.risk.domain import RuleSet
 from payflow.services.risk.rules import default_rules, read_rules
 from payflow.services.risk.store import PostgresCorrections, PostgresStore
+from payflow.services.risk.usecases import REFUSED
 
 
 class RiskSettings(CommonSettings, frozen=True, kw_only=True):
@@ -40,7 +41,9 @@ async def build(runtime: Runtime) -> Service:
         rules=rules,
         clock=runtime.clock,
     )
-    consumer = runtime.consumer(topics=TOPICS, handler=OutcomeHandler(PostgresCorrections), database=database)
+    consumer = runtime.consumer(
+        topics=TOPICS, types=REFUSED, handler=OutcomeHandler(PostgresCorrections), database=database
+    )
     return Service(
         implementations=[(Risk, api)],
         checks=dict(runtime.checks_for(database=database)),
