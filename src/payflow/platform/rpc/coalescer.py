@@ -14,16 +14,10 @@ from contextvars import copy_context
 from typing import Final, Generic, TypeVar
 
 from payflow.kernel.errors import DeadlineExceeded, Overloaded, UnknownOutcome
+from payflow.platform.rpc.pace import Pace
 
 # At most so many turns of the event loop (tens of microseconds each) are spent on gathering one call.
 TURNS_MAX: Final = 32
-# The fraction of a call's usual time that a call waits for company, on an idle link and beside a call under way.
-PATIENCE: Final = 0.1
-PATIENCE_BUSY: Final = 0.5
-# However slow the calls of a link are: what is quick by itself is not to wait for them.
-PATIENCE_MAX_S: Final = 0.01
-LEARNING: Final = 0.3
-IDLE_AFTER_S: Final = 0.005
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -43,36 +37,6 @@ class _Asked(Generic[Q, A]):
         self.answer = answer
         self.is_sent = False
         self.context = copy_context()
-
-
-class Pace:
-    """When to send the next call: at once when the link is idle, with company when it is busy.
-
-    After a call of thirty items about thirty clients ask again, but not in the same microsecond. Sending the first of
-    them alone would cost a whole call and make the others wait for it. So a call waits for half of what the last ones
-    carried, though never longer than a fraction of the time that a call takes anyway; and a further call beside one
-    under way, which is there for the case that the first one is slow, waits a larger fraction.
-    """
-
-    def __init__(self) -> None:
-        self._size = 1.0
-        self._seconds = 0.0
-        self._ended_at = 0.0
-
-    def wait_s(self, *, now: float, waiting: int, oldest: float, is_busy: bool) -> float:
-        """Seconds still to wait, 0 or less to send now. `oldest` is when the first waiting item was asked for."""
-        if not is_busy and now - self._ended_at > max(self._seconds, IDLE_AFTER_S):
-            self._size = 1.0
-        if waiting * 2 >= self._size:
-            return 0.0
-        patience_s = min(self._seconds * (PATIENCE_BUSY if is_busy else PATIENCE), PATIENCE_MAX_S)
-        return oldest + patience_s - now
-
-    def note(self, *, now: float, sent_at: float, size: int) -> None:
-        """A call has ended."""
-        self._ended_at = now
-        self._size += (size - self._size) * LEARNING
-        self._seconds += (now - sent_at - self._seconds) * LEARNING
 
 
 class Coalescer(Generic[Q, A]):
@@ -116,6 +80,7 @@ class Coalescer(Generic[Q, A]):
         asked: _Asked[Q, A] = _Asked(items, deadline, loop.create_future(), loop.time())
         self._queue.append(asked)
         self._waiting += len(items)
+        self._pace.arrived(asked.asked_at)
         self._gather_soon()
         try:
             async with asyncio.timeout_at(deadline):
@@ -159,7 +124,7 @@ class Coalescer(Generic[Q, A]):
             return
         loop = asyncio.get_running_loop()
         wait_s = self._pace.wait_s(
-            now=loop.time(), waiting=self._waiting, oldest=self._queue[0].asked_at, is_busy=bool(self._calls)
+            now=loop.time(), waiting=len(self._queue), oldest=self._queue[0].asked_at, is_busy=bool(self._calls)
         )
         if wait_s <= 0 or self._waiting >= self._batch_max:
             self._send_next(loop)
@@ -174,14 +139,15 @@ class Coalescer(Generic[Q, A]):
         # happened to wake the pump.
         task = loop.create_task(self._call(batch), context=batch[0].context)
         self._calls.add(task)
-        sent_at, size = loop.time(), sum(len(asked.items) for asked in batch)
-        task.add_done_callback(lambda ended: self._call_ended(ended, sent_at=sent_at, size=size))
+        sent_at = loop.time()
+        task.add_done_callback(lambda ended: self._call_ended(ended, sent_at=sent_at, asks=len(batch)))
         if self._queue:
             self._gather_soon()
 
-    def _call_ended(self, task: asyncio.Task[None], *, sent_at: float, size: int) -> None:
+    def _call_ended(self, task: asyncio.Task[None], *, sent_at: float, asks: int) -> None:
         self._calls.discard(task)
-        self._pace.note(now=asyncio.get_running_loop().time(), sent_at=sent_at, size=size)
+        now = asyncio.get_running_loop().time()
+        self._pace.ended(now=now, sent_at=sent_at, asks=asks, waiting=len(self._queue))
         if self._queue:
             self._gather_soon()
 
