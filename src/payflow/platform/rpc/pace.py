@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-# After a call, those who were answered are waited for this fraction of a call's usual time, and never longer than that.
-RETURN_WINDOW: Final = 0.4
-RETURN_WINDOW_MAX_S: Final = 0.025
+# After a call, those who were answered are waited for while they keep coming (GAP_S), for this fraction of a call's usual
+# time, and never longer than that.
+RETURN_WINDOW: Final = 0.8
+RETURN_WINDOW_MAX_S: Final = 0.06
+GAP_S: Final = 0.005
 # Waiting pays where most of those who were answered ask again; the last stragglers are not waited for.
 RETURNING_MIN: Final = 0.6
 COMPANY: Final = 0.9
-# A further call beside one under way is there for the case that the first one is slow: slower than usual, that is.
-PATIENCE_BUSY: Final = 1.5
+# A further call beside one under way is there for the case that the first one is stuck: so many times slower than usual.
+PATIENCE_BUSY: Final = 4.0
 PATIENCE_BUSY_MAX_S: Final = 0.25
 # Below so many asks a call there is no company to wait for.
 LONELY: Final = 1.5
@@ -34,12 +36,13 @@ class Pace:
         self._answered = 0
         self._arrived = 0
         self._expected = 0.0
-        self._window_ends_at = 0.0
+        self._window_ends_at = self._ended_at = self._last = 0.0
 
     def arrived(self, now: float) -> None:
         """Somebody asks."""
         if now < self._window_ends_at:
             self._arrived += 1
+        self._last = now
 
     def wait_s(self, *, now: float, waiting: int, oldest: float, is_busy: bool) -> float:
         """Seconds still to wait, 0 or less to send now.
@@ -51,7 +54,9 @@ class Pace:
             if self._asks < LONELY:
                 return 0.0
             return oldest + min(self._seconds * PATIENCE_BUSY, PATIENCE_BUSY_MAX_S) - now
-        return 0.0 if waiting >= self._expected else self._window_ends_at - now
+        if waiting >= self._expected:
+            return 0.0
+        return min(self._window_ends_at, max(self._last, self._ended_at) + GAP_S) - now
 
     def ended(self, *, now: float, sent_at: float, asks: int, waiting: int) -> None:
         """A call that carried `asks` has ended while `waiting` more were there."""
@@ -60,5 +65,6 @@ class Pace:
         self._asks += (asks - self._asks) * LEARNING
         self._seconds += (now - sent_at - self._seconds) * LEARNING
         self._answered, self._arrived = asks, 0
+        self._ended_at = now
         self._expected = waiting + asks * COMPANY if self._returning >= RETURNING_MIN else 0.0
         self._window_ends_at = now + min(self._seconds * RETURN_WINDOW, RETURN_WINDOW_MAX_S)
