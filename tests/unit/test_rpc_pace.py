@@ -17,7 +17,7 @@ CALL_S = 0.02
 
 
 def a_pace(*, asks: int, returning: bool, calls: int = 30, call_s: float = CALL_S) -> tuple[Pace, float]:
-    """A link whose calls carried so many asks each, of which all came back at once, or none; and the present instant."""
+    """A link whose calls carried so many asks, of which all came back at once, or none; and the present instant."""
     pace, now = Pace(), 100.0
     for _ in range(calls):
         now += call_s

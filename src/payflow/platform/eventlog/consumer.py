@@ -184,10 +184,9 @@ class Consumer:
         if row is None:
             return 0, True, False
         numbered, last, has_mine, has_replays = row.values()
-        if not has_mine:
-            if last - self._stored < PASS_OVER_AFTER:
-                self._seen = max(self._seen, last)
-                return numbered, False, has_replays
+        if not has_mine and last - self._stored < PASS_OVER_AFTER:
+            self._seen = max(self._seen, last)
+            return numbered, False, has_replays
         return numbered, True, has_replays
 
     async def _read(self) -> bool:

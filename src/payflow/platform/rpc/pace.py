@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-# After a call, those who were answered are waited for while they keep coming (GAP_S), for this fraction of a call's usual
-# time, and never longer than that.
+# After a call, those who were answered are waited for while they keep coming (GAP_S), for this fraction of a call's
+# usual time, and never longer than that.
 RETURN_WINDOW: Final = 0.8
 RETURN_WINDOW_MAX_S: Final = 0.06
 GAP_S: Final = 0.005
 # Waiting pays where most of those who were answered ask again; the last stragglers are not waited for.
 RETURNING_MIN: Final = 0.6
 COMPANY: Final = 0.9
-# A further call beside one under way is there for the case that the first one is stuck: so many times slower than usual.
+# A further call beside one under way is there for the case that the first one is stuck: so many times its usual time.
 PATIENCE_BUSY: Final = 4.0
 PATIENCE_BUSY_MAX_S: Final = 0.25
 # Below so many asks a call there is no company to wait for.
