@@ -24,7 +24,7 @@ from payflow.contracts.confirm import (
 )
 from payflow.contracts.gateway import Role
 from payflow.contracts.kyc import Kyc
-from payflow.contracts.notification import Notification
+from payflow.contracts.notification import Notification, Webhooks
 from payflow.contracts.ofac import Ofac, ScreenPayment
 from payflow.contracts.operation import Answers
 from payflow.contracts.partner_bank import (
@@ -52,6 +52,8 @@ from payflow.services.gateway.app import GatewaySettings, public_app
 from payflow.services.gateway.routes.openapi import openapi_document
 from payflow.services.gateway.routes.services import Services
 from payflow.services.kyc.api import KycApi
+from payflow.services.notification.api import WebhooksApi
+from payflow.services.notification.domain.addresses import AddressPolicy
 from payflow.services.ofac.api import OfacApi
 from payflow.services.ofac.index import loaded_lists
 from payflow.services.risk.api import RiskApi
@@ -63,6 +65,7 @@ from tests.fakes_gateway import Client, FakeConfirm, GatewayWorld, Reply, a_paym
 from tests.fakes_kyc import FakeKycStore
 from tests.fakes_ofac import FakeOfacStore
 from tests.fakes_risk import FakeCustomers, FakeRiskStore, FakeSanctions
+from tests.fakes_webhooks import FakeWebhookStore, NumberedSecrets
 from tests.openapi_contract import OpenApiContract
 
 LISTED_NAME = "Rafael Caro Quintero"
@@ -177,6 +180,7 @@ class OperatorWorld(GatewayWorld):
         self.audit_rows = FakeAuditStore()
         self.audit = AuditApi(store=self.audit_rows, heads=FakeHeads(), clock=clock)
         self.bank = FakePartnerBank()
+        self.webhooks = FakeWebhookStore()
         self.ofac = OfacApi(
             store=FakeOfacStore(),
             payments=self.payments,
@@ -200,6 +204,13 @@ class OperatorWorld(GatewayWorld):
             Ofac: self.ofac,
             PartnerBank: self.bank,
             Risk: self.risk,
+            Webhooks: WebhooksApi(
+                store=self.webhooks,
+                policy=AddressPolicy(is_production=True),
+                secrets=NumberedSecrets(),
+                clock=clock,
+                ids=ids,
+            ),
         }
         services = Services(
             confirm=in_process(Confirm, self.payments, caller="gateway"),

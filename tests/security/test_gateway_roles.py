@@ -46,6 +46,18 @@ ROUTES: dict[str, tuple[str, set[Role]]] = {
     "GET /sanctions/lists": ("/sanctions/lists", {K, X}),
     "GET /partner-bank/instructions": ("/partner-bank/instructions", {O, X}),
     "POST /partner-bank/instructions/{payment_id}/enquiry": (f"/partner-bank/instructions/{ID}/enquiry", {O, X}),
+    "POST /webhooks": ("/webhooks", {O, X}),
+    "GET /webhooks": ("/webhooks", {O, A, X}),
+    "GET /webhooks/{webhook_id}": (f"/webhooks/{ID}", {O, A, X}),
+    "PATCH /webhooks/{webhook_id}": (f"/webhooks/{ID}", {O, X}),
+    "DELETE /webhooks/{webhook_id}": (f"/webhooks/{ID}", {O, X}),
+    "POST /webhooks/{webhook_id}/rotate-secret": (f"/webhooks/{ID}/rotate-secret", {O, X}),
+    "POST /webhooks/{webhook_id}/test": (f"/webhooks/{ID}/test", {O, X}),
+    "GET /webhooks/{webhook_id}/deliveries": (f"/webhooks/{ID}/deliveries", {O, A, X}),
+    "POST /webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver": (
+        f"/webhooks/{ID}/deliveries/{ID}/redeliver",
+        {O, X},
+    ),
     "GET /operator/payments": ("/operator/payments", {O, K, A, X}),
     "GET /operator/payments/{payment_id}": (f"/operator/payments/{ID}", {O, K, A, X}),
 }
@@ -82,7 +94,7 @@ def test_every_route_is_in_this_table() -> None:
 async def test_a_route_lets_in_whom_it_should_and_nobody_else(world: OperatorWorld, route: str) -> None:
     method, (path, allowed) = route.split()[0], ROUTES[route]
     # A body that is not one: whoever is let in gets as far as 415, so nothing is changed.
-    body = b"no JSON" if method == "POST" else None
+    body = b"no JSON" if method in ("POST", "PATCH") else None
 
     let_in = set()
     for role in Role:

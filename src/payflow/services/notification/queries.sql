@@ -278,9 +278,11 @@ SELECT found.asked, delivery_id, event_id, event_type, subject, state, attempts,
   FROM found
   JOIN webhook_delivery USING (delivery_id);
 
--- has_listening_webhooks --
--- Whether anybody hears of events.
-SELECT EXISTS (SELECT FROM webhook WHERE state = 'ENABLED');
+-- look_for_listeners --
+-- Whether anybody hears of events, and whether the consumer stands before the log's end. Takes no lock: a look a second.
+SELECT EXISTS (SELECT FROM webhook WHERE state = 'ENABLED') AS is_heard,
+       coalesce((SELECT position FROM event_log.consumer WHERE name = $1), -1)
+       < (SELECT position FROM event_log.log_end) AS is_behind;
 
 -- pass_events_over --
 -- Move the consumer to the end of the log, unless somebody listens: in one statement, so in one view of both.

@@ -258,9 +258,11 @@ class PostgresWebhookStore:
         return [_attempt(row, secrets[row["webhook_id"]]) for row in rows]
 
     async def pass_events_over(self, consumer: str) -> bool:
-        if await self._database.fetchval(queries.has_listening_webhooks):
+        seen = await self._database.fetchrow(queries.look_for_listeners, consumer)
+        if seen is None or seen["is_heard"]:
             return False
-        await self._database.execute(queries.pass_events_over, consumer)
+        if seen["is_behind"]:
+            await self._database.execute(queries.pass_events_over, consumer)
         return True
 
     async def delete_webhook_deliveries_before(self, instant: datetime) -> int:

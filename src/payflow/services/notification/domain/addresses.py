@@ -72,7 +72,10 @@ class AddressPolicy:
             return "url: the address has no host."
         if _is_address(host):
             return "url: this address may not be called from here." if self.refuses(host) else None
-        is_local = host.rstrip(".").rpartition(".")[2] in _LOCAL_NAMES
+        ending = host.rstrip(".").rpartition(".")[2]
+        if not ending or ending[0].isdigit():
+            return "url: this host is neither a name nor an address."  # such as 127.1, 2130706433 or 0x7f000001
+        is_local = ending in _LOCAL_NAMES
         if self.is_production and is_local and not self.allowed:
             return "url: this address may not be called from here."
         return None
