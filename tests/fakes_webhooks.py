@@ -13,6 +13,7 @@ from uuid import UUID
 from payflow.contracts.notification import WebhookDeliveryState, WebhookDeliveryView
 from payflow.kernel.envelope import Event
 from payflow.services.notification.domain.webhooks import Attempt, Delivery, Reply, Settled, Webhook, live_secrets
+from payflow.services.notification.store import TAKEN_AT_ONCE, TAKEN_OF_A_FAILING_ONE
 
 
 @dataclass
@@ -177,7 +178,9 @@ class FakeWebhookStore:
                 and not row.is_leased(now)
             ]
             due.sort(key=lambda row: row.next_attempt_at)
-            for row in due[: 8 if webhook.failing_since is None else 2][: limit - len(claimed)]:
+            for row in due[: TAKEN_AT_ONCE if webhook.failing_since is None else TAKEN_OF_A_FAILING_ONE][
+                : limit - len(claimed)
+            ]:
                 row.attempts, row.last_attempt_at = row.attempts + 1, now
                 row.leased_until = row.next_attempt_at = until
                 claimed.append(_attempt(row, webhook, now))

@@ -123,6 +123,15 @@ async def test_production_refuses_the_demo_channel(environ: Callable[..., dict[s
         await build(runtime)
 
 
+async def test_networks_that_webhooks_may_call_are_networks(environ: Callable[..., dict[str, str]]) -> None:
+    runtime = a_runtime(environ("notification", webhook_allowed_networks="10.1.0.0/16, intranet"))
+
+    with pytest.raises(SettingsError, match="PAYFLOW_WEBHOOK_ALLOWED_NETWORKS"):
+        await build(runtime)
+
+    await runtime.close()
+
+
 @pytest.mark.parametrize(
     ("settings", "code"),
     [

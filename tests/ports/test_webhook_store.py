@@ -328,7 +328,7 @@ async def test_a_receiver_with_much_to_hear_leaves_room_for_the_others(world: We
     first = await world.store.claim_webhooks(now=now, until=now + timedelta(seconds=30), busy=[], limit=100)
     second = await world.store.claim_webhooks(now=now, until=now + timedelta(seconds=30), busy=[slow], limit=100)
 
-    assert sorted(attempt.webhook_id == quick for attempt in first) == [False] * 8 + [True]
+    assert sorted(attempt.webhook_id == quick for attempt in first) == [False] * 16 + [True]
     assert second == []
 
 
@@ -517,6 +517,19 @@ async def test_while_nobody_listens_events_are_passed_over_and_then_read(
     finally:
         hearing.cancel()
         await asyncio.gather(hearing, return_exceptions=True)
+
+
+async def test_no_other_role_moves_the_webhooks_position(postgres: PostgresWebhookWorld, connect_as: Connect) -> None:
+    risk = await connect_as("risk")
+    await postgres.store.pass_events_over(WEBHOOK_CONSUMER)
+    before = await _position(postgres)
+
+    moved = await risk.execute("UPDATE event_log.consumer SET position = 999 WHERE name = $1", WEBHOOK_CONSUMER)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await risk.execute("INSERT INTO event_log.consumer (name, position) VALUES ('notification.more', 9)")
+
+    assert moved == "UPDATE 0"
+    assert await _position(postgres) == before
 
 
 async def _delivered(world: WebhookWorld, webhook_id: UUID) -> int:

@@ -59,8 +59,8 @@ log = structlog.get_logger(__name__)
 
 DELIVERIES_PER_BATCH: Final = 1000
 # How many webhooks are called at the same time, and how many of these calls may be one webhook's.
-CALLS_MAX: Final = 128
-CALLS_PER_WEBHOOK_MAX: Final = 16
+CALLS_MAX: Final = 256
+CALLS_PER_WEBHOOK_MAX: Final = 64
 # A code is tried as often as it is asked for. The lease outlives a call, so that two calls never send one code twice.
 CODE_POLICY: Final = RetryPolicy(lease=timedelta(seconds=10), tries_max=1000)
 

@@ -23,7 +23,7 @@ from payflow.services.notification.ports import CodeDelivery
 queries = load_queries(__package__ or "payflow.services.notification")
 
 # How many deliveries of one webhook are taken at once, and of one that is failing.
-TAKEN_AT_ONCE: Final = 8
+TAKEN_AT_ONCE: Final = 16
 TAKEN_OF_A_FAILING_ONE: Final = 2
 
 

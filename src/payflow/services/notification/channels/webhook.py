@@ -21,7 +21,7 @@ from payflow.services.notification.domain.addresses import AddressPolicy
 from payflow.services.notification.domain.webhooks import SECRET_BYTES, SECRET_PREFIX, Attempt, Reply
 
 ATTEMPT_TIMEOUT_S: Final = 10.0
-CONNECTIONS_MAX: Final = 256
+CONNECTIONS_MAX: Final = 512
 # What is read of an answer, so that its connection can be used again; nobody looks at it.
 ANSWER_BYTES_MAX: Final = 4096
 _REFUSED: Final = "this address may not be called"
