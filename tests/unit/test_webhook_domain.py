@@ -135,6 +135,7 @@ def test_other_addresses_may_not(url: str) -> None:
         "::ffff:169.254.169.254",
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
+        "2001:0:a01:203::80ff:fffe",
         "not an address",
     ],
 )

@@ -67,6 +67,8 @@ async def while_heard(*, consume: Callable[[], Awaitable[None]], store: Postgres
         try:
             while not consuming.done() and not await store.pass_events_over(WEBHOOK_CONSUMER):
                 await asyncio.wait({consuming}, timeout=pause_s)
+            if consuming.done():
+                consuming.result()  # It ends only through an error: to be told, and begun again after a pause.
         finally:
             consuming.cancel()
             await asyncio.gather(consuming, return_exceptions=True)

@@ -42,10 +42,10 @@ class AddressPolicy:
             whole = ip_address(address.partition("%")[0])
         except ValueError:
             return True
-        seen = [whole, *_inside(whole)]
-        if any(one.version == network.version and one in network for network in self.allowed for one in seen):
+        whole = getattr(whole, "ipv4_mapped", None) or whole
+        if any(whole.version == network.version and whole in network for network in self.allowed):
             return False
-        return any(self._is_closed(one) for one in seen)
+        return any(self._is_closed(one) for one in (whole, *_inside(whole)))
 
     def flaw_of_url(self, url: str) -> str | None:
         """Why this URL cannot be a webhook's; None when it can."""
@@ -89,10 +89,10 @@ class AddressPolicy:
 
 
 def _inside(address: Address) -> list[Address]:
-    """The IPv4 addresses that an IPv6 address leads to."""
+    """The IPv4 addresses that an IPv6 address leads to, through one translation or another."""
     if isinstance(address, IPv4Address):
         return []
-    inside = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    inside = [address.sixtofour, *(address.teredo or ())]
     if address in _NAT64:
         inside.append(IPv4Address(int(address) & 0xFFFF_FFFF))
     return [one for one in inside if one is not None]
