@@ -17,6 +17,8 @@ PATIENCE_BUSY: Final = 4.0
 PATIENCE_BUSY_MAX_S: Final = 0.25
 # Below so many asks a call there is no company to wait for.
 LONELY: Final = 1.5
+# So many asks fill a call well enough to go beside another: more would save little, and leave cores idle.
+ENOUGH: Final = 48
 LEARNING: Final = 0.3
 
 
@@ -51,7 +53,7 @@ class Pace:
         event loop's clock.
         """
         if is_busy:
-            if self._asks < LONELY:
+            if self._asks < LONELY or waiting >= ENOUGH:
                 return 0.0
             return oldest + min(self._seconds * PATIENCE_BUSY, PATIENCE_BUSY_MAX_S) - now
         if waiting >= self._expected:
