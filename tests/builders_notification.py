@@ -56,6 +56,7 @@ class World:
     def use(self, *channels: Any, contacts: Any = None) -> None:
         """Go on with these channels, the preferred one first."""
         self.channels = [channel.name for channel in channels]
+        self.kept_by = [channel.name for channel in channels if channel.keeps_messages]
         self.api = NotificationApi(
             store=self.store,
             channels=channels,
@@ -74,6 +75,7 @@ class World:
                 events=events,
                 messages=messages,
                 channels=self.channels,
+                kept_by=self.kept_by,
                 templates=self.templates,
                 ids=self.ids,
                 now=self.clock.now(),

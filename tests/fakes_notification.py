@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -53,7 +53,7 @@ class FakeMessages:
     async def preferences(self, customer_ids: Sequence[str]) -> dict[str, Preference]:
         return {key: value for key, value in self._tables.preferences.items() if key in customer_ids}
 
-    async def add(self, messages: Sequence[Message]) -> None:
+    async def add(self, messages: Sequence[Message], *, kept_by: Collection[str] = ()) -> None:
         for message in messages:
             key = (message.about, str(message.kind))
             if key in self._tables.messages:
@@ -61,6 +61,8 @@ class FakeMessages:
             self._tables.messages[key] = message
             for channel in message.channels:
                 delivery = _Delivery(message, channel, message.created_at)
+                if channel in kept_by and not message.has_code:
+                    delivery.state, delivery.tries, delivery.ended_at = DeliveryState.DELIVERED, 1, message.created_at
                 self._tables.deliveries[message.message_id, channel] = delivery
 
     async def claim_codes(self, abouts: Sequence[str], *, now: datetime, until: datetime) -> dict[str, int]:
@@ -163,6 +165,7 @@ class FakeDemoChannel:
     name = "demo"
     carries_codes = True
     needs_contact = False
+    keeps_messages = True
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -201,6 +204,7 @@ class FakeChannel:
         self.name = name
         self.carries_codes = carries_codes
         self.needs_contact = needs_contact
+        self.keeps_messages = False
         self.sent: list[Outgoing] = []
         self.answer: Callable[[Outgoing], SendResult] = lambda _: Accepted()
 

@@ -189,7 +189,10 @@ async def test_events_of_the_log_are_told_once_and_delivered_in_the_background(
     owner = await asyncpg.connect(database_url)
 
     async def delivered() -> bool:
-        query = "SELECT count(*) FROM notification.demo_outbox WHERE customer_id = $1"
+        query = (
+            "SELECT count(*) FROM notification.message JOIN notification.delivery USING (message_id) "
+            "WHERE customer_id = $1 AND state = 'DELIVERED'"
+        )
         return bool(await owner.fetchval(query, customer_id) == 2)
 
     async with running(a_runtime(environ("notification", delivery_check_s="0.05")), build):

@@ -36,7 +36,20 @@ async def world(
     return await over_postgres(await connect_as("notification"), cipher)
 
 
+async def test_a_channel_that_only_keeps_messages_has_delivered_one_when_it_is_stored(world: World) -> None:
+    event = world.an_event()
+    await world.hear(event)
+    await world.hear(event)
+
+    (view,) = await world.messages()
+    due = await world.store.claim_due(now=world.clock.now(), until=world.clock.now(), limit=10)
+
+    assert (view.channel, view.state, view.delivered_at) == ("demo", "DELIVERED", world.clock.now())
+    assert due == []
+
+
 async def test_an_event_becomes_one_message_that_the_duty_delivers(world: World) -> None:
+    world.use(FakeChannel())
     event = world.an_event()
     await world.hear(event)
     world.clock.move(timedelta(seconds=1))
@@ -46,7 +59,7 @@ async def test_an_event_becomes_one_message_that_the_duty_delivers(world: World)
     delivered = await world.messages()
 
     assert [(view.kind, view.channel, view.state, view.delivered_at) for view in queued] == [
-        ("payment_completed", "demo", "PENDING", None)
+        ("payment_completed", "sms", "PENDING", None)
     ]
     assert [(view.state, view.subject, view.delivered_at) for view in delivered] == [
         ("DELIVERED", "Payment txn_001 was made", world.clock.now())
@@ -96,6 +109,7 @@ async def test_a_failed_delivery_is_tried_again_later_and_given_up_at_last(world
 
 
 async def test_a_message_that_its_process_left_behind_is_taken_again_when_the_claim_runs_out(world: World) -> None:
+    world.use(FakeChannel())
     await world.hear(world.an_event())
     now = world.clock.now()
 

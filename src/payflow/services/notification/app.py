@@ -87,9 +87,7 @@ async def build(runtime: Runtime) -> Service:
         clock=runtime.clock,
         ids=runtime.ids,
     )
-    handler = NotificationConsumer(
-        channels=[channel.name for channel in channels], templates=templates, clock=runtime.clock, ids=runtime.ids
-    )
+    handler = NotificationConsumer(channels=channels, templates=templates, clock=runtime.clock, ids=runtime.ids)
     consumer = runtime.consumer(topics=list(TOPICS), handler=handler, database=database)
     keep = timedelta(days=settings.message_keep_days)
     service = Service(

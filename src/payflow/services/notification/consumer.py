@@ -11,7 +11,7 @@ from payflow.contracts.notification import WEBHOOK_TOPICS
 from payflow.kernel.clock import Clock, Ids
 from payflow.kernel.envelope import Event
 from payflow.platform.postgres import Connection
-from payflow.services.notification.ports import Templates
+from payflow.services.notification.ports import Channel, Templates
 from payflow.services.notification.store import PostgresMessages, PostgresWebhookStore
 from payflow.services.notification.usecases.notices import queue_notices
 from payflow.services.notification.usecases.webhook_deliveries import queue_events
@@ -25,8 +25,9 @@ WEBHOOK_CONSUMER: Final = "notification.webhooks"
 class NotificationConsumer:
     """Handles the events of TOPICS (see platform.eventlog.EventHandler)."""
 
-    def __init__(self, *, channels: Sequence[str], templates: Templates, clock: Clock, ids: Ids) -> None:
-        self._channels = channels
+    def __init__(self, *, channels: Sequence[Channel], templates: Templates, clock: Clock, ids: Ids) -> None:
+        self._channels = [channel.name for channel in channels]
+        self._kept_by = [channel.name for channel in channels if channel.keeps_messages]
         self._templates = templates
         self._clock = clock
         self._ids = ids
@@ -36,6 +37,7 @@ class NotificationConsumer:
             events=events,
             messages=PostgresMessages(connection),
             channels=self._channels,
+            kept_by=self._kept_by,
             templates=self._templates,
             ids=self._ids,
             now=self._clock.now(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,6 +37,8 @@ class Channel(Protocol):
     name: str
     carries_codes: bool
     needs_contact: bool
+    # Whether a stored message is all there is to show: one without a code is then delivered without being sent.
+    keeps_messages: bool
 
     async def send(self, messages: Sequence[Outgoing]) -> list[SendResult]:
         """Hand messages over: one result for each, in order.
@@ -90,8 +92,11 @@ class Messages(Protocol):
         """The preferences of those customers who have any."""
         ...
 
-    async def add(self, messages: Sequence[Message]) -> None:
-        """Insert messages with their deliveries; one whose `about` and `kind` exist changes nothing."""
+    async def add(self, messages: Sequence[Message], *, kept_by: Collection[str] = ()) -> None:
+        """Insert messages with their deliveries; one whose `about` and `kind` exist changes nothing.
+
+        A channel in `kept_by` has delivered a message without a code by that (Channel.keeps_messages).
+        """
         ...
 
     async def claim_codes(self, abouts: Sequence[str], *, now: datetime, until: datetime) -> dict[str, int]:

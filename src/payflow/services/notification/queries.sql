@@ -13,8 +13,8 @@ SELECT customer_id, language, string_to_array(channels, ','), $4
    SET language = excluded.language, channels = excluded.channels, changed_at = excluded.changed_at;
 
 -- add_messages --
--- New messages and their deliveries. A message that is there already (an event that came again) changes nothing, and
--- gets no second delivery.
+-- New messages and their deliveries; a message without a code is delivered at once by a channel that only keeps it. A
+-- message that is there already (an event that came again) changes nothing, and gets no second delivery.
 WITH added AS (
     INSERT INTO message (message_id, customer_id, kind, about, language, subject, body, created_at)
     SELECT message_id, customer_id, kind, about, language, subject, body, $8
@@ -24,10 +24,12 @@ WITH added AS (
         ON CONFLICT (about, kind) DO NOTHING
     RETURNING message_id, body IS NULL AS has_code
 )
-INSERT INTO delivery (message_id, channel, has_code, next_try_at)
-SELECT added.message_id, way.channel, added.has_code, $8
+INSERT INTO delivery (message_id, channel, has_code, next_try_at, state, tries, ended_at)
+SELECT added.message_id, way.channel, added.has_code, $8,
+       CASE WHEN is_kept THEN 'DELIVERED' ELSE 'PENDING' END, is_kept::integer, CASE WHEN is_kept THEN $8 END
   FROM unnest($9::uuid[], $10::text[]) AS way (message_id, channel)
-  JOIN added USING (message_id);
+  JOIN added USING (message_id)
+ CROSS JOIN LATERAL (SELECT way.channel = ANY($11::text[]) AND NOT added.has_code AS is_kept) AS kept;
 
 -- claim_codes --
 -- Take codes that nobody else is sending. The try is counted before it is made: one that ends in a crash counts.

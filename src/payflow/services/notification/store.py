@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -37,7 +37,7 @@ class PostgresMessages:
         rows = await self._connection.fetch(queries.preferences, customer_ids)
         return {row["customer_id"]: Preference(row["language"], tuple(row["channels"])) for row in rows}
 
-    async def add(self, messages: Sequence[Message]) -> None:
+    async def add(self, messages: Sequence[Message], *, kept_by: Collection[str] = ()) -> None:
         if not messages:
             return
         ways = [(message.message_id, channel) for message in messages for channel in message.channels]
@@ -53,6 +53,7 @@ class PostgresMessages:
             messages[0].created_at,
             [message_id for message_id, _ in ways],
             [channel for _, channel in ways],
+            list(kept_by),
         )
 
     async def claim_codes(self, abouts: Sequence[str], *, now: datetime, until: datetime) -> dict[str, int]:

@@ -1,4 +1,5 @@
-"""The demo channel: an outbox in our own database that the demo, the tests and `payflow otp` read.
+"""The demo channel: codes in an outbox in our own database that the demo, the tests and `payflow otp` read. Any other
+message is in its customer's list of messages already, and nothing more is done for it.
 
 It exists so that Payflow can be tried without a telephone. Settings refuse it in production.
 """
@@ -37,6 +38,7 @@ class DemoChannel:
     name = "demo"
     carries_codes = True
     needs_contact = False
+    keeps_messages = True
 
     def __init__(self, *, database: Database, cipher: ColumnCipher, clock: Clock) -> None:
         self._database = database

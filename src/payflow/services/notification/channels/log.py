@@ -17,6 +17,7 @@ class LogChannel:
     name = "log"
     carries_codes = False
     needs_contact = False
+    keeps_messages = False
 
     async def send(self, messages: Sequence[Outgoing]) -> list[SendResult]:
         told = [message for message in messages if message.code is None]

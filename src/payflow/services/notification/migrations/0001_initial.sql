@@ -39,7 +39,7 @@ CREATE TABLE preference (
     changed_at  timestamptz NOT NULL
 );
 
--- What the demo channel sent, encrypted (subject, body and code); empty wherever the demo channel is switched off.
+-- The codes that the demo channel sent, encrypted (subject, body and code); empty wherever the demo channel is off.
 CREATE TABLE demo_outbox (
     message_id        uuid        PRIMARY KEY,
     customer_id       text        NOT NULL,

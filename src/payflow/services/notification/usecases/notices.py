@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from payflow.kernel.clock import Ids
@@ -17,11 +17,15 @@ async def queue_notices(
     events: Sequence[Event],
     messages: Messages,
     channels: Sequence[str],
+    kept_by: Collection[str],
     templates: Templates,
     ids: Ids,
     now: datetime,
 ) -> None:
-    """Store a message for each event that a customer is told of; an event that comes again changes nothing."""
+    """Store a message for each event that a customer is told of; an event that comes again changes nothing.
+
+    `kept_by`: those of the channels whose messages are delivered by being stored (Channel.keeps_messages).
+    """
     notices = [notice for notice in map(notice_of, events) if notice is not None]
     if not notices:
         return
@@ -37,5 +41,6 @@ async def queue_notices(
                 now=now,
             )[0]
             for notice in notices
-        ]
+        ],
+        kept_by=kept_by,
     )
