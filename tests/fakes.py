@@ -6,6 +6,7 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -109,7 +110,8 @@ class FakeLedger:
         for account_id, balance in changes.balances.items():
             if not balance.is_internal and balance.available_minor < 0:
                 raise RuntimeError("customers_do_not_overdraw")
-            self._tables.balances[account_id] = copy.copy(balance)
+            version = self._tables.balances[account_id].version + 1
+            self._tables.balances[account_id] = replace(balance, version=version)
 
     async def insert_customers(self, customers: Sequence[NewCustomer], now: datetime) -> set[str]:
         inserted = set()
@@ -147,6 +149,9 @@ class FakeLedger:
         values = {name: getattr(known, name) for name in known.__struct_fields__}
         self._tables.customers[customer_id] = CustomerView(**{**values, "state": state})
         self._tables.customer_versions[customer_id] += 1
+        for row in self._tables.accounts.values():
+            if row.customer_id == customer_id:
+                self._tables.balances[row.account_id].version += 1
         return self._tables.customer_versions[customer_id]
 
     async def set_account_state(self, number: str, state: AccountState) -> int | None:
@@ -154,6 +159,7 @@ class FakeLedger:
         if row is None or row.kind != "customer":
             return None
         row.state, row.version = state, row.version + 1
+        self._tables.balances[row.account_id].version += 1
         return row.version
 
     async def append_events(self, events: Sequence[Event]) -> None:
@@ -193,6 +199,19 @@ class FakeAccountStore:
             working = copy.deepcopy(self._tables)
             yield FakeLedger(working)
             self._tables = working
+
+    async def balances(self, account_ids: Sequence[UUID]) -> dict[UUID, Balance]:
+        return await FakeLedger(self._tables).lock_balances(account_ids)
+
+    async def book_whole(self, changes: Changes, *, balances: Sequence[Balance], payment_ids: Sequence[UUID]) -> bool:
+        async with self.transaction() as ledger:
+            stored = await ledger.lock_balances([balance.account_id for balance in balances])
+            earlier = await ledger.outcomes(payment_ids)
+            is_known = all(stored[balance.account_id].version == balance.version for balance in balances)
+            if not is_known or earlier.entries or earlier.holds or earlier.refusals:
+                return False
+            await ledger.save(replace(changes, balances={balance.account_id: balance for balance in balances}))
+            return True
 
     async def internal_account(self, *, kind: str, currency: str, agent_bic: str | None = None) -> UUID:
         number = internal_number(kind=kind, currency=currency, agent_bic=agent_bic)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from payflow.contracts.account import (
     AccountList,
     AccountView,
@@ -32,10 +34,15 @@ from payflow.contracts.account import (
 )
 from payflow.contracts.operation import Answers
 from payflow.kernel.clock import Clock, Ids
+from payflow.kernel.errors import PayflowError
 from payflow.platform.context import current_traceparent
 from payflow.platform.postgres import repeat_then_halve
+from payflow.platform.turns import Turns
+from payflow.services.account.domain import KnownBalances
 from payflow.services.account.ports import BankDirectory, Store
 from payflow.services.account.usecases import ledger, reads, records
+
+TRANSFERS_MAX: Final = 500
 
 
 class AccountApi:
@@ -46,13 +53,21 @@ class AccountApi:
         self._banks = banks
         self._clock = clock
         self._ids = ids
+        self._known = KnownBalances()
+        # Batches that each rely on the balances they have written can only follow each other.
+        self._transfers: Turns[Transfer, Booked | PayflowError] = Turns(self._transfer, batch_max=TRANSFERS_MAX)
 
     async def resolve(self, queries: list[ResolveParties]) -> Answers[PartiesResolved]:
         return await reads.resolve_parties(queries=queries, store=self._store, banks=self._banks)
 
     async def transfer(self, commands: list[Transfer]) -> Answers[Booked]:
+        return await self._transfers.do(commands)
+
+    async def _transfer(self, commands: list[Transfer]) -> Answers[Booked]:
         return await repeat_then_halve(
-            lambda batch: ledger.transfer(commands=batch, store=self._store, ids=self._ids, now=self._clock.now()),
+            lambda batch: ledger.transfer(
+                commands=batch, store=self._store, known=self._known, ids=self._ids, now=self._clock.now()
+            ),
             commands,
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -46,7 +46,10 @@ _NO_CREDIT: Final = {AccountState.BLOCKED, AccountState.BLOCKED_CREDIT}
 
 @dataclass(slots=True)
 class Balance:
-    """An account's balance, locked for this batch. `sequence` numbers its postings without gaps."""
+    """An account's balance, locked for this batch, or known by its `version` and checked when the batch is written.
+
+    `sequence` numbers its postings without gaps; `version` rises with whatever is written about the account.
+    """
 
     account_id: UUID
     currency: str
@@ -56,11 +59,47 @@ class Balance:
     posted_minor: int
     held_minor: int
     sequence: int
+    version: int = 0
 
     @property
     def available_minor(self) -> int:
         """What can be spent."""
         return self.posted_minor - self.held_minor
+
+
+class KnownBalances:
+    """Balances as this process last wrote or read them, so that a batch can be decided without asking for them.
+
+    Only ever a belief: each goes with its version, and the store writes nothing unless all versions are still true.
+    Bounded: those not used for the longest time are forgotten.
+    """
+
+    def __init__(self, *, accounts_max: int = 50_000) -> None:
+        self._accounts_max = accounts_max
+        self._balances: dict[UUID, Balance] = {}
+
+    def of(self, account_ids: Iterable[UUID]) -> dict[UUID, Balance]:
+        """Copies of the balances that are known; the others are left out."""
+        known = {}
+        for account_id in account_ids:
+            balance = self._balances.get(account_id)
+            if balance is not None:
+                known[account_id] = replace(balance)
+        return known
+
+    def learn(self, balances: Iterable[Balance]) -> None:
+        """These are the stored balances."""
+        for balance in balances:
+            # Put at the end, so that the first one is the one not used for the longest time.
+            self._balances.pop(balance.account_id, None)
+            self._balances[balance.account_id] = balance
+        while len(self._balances) > self._accounts_max:
+            del self._balances[next(iter(self._balances))]
+
+    def forget(self, account_ids: Iterable[UUID]) -> None:
+        """What is known of these was wrong, or may be."""
+        for account_id in account_ids:
+            self._balances.pop(account_id, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +182,9 @@ class Outcomes:
 
 @dataclass(slots=True)
 class Changes:
-    """What the batch writes."""
+    """What the batch writes, and when."""
 
+    at: datetime
     entries: list[Entry] = field(default_factory=list)
     postings: list[Posting] = field(default_factory=list)
     holds: dict[UUID, Hold] = field(default_factory=dict)
@@ -164,7 +204,14 @@ class Batch:
         self._balances = balances
         self._outcomes = outcomes
         self._now = now
-        self.changes = Changes()
+        self.changes = Changes(at=now)
+
+    def balances_after(self) -> list[Balance]:
+        """All balances of the batch as they are once its changes are written."""
+        return [
+            replace(balance, version=balance.version + (account_id in self.changes.balances))
+            for account_id, balance in self._balances.items()
+        ]
 
     def transfer(self, command: Transfer, *, entry_id: UUID) -> Booked | PayflowError:
         """Move money between two accounts, from the available balance or from the payment's open hold."""
@@ -173,7 +220,9 @@ class Batch:
             return earlier
         refusal = self._refuse_transfer(command)
         if refusal is not None:
-            return self._remember_refusal(command.payment_id, "book", command.fencing_token, refusal)
+            return self._remember_refusal(
+                command.payment_id, "book", command.fencing_token, refusal, command.debtor_account_id
+            )
         if command.captures_hold:
             error = self._take_from_hold(command.payment_id, command.fencing_token, command.amount_minor)
             if error is not None:
@@ -205,7 +254,9 @@ class Batch:
             return refused.as_error()
         refusal = self._refuse_debit(command.account_id, command.currency, command.amount_minor)
         if refusal is not None:
-            return self._remember_refusal(command.payment_id, "hold", command.fencing_token, refusal)
+            return self._remember_refusal(
+                command.payment_id, "hold", command.fencing_token, refusal, command.account_id
+            )
         self._touch(command.account_id).held_minor += command.amount_minor
         self._write_hold(
             Hold(
@@ -249,8 +300,13 @@ class Batch:
         legs = ((hold.account_id, -hold.amount_minor), (nostro_account_id, hold.amount_minor))
         return self._book(payment_id=payment_id, kind="capture", token=token, entry_id=entry_id, legs=legs)
 
-    def release_hold(self, payment_id: UUID, token: int, reason: str) -> Released | PayflowError:
-        """End the payment's funds: release its hold, and refuse every later command for it."""
+    def release_hold(
+        self, payment_id: UUID, token: int, reason: str, *, account_id: UUID | None = None
+    ) -> Released | PayflowError:
+        """End the payment's funds: release its hold, and refuse every later command for it.
+
+        `account_id`: the debtor's account, where it is known.
+        """
         if self._is_stale(payment_id, token):
             return StaleCommand()
         if payment_id in self._outcomes.entries:
@@ -258,7 +314,8 @@ class Batch:
         for step in STEPS:
             # Whoever comes late with a command for this payment finds a "no", whatever its token.
             if (payment_id, step) not in self._outcomes.refusals:
-                self._remember_refusal(payment_id, step, token, StaleCommand("The payment was ended unpaid."))
+                stale = StaleCommand("The payment was ended unpaid.")
+                self._remember_refusal(payment_id, step, token, stale, account_id)
         hold = self._outcomes.holds.get(payment_id)
         if hold is None:
             return Released(released_at=self._now)
@@ -386,7 +443,12 @@ class Batch:
         self._outcomes.holds[hold.payment_id] = hold
         self.changes.holds[hold.payment_id] = hold
 
-    def _remember_refusal(self, payment_id: UUID, step: str, token: int, error: PayflowError) -> PayflowError:
+    def _remember_refusal(
+        self, payment_id: UUID, step: str, token: int, error: PayflowError, account_id: UUID | None
+    ) -> PayflowError:
+        if account_id is not None and account_id in self._balances:
+            # Raises the account's version, so that nobody goes on from a balance known before this refusal.
+            self._touch(account_id)
         refusal = Refusal(payment_id, step, error.code, error.detail, token)
         self._outcomes.refusals[payment_id, step] = refusal
         self.changes.refusals.append(refusal)

@@ -71,6 +71,18 @@ class Store(Protocol):
         """One database transaction; commits at the end of the block, rolls back when it raises."""
         ...
 
+    async def balances(self, account_ids: Sequence[UUID]) -> dict[UUID, Balance]:
+        """Balances as they are, not locked; unknown accounts are left out."""
+        ...
+
+    async def book_whole(self, changes: Changes, *, balances: Sequence[Balance], payment_ids: Sequence[UUID]) -> bool:
+        """Write a batch of first transfers that was decided on `balances`, in one statement; whether it was written.
+
+        Nothing is written when one of the balances no longer has its version, or when anything was ever written about
+        one of the payments. Raises Unavailable (nothing happened) or UnknownOutcome.
+        """
+        ...
+
     async def internal_account(self, *, kind: str, currency: str, agent_bic: str | None = None) -> UUID:
         """The internal account of this kind and currency (a nostro: of this bank), made if it is not there yet."""
         ...

@@ -4,11 +4,17 @@ SELECT payment_id, account_id FROM fund_reservations WHERE payment_id = ANY($1::
 
 -- lock_balances --
 -- The balances that a batch is about to decide on, locked. Ordered: one order everywhere, or two batches can deadlock.
-SELECT account_id, currency, state, is_owner_blocked, is_internal, posted_minor, held_minor, sequence
+SELECT account_id, currency, state, is_owner_blocked, is_internal, posted_minor, held_minor, sequence, version
   FROM account_balance
  WHERE account_id = ANY($1::uuid[])
  ORDER BY account_id
    FOR NO KEY UPDATE;
+
+-- balances --
+-- Balances as they are, not locked: for a batch that is written only if their versions are still the same (book_whole).
+SELECT account_id, currency, state, is_owner_blocked, is_internal, posted_minor, held_minor, sequence, version
+  FROM account_balance
+ WHERE account_id = ANY($1::uuid[]);
 
 -- outcomes --
 -- What earlier commands for these payments came to: entry, hold and refusals, one row each.
@@ -39,10 +45,55 @@ WITH entry AS (
            AS t (account_id, sequence, entry_id, amount_minor, balance_minor)
 )
 UPDATE account_balance AS balance
-   SET posted_minor = t.posted_minor, held_minor = t.held_minor, sequence = t.sequence
+   SET posted_minor = t.posted_minor, held_minor = t.held_minor, sequence = t.sequence, version = balance.version + 1
   FROM unnest($11::uuid[], $12::bigint[], $13::bigint[], $14::bigint[])
        AS t (account_id, posted_minor, held_minor, sequence)
  WHERE balance.account_id = t.account_id;
+
+-- book_whole --
+-- Write a batch of first transfers that was decided on balances known by their versions, if those versions are still the
+-- true ones and nothing was ever written about the payments; else nothing. One statement instead of a transaction of
+-- five. A lock that was waited for shows the row as it then is, and whatever else is written about a payment raises its
+-- debtor's version: so the versions also answer for what this statement's snapshot cannot see.
+WITH known AS (
+    SELECT balance.account_id
+      FROM account_balance AS balance
+      JOIN unnest($11::uuid[], $15::bigint[]) AS t (account_id, version) USING (account_id, version)
+     ORDER BY balance.account_id
+       FOR NO KEY UPDATE OF balance
+), whole AS (
+    SELECT count(*) = cardinality($11::uuid[])
+           AND NOT EXISTS (SELECT FROM journal_entry WHERE payment_id = ANY($16::uuid[]))
+           AND NOT EXISTS (SELECT FROM fund_reservations WHERE payment_id = ANY($16::uuid[]))
+           AND NOT EXISTS (SELECT FROM refused_command WHERE payment_id = ANY($16::uuid[])) AS is_whole
+      FROM known
+), entry AS (
+    INSERT INTO journal_entry (entry_id, payment_id, kind, fencing_token, booked_at)
+    SELECT entry_id, payment_id, kind, fencing_token, $5
+      FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[]) AS t (entry_id, payment_id, kind, fencing_token),
+           whole
+     WHERE is_whole
+), leg AS (
+    INSERT INTO posting (account_id, sequence, entry_id, amount_minor, balance_minor, booked_at)
+    SELECT account_id, sequence, entry_id, amount_minor, balance_minor, $5
+      FROM unnest($6::uuid[], $7::bigint[], $8::uuid[], $9::bigint[], $10::bigint[])
+           AS t (account_id, sequence, entry_id, amount_minor, balance_minor), whole
+     WHERE is_whole
+), refused AS (
+    INSERT INTO refused_command (payment_id, step, code, detail, fencing_token, refused_at)
+    SELECT payment_id, step, code, detail, fencing_token, $5
+      FROM unnest($17::uuid[], $18::text[], $19::text[], $20::text[], $21::bigint[])
+           AS t (payment_id, step, code, detail, fencing_token), whole
+     WHERE is_whole
+), moved AS (
+    UPDATE account_balance AS balance
+       SET posted_minor = t.posted_minor, held_minor = t.held_minor, sequence = t.sequence,
+           version = balance.version + 1
+      FROM unnest($11::uuid[], $12::bigint[], $13::bigint[], $14::bigint[])
+           AS t (account_id, posted_minor, held_minor, sequence), whole
+     WHERE balance.account_id = t.account_id AND is_whole
+)
+SELECT is_whole FROM whole;
 
 -- save_holds --
 -- Write holds as the domain has them: placed, kept, captured or released.
@@ -150,7 +201,7 @@ SELECT posting.sequence, posting.entry_id, entry.payment_id, entry.kind, posting
 WITH changed AS (
     UPDATE customers SET state = $2, version = version + 1 WHERE customer_id = $1 RETURNING version
 ), told AS (
-    UPDATE account_balance AS balance SET is_owner_blocked = ($2 = 'BLOCKED')
+    UPDATE account_balance AS balance SET is_owner_blocked = ($2 = 'BLOCKED'), version = balance.version + 1
       FROM accounts AS account
      WHERE account.customer_id = $1 AND balance.account_id = account.account_id
 )
@@ -162,7 +213,7 @@ WITH changed AS (
     UPDATE accounts SET state = $2, version = version + 1 WHERE number = $1 AND kind = 'customer'
     RETURNING account_id, version
 ), told AS (
-    UPDATE account_balance AS balance SET state = $2 FROM changed WHERE balance.account_id = changed.account_id
+    UPDATE account_balance AS balance SET state = $2, version = balance.version + 1 FROM changed WHERE balance.account_id = changed.account_id
 )
 SELECT version FROM changed;
 

@@ -66,29 +66,12 @@ class PostgresLedger:
         if changes.holds:
             await self._save_holds(list(changes.holds.values()))
         if changes.refusals:
-            await self._save_refusals(changes.refusals)
+            await self._save_refusals(changes.refusals, changes.at)
         if changes.balances:
             await self._book(changes)
 
     async def _book(self, changes: Changes) -> None:
-        entries, postings, balances = changes.entries, changes.postings, list(changes.balances.values())
-        await self._connection.execute(
-            queries.book,
-            [entry.entry_id for entry in entries],
-            [entry.payment_id for entry in entries],
-            [entry.kind for entry in entries],
-            [entry.fencing_token for entry in entries],
-            entries[0].booked_at if entries else None,
-            [posting.account_id for posting in postings],
-            [posting.sequence for posting in postings],
-            [posting.entry_id for posting in postings],
-            [posting.amount_minor for posting in postings],
-            [posting.balance_minor for posting in postings],
-            [balance.account_id for balance in balances],
-            [balance.posted_minor for balance in balances],
-            [balance.held_minor for balance in balances],
-            [balance.sequence for balance in balances],
-        )
+        await self._connection.execute(queries.book, *_booking_columns(changes, list(changes.balances.values())))
 
     async def _save_holds(self, holds: Sequence[Hold]) -> None:
         await self._connection.execute(
@@ -106,7 +89,7 @@ class PostgresLedger:
             [hold.end_reason for hold in holds],
         )
 
-    async def _save_refusals(self, refusals: Sequence[Refusal]) -> None:
+    async def _save_refusals(self, refusals: Sequence[Refusal], at: datetime) -> None:
         await self._connection.execute(
             queries.save_refusals,
             [refusal.payment_id for refusal in refusals],
@@ -114,7 +97,7 @@ class PostgresLedger:
             [refusal.code for refusal in refusals],
             [refusal.detail for refusal in refusals],
             [refusal.fencing_token for refusal in refusals],
-            await self._connection.fetchval("SELECT now()"),
+            at,
         )
 
     async def insert_customers(self, customers: Sequence[NewCustomer], now: datetime) -> set[str]:
@@ -174,6 +157,27 @@ class PostgresStore:
             yield ledger
         if ledger.has_events:
             self._outbox.wake_consumers()
+
+    async def balances(self, account_ids: Sequence[UUID]) -> dict[UUID, Balance]:
+        rows = await self._database.fetch(queries.balances, account_ids)
+        return {row["account_id"]: _balance(row) for row in rows}
+
+    async def book_whole(self, changes: Changes, *, balances: Sequence[Balance], payment_ids: Sequence[UUID]) -> bool:
+        refusals = changes.refusals
+        # Locked in one order: batches of several processes can meet here.
+        ordered = sorted(balances, key=lambda balance: balance.account_id)
+        rows = await self._database.write(
+            queries.book_whole,
+            *_booking_columns(changes, ordered),
+            [balance.version for balance in ordered],
+            payment_ids,
+            [refusal.payment_id for refusal in refusals],
+            [refusal.step for refusal in refusals],
+            [refusal.code for refusal in refusals],
+            [refusal.detail for refusal in refusals],
+            [refusal.fencing_token for refusal in refusals],
+        )
+        return bool(rows[0]["is_whole"])
 
     async def internal_account(self, *, kind: str, currency: str, agent_bic: str | None = None) -> UUID:
         number = internal_number(kind=kind, currency=currency, agent_bic=agent_bic)
@@ -258,7 +262,28 @@ def _balance(row: asyncpg.Record) -> Balance:
         posted_minor=row["posted_minor"],
         held_minor=row["held_minor"],
         sequence=row["sequence"],
+        version=row["version"],
     )
+
+
+def _booking_columns(changes: Changes, balances: Sequence[Balance]) -> list[object]:
+    entries, postings = changes.entries, changes.postings
+    return [
+        [entry.entry_id for entry in entries],
+        [entry.payment_id for entry in entries],
+        [entry.kind for entry in entries],
+        [entry.fencing_token for entry in entries],
+        changes.at,
+        [posting.account_id for posting in postings],
+        [posting.sequence for posting in postings],
+        [posting.entry_id for posting in postings],
+        [posting.amount_minor for posting in postings],
+        [posting.balance_minor for posting in postings],
+        [balance.account_id for balance in balances],
+        [balance.posted_minor for balance in balances],
+        [balance.held_minor for balance in balances],
+        [balance.sequence for balance in balances],
+    ]
 
 
 def _entry(row: asyncpg.Record) -> Entry:

@@ -41,6 +41,9 @@ CREATE TABLE account_balance (
     posted_minor bigint  NOT NULL DEFAULT 0,
     held_minor   bigint  NOT NULL DEFAULT 0,
     sequence     bigint  NOT NULL DEFAULT 0,
+    -- Rises with whatever is written about the account or about a payment from it: who knows a balance by its version
+    -- knows that nothing has happened since.
+    version      bigint  NOT NULL DEFAULT 0,
     CONSTRAINT held_is_not_negative CHECK (held_minor >= 0),
     CONSTRAINT customers_do_not_overdraw CHECK (is_internal OR posted_minor - held_minor >= 0)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 500);

@@ -6,6 +6,7 @@ Every command carries its payment's id, so that each of them is safe to repeat.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -28,7 +29,7 @@ from payflow.contracts.account import (
 from payflow.contracts.operation import Answers
 from payflow.kernel.clock import Ids
 from payflow.kernel.errors import PayflowError
-from payflow.services.account.domain import Batch
+from payflow.services.account.domain import Batch, KnownBalances, Outcomes
 from payflow.services.account.ports import LedgerTransaction, Store
 
 Answer = TypeVar("Answer")
@@ -41,21 +42,63 @@ async def _open_batch(
     return Batch(balances=balances, outcomes=await ledger.outcomes(payment_ids), now=now)
 
 
-async def transfer(*, commands: Sequence[Transfer], store: Store, ids: Ids, now: datetime) -> Answers[Booked]:
+async def transfer(
+    *, commands: Sequence[Transfer], store: Store, known: KnownBalances, ids: Ids, now: datetime
+) -> Answers[Booked]:
     """Move money between accounts of ours: one balanced journal entry per payment, at most once.
 
     Items may be InsufficientFunds, AccountBlocked, AccountClosed, AccountNotFound, CurrencyMismatch (remembered: a
     repeat gets the same), HoldNotFound, StaleCommand. Raises Unavailable or UnknownOutcome for the whole batch.
     """
-    account_ids = [
-        account for command in commands for account in (command.debtor_account_id, command.creditor_account_id)
-    ]
-    async with store.transaction() as ledger:
-        batch = await _open_batch(
-            ledger, account_ids=account_ids, payment_ids=[command.payment_id for command in commands], now=now
+    account_ids = list(
+        {account for command in commands for account in (command.debtor_account_id, command.creditor_account_id)}
+    )
+    payment_ids = [command.payment_id for command in commands]
+    if len(set(payment_ids)) == len(commands) and all(_is_first(command) for command in commands):
+        at_once = await _transfer_at_once(
+            commands=commands, account_ids=account_ids, store=store, known=known, ids=ids, now=now
         )
+        if at_once is not None:
+            return at_once
+    async with store.transaction() as ledger:
+        batch = await _open_batch(ledger, account_ids=account_ids, payment_ids=payment_ids, now=now)
         answers = [batch.transfer(command, entry_id=ids.new()) for command in commands]
         await ledger.save(batch.changes)
+    known.learn(batch.balances_after())
+    return answers
+
+
+def _is_first(command: Transfer) -> bool:
+    """Whether nobody can have sent a command for this payment before: usual, and the store checks it."""
+    return command.fencing_token == 1 and not command.captures_hold
+
+
+async def _transfer_at_once(
+    *,
+    commands: Sequence[Transfer],
+    account_ids: Sequence[UUID],
+    store: Store,
+    known: KnownBalances,
+    ids: Ids,
+    now: datetime,
+) -> Answers[Booked] | None:
+    """Decide on balances known from before and write all in one statement; None when they turn out to be wrong."""
+    balances = known.of(account_ids)
+    unknown = [account_id for account_id in account_ids if account_id not in balances]
+    if unknown:
+        balances |= await store.balances(unknown)
+    if len(balances) < len(account_ids):
+        return None
+    # Until the answer is there nobody knows them, whatever happens on the way.
+    known.forget(account_ids)
+    batch = Batch(balances=balances, outcomes=Outcomes(), now=now)
+    answers = [batch.transfer(command, entry_id=ids.new()) for command in commands]
+    is_written = await store.book_whole(
+        batch.changes, balances=list(balances.values()), payment_ids=[command.payment_id for command in commands]
+    )
+    if not is_written:
+        return None
+    known.learn(replace(balance, version=balance.version + 1) for balance in balances.values())
     return answers
 
 
@@ -143,7 +186,10 @@ async def release_hold(*, commands: Sequence[ReleaseHold], store: Store, now: da
         now=now,
         further_account_ids=[command.account_id for command in commands if command.account_id is not None],
         decide=lambda batch, index: batch.release_hold(
-            commands[index].payment_id, commands[index].fencing_token, commands[index].reason
+            commands[index].payment_id,
+            commands[index].fencing_token,
+            commands[index].reason,
+            account_id=commands[index].account_id,
         ),
     )
 
