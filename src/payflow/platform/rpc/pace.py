@@ -56,7 +56,7 @@ class Pace:
             if self._asks < LONELY or waiting >= ENOUGH:
                 return 0.0
             return oldest + min(self._seconds * PATIENCE_BUSY, PATIENCE_BUSY_MAX_S) - now
-        if waiting >= self._expected:
+        if waiting >= min(self._expected, ENOUGH):
             return 0.0
         return min(self._window_ends_at, max(self._last, self._ended_at) + GAP_S) - now
 
