@@ -12,8 +12,11 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from payflow.run.control import require_running
 from payflow.run.datadir import ensure_secret
-from payflow.run.supervisor.environment import with_user
+from payflow.run.errors import StartError
+from payflow.run.instance import make_instance
+from payflow.run.supervisor.environment import external_postgres, with_user
 from payflow.run.supervisor.status import InstanceStatus, ProcessStatus
 
 _TIMEOUT_S: Final = 2.0
@@ -138,3 +141,15 @@ def _pss_kb(pids: Iterable[int]) -> int | None:
                 if line.startswith("Pss:"):
                     total, is_known = total + int(line.split()[1]), True
     return total if is_known else None
+
+
+def owner_url(data_dir: Path | None) -> str:
+    """The database's address as its owner, password included. Raises StartError when there is none to be had."""
+    url = external_postgres()
+    if url is not None:
+        return url
+    instance = make_instance(data_dir=data_dir)
+    for process in require_running(instance).processes:
+        if process.name == "postgres":
+            return with_user(process.url, "postgres", ensure_secret(instance.secrets_dir / "postgres_owner"))
+    raise StartError("Set PAYFLOW_POSTGRES_URL to the database's address as its owner.")

@@ -11,7 +11,6 @@ from uuid import UUID
 import typer
 
 from payflow.run.errors import StartError
-from payflow.run.instance import make_instance
 from payflow.run.options import DataDir
 
 if TYPE_CHECKING:
@@ -77,7 +76,9 @@ def _as_owner(data_dir: Path | None, ask: Callable[[asyncpg.Connection[Any]], Aw
     """Run `ask` with a connection as the database's owner. Raises StartError when there is none."""
     import asyncpg
 
-    url = _owner_url(data_dir)
+    from payflow.run.inspection import owner_url
+
+    url = owner_url(data_dir)
 
     async def run() -> T:
         connection = await asyncpg.connect(url, timeout=10)
@@ -90,21 +91,6 @@ def _as_owner(data_dir: Path | None, ask: Callable[[asyncpg.Connection[Any]], Aw
         return asyncio.run(run())
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StartError(f"The event log cannot be reached: {error}") from error
-
-
-def _owner_url(data_dir: Path | None) -> str:
-    from payflow.run.control import require_running
-    from payflow.run.datadir import ensure_secret
-    from payflow.run.supervisor.environment import external_postgres, with_user
-
-    url = external_postgres()
-    if url is not None:
-        return url
-    instance = make_instance(data_dir=data_dir)
-    for process in require_running(instance).processes:
-        if process.name == "postgres":
-            return with_user(process.url, "postgres", ensure_secret(instance.secrets_dir / "postgres_owner"))
-    raise StartError("Set PAYFLOW_POSTGRES_URL to the database's address as its owner.")
 
 
 def _print_letters(letters: list[DeadLetter]) -> None:

@@ -1,0 +1,280 @@
+-- Each query answers one row for each thing that it looked at: `what` names it, `is_broken` says whether the rule is
+-- broken there, `is_waiting` that it is not true yet and may become so by itself (work under way, an event not read yet).
+-- $1 in every query: the instant until which something may be under way. Named in catalog.py.
+
+-- entries_balance --
+SELECT 'entry ' || entry_id::text AS what,
+       sum(amount_minor) <> 0 OR count(*) < 2 OR count(DISTINCT currency) > 1 AS is_broken, false AS is_waiting
+  FROM account.posting JOIN account.accounts USING (account_id)
+ WHERE $1::timestamptz IS NOT NULL
+ GROUP BY entry_id
+
+-- currencies_sum_to_zero --
+SELECT 'all accounts in ' || currency AS what, sum(posted_minor) <> 0 AS is_broken, false AS is_waiting
+  FROM account.account_balance
+ WHERE $1::timestamptz IS NOT NULL
+ GROUP BY currency
+
+-- balances_are_the_sum_of_postings --
+SELECT 'account ' || balance.account_id::text AS what,
+       balance.posted_minor <> coalesce(total.amount_minor, 0) OR balance.sequence <> coalesce(total.count, 0)
+       OR balance.sequence <> coalesce(total.last, 0) AS is_broken, false AS is_waiting
+  FROM account.account_balance AS balance
+  LEFT JOIN (SELECT account_id, sum(amount_minor) AS amount_minor, count(*) AS count, max(sequence) AS last
+               FROM account.posting GROUP BY account_id) AS total USING (account_id)
+ WHERE $1::timestamptz IS NOT NULL
+
+-- running_balances_follow --
+SELECT 'posting ' || sequence::text || ' of account ' || account_id::text AS what,
+       balance_minor <> amount_minor + lag(balance_minor, 1, 0::bigint) OVER in_order AS is_broken, false AS is_waiting
+  FROM account.posting
+ WHERE $1::timestamptz IS NOT NULL
+WINDOW in_order AS (PARTITION BY account_id ORDER BY sequence)
+
+-- held_is_the_sum_of_reservations --
+SELECT 'account ' || balance.account_id::text AS what,
+       balance.held_minor <> coalesce(total.amount_minor, 0) AS is_broken, false AS is_waiting
+  FROM account.account_balance AS balance
+  LEFT JOIN (SELECT account_id, sum(amount_minor) AS amount_minor
+               FROM account.fund_reservations WHERE state = 'HELD' GROUP BY account_id) AS total USING (account_id)
+ WHERE $1::timestamptz IS NOT NULL
+
+-- postings_and_entries_belong_together --
+SELECT 'entry ' || coalesce(entry.entry_id, posting.entry_id)::text AS what,
+       entry.entry_id IS NULL OR posting.entry_id IS NULL AS is_broken, false AS is_waiting
+  FROM account.journal_entry AS entry
+  FULL JOIN (SELECT DISTINCT entry_id FROM account.posting) AS posting USING (entry_id)
+ WHERE $1::timestamptz IS NOT NULL
+
+-- nobody_is_overdrawn --
+SELECT 'account ' || account_id::text AS what, posted_minor - held_minor < 0 AS is_broken, false AS is_waiting
+  FROM account.account_balance
+ WHERE NOT is_internal AND $1::timestamptz IS NOT NULL
+
+-- no_account_was_ever_overdrawn --
+SELECT 'posting ' || posting.sequence::text || ' of account ' || account_id::text AS what,
+       balance_minor < 0 AND amount_minor < 0 AS is_broken, false AS is_waiting
+  FROM account.posting JOIN account.account_balance USING (account_id)
+ WHERE NOT is_internal AND $1::timestamptz IS NOT NULL
+
+-- completed_payments_are_booked_once --
+SELECT 'payment ' || payment.payment_id::text AS what,
+       count(DISTINCT posting.entry_id) <> 1
+       OR count(*) FILTER (WHERE posting.account_id = payment.debtor_account_id
+                             AND posting.amount_minor = -payment.amount_minor) <> 1
+       OR count(*) FILTER (WHERE posting.amount_minor = payment.amount_minor
+                             AND (posting.account_id = payment.creditor_account_id
+                                  OR payment.creditor_account_id IS NULL AND balance.is_internal)) <> 1 AS is_broken,
+       false AS is_waiting
+  FROM confirm.transactions AS payment
+  LEFT JOIN account.journal_entry AS entry USING (payment_id)
+  LEFT JOIN account.posting AS posting USING (entry_id)
+  LEFT JOIN account.account_balance AS balance USING (account_id)
+ WHERE payment.state = 'COMPLETED' AND $1::timestamptz IS NOT NULL
+ GROUP BY payment.payment_id
+
+-- bookings_belong_to_completed_payments --
+SELECT 'entry ' || entry.entry_id::text || ' of payment ' || entry.payment_id::text AS what,
+       payment.state IS NULL OR payment.state IN ('REJECTED', 'CANCELLED', 'EXPIRED')
+       OR payment.state <> 'COMPLETED' AND payment.updated_at < $1 AS is_broken,
+       payment.state NOT IN ('COMPLETED', 'REJECTED', 'CANCELLED', 'EXPIRED') AS is_waiting
+  FROM account.journal_entry AS entry
+  LEFT JOIN confirm.transactions AS payment USING (payment_id)
+ WHERE entry.kind IN ('transfer', 'capture')
+
+-- held_funds_belong_to_unfinished_payments --
+SELECT 'hold of payment ' || hold.payment_id::text AS what,
+       payment.state IS NULL OR payment.due_at IS NULL OR hold.amount_minor <> payment.amount_minor AS is_broken,
+       payment.state IN ('RECEIVED', 'APPROVED') AS is_waiting
+  FROM account.fund_reservations AS hold
+  LEFT JOIN confirm.transactions AS payment USING (payment_id)
+ WHERE hold.state = 'HELD' AND $1::timestamptz IS NOT NULL
+
+-- waiting_payments_hold_their_funds --
+SELECT 'payment ' || payment.payment_id::text || ' (' || payment.state || ')' AS what,
+       hold.payment_id IS NULL AS is_broken, false AS is_waiting
+  FROM confirm.transactions AS payment
+  LEFT JOIN account.fund_reservations AS hold
+       ON hold.payment_id = payment.payment_id AND hold.state = 'HELD'
+ WHERE payment.state = 'UNDER_REVIEW' AND payment.due_at > now() AND $1::timestamptz IS NOT NULL
+
+-- transitions_have_no_gaps --
+SELECT 'payment ' || payment.payment_id::text AS what,
+       count(step.version) <> payment.version OR min(step.version) <> 1 OR max(step.version) <> payment.version
+       OR (array_agg(step.target ORDER BY step.version DESC))[1] <> payment.state
+       OR (array_agg(step.source ORDER BY step.version))[1] IS NOT NULL AS is_broken, false AS is_waiting
+  FROM confirm.transactions AS payment
+  LEFT JOIN confirm.payment_transition AS step USING (payment_id)
+ WHERE $1::timestamptz IS NOT NULL
+ GROUP BY payment.payment_id
+
+-- transitions_follow_one_another --
+SELECT 'step ' || version::text || ' of payment ' || payment_id::text AS what,
+       source IS DISTINCT FROM lag(target) OVER (PARTITION BY payment_id ORDER BY version) AS is_broken,
+       false AS is_waiting
+  FROM confirm.payment_transition
+ WHERE $1::timestamptz IS NOT NULL
+
+-- transitions_are_legal --
+SELECT DISTINCT coalesce(step.source, 'nothing') || ' -> ' || step.target AS what,
+       legal.target IS NULL AS is_broken, false AS is_waiting
+  FROM confirm.payment_transition AS step
+  LEFT JOIN unnest($2::text[], $3::text[]) AS legal (source, target)
+       ON legal.source = coalesce(step.source, '') AND legal.target = step.target
+ WHERE $1::timestamptz IS NOT NULL
+
+-- nothing_is_left_behind --
+SELECT 'payment ' || payment_id::text || ' (' || state || ')' AS what,
+       due_at < $1 AS is_broken, due_at < now() AS is_waiting
+  FROM confirm.transactions
+ WHERE due_at IS NOT NULL
+
+-- no_release_after_submission_without_a_word --
+SELECT 'payment ' || hold.payment_id::text AS what,
+       instruction.status <> 'REJECTED' AS is_broken, false AS is_waiting
+  FROM account.fund_reservations AS hold
+  JOIN partner_bank.instruction AS instruction
+       ON instruction.payment_id = hold.payment_id AND instruction.direction = 'OUTGOING'
+ WHERE hold.state = 'RELEASED' AND $1::timestamptz IS NOT NULL
+
+-- completed_inter_bank_payments_were_accepted --
+SELECT 'payment ' || payment.payment_id::text AS what,
+       instruction.status IS DISTINCT FROM 'ACCEPTED' OR instruction.amount_minor <> payment.amount_minor AS is_broken,
+       false AS is_waiting
+  FROM confirm.transactions AS payment
+  LEFT JOIN partner_bank.instruction AS instruction
+       ON instruction.payment_id = payment.payment_id AND instruction.direction = 'OUTGOING'
+ WHERE payment.state = 'COMPLETED' AND payment.creditor_account_id IS NULL AND $1::timestamptz IS NOT NULL
+
+-- accepted_instructions_are_completed --
+SELECT 'payment ' || instruction.payment_id::text AS what,
+       payment.state IS NULL OR payment.state IN ('REJECTED', 'CANCELLED', 'EXPIRED')
+       OR payment.state <> 'COMPLETED' AND instruction.updated_at < $1 AS is_broken,
+       payment.state <> 'COMPLETED' AS is_waiting
+  FROM partner_bank.instruction AS instruction
+  LEFT JOIN confirm.transactions AS payment USING (payment_id)
+ WHERE instruction.direction = 'OUTGOING' AND instruction.status = 'ACCEPTED'
+
+-- incoming_money_is_credited_once --
+SELECT 'incoming payment ' || instruction.payment_id::text AS what,
+       count(entry.entry_id) <> 1 AS is_broken, false AS is_waiting
+  FROM partner_bank.instruction AS instruction
+  LEFT JOIN account.journal_entry AS entry ON entry.payment_id = instruction.payment_id AND entry.kind = 'incoming'
+ WHERE instruction.direction = 'INCOMING' AND instruction.status IN ('CREDITED', 'HELD_IN_SUSPENSE')
+   AND $1::timestamptz IS NOT NULL
+ GROUP BY instruction.payment_id
+
+-- booked_payments_were_assessed --
+SELECT 'payment ' || payment.payment_id::text AS what,
+       assessment.payment_id IS NULL OR assessment.amount_minor <> payment.amount_minor
+       OR assessment.currency <> payment.currency OR assessment.customer_id <> payment.customer_id
+       OR assessment.debtor <> payment.debtor_account
+       OR assessment.creditor <> coalesce(payment.agent_bic || '/', '') || payment.creditor_account AS is_broken,
+       false AS is_waiting
+  FROM account.journal_entry AS entry
+  JOIN confirm.transactions AS payment USING (payment_id)
+  LEFT JOIN risk.assessment AS assessment USING (payment_id)
+ WHERE entry.kind IN ('transfer', 'capture') AND $1::timestamptz IS NOT NULL
+
+-- codes_were_given_where_asked --
+SELECT 'payment ' || entry.payment_id::text AS what,
+       NOT EXISTS (SELECT FROM otp.challenge
+                    WHERE challenge.payment_id = entry.payment_id AND challenge.state = 'USED') AS is_broken,
+       false AS is_waiting
+  FROM account.journal_entry AS entry
+  JOIN risk.assessment AS assessment USING (payment_id)
+ WHERE entry.kind IN ('transfer', 'capture') AND assessment.needs_otp AND $1::timestamptz IS NOT NULL
+
+-- matches_were_cleared --
+SELECT 'payment ' || entry.payment_id::text AS what,
+       NOT EXISTS (SELECT FROM ofac.review_case
+                    WHERE review_case.payment_id = entry.payment_id AND review_case.state = 'CLEARED'
+                      AND review_case.decided_by IS NOT NULL) AS is_broken,
+       false AS is_waiting
+  FROM account.journal_entry AS entry
+  JOIN risk.assessment AS assessment USING (payment_id)
+ WHERE entry.kind IN ('transfer', 'capture') AND assessment.is_possible_match AND $1::timestamptz IS NOT NULL
+
+-- audit_counts_without_gaps --
+SELECT 'rows of the audit trail' AS what,
+       count(*) <> coalesce(max(sequence), 0)
+       OR coalesce(max(sequence), 0) <> (SELECT sequence FROM audit.chain_end) AS is_broken, false AS is_waiting
+  FROM audit.audit_logs
+ WHERE $1::timestamptz IS NOT NULL
+
+-- ended_payments_are_in_the_audit_trail --
+SELECT 'payment ' || payment.payment_id::text AS what,
+       recorded.version IS NULL AND payment.updated_at < $1 AS is_broken, recorded.version IS NULL AS is_waiting
+  FROM confirm.transactions AS payment
+  LEFT JOIN audit.audit_logs AS recorded
+       ON recorded.subject = payment.payment_id::text AND recorded.version = payment.version
+          AND recorded.source = 'confirm'
+ WHERE payment.due_at IS NULL
+
+-- every_event_has_its_position --
+SELECT 'batch ' || id::text AS what, position IS NULL AND created_at < $1 AS is_broken, position IS NULL AS is_waiting
+  FROM event_log.batch
+
+-- positions_have_no_gaps --
+SELECT 'positions of the event log' AS what,
+       count(*) <> coalesce(max(position) - min(position) + 1, 0)
+       OR coalesce(max(position), (SELECT position FROM event_log.log_end)) <> (SELECT position FROM event_log.log_end)
+       AS is_broken, false AS is_waiting
+  FROM event_log.batch
+ WHERE position IS NOT NULL AND $1::timestamptz IS NOT NULL
+
+-- consumers_keep_up --
+-- A consumer may stay a thousand batches behind that hold nothing for it.
+SELECT 'consumer ' || consumer.name AS what,
+       consumer.position > log_end.position OR EXISTS (
+           SELECT FROM event_log.batch
+            WHERE batch.position > consumer.position + 1000 AND batch.created_at < $1) AS is_broken,
+       EXISTS (SELECT FROM event_log.batch WHERE batch.position > consumer.position + 1000) AS is_waiting
+  FROM event_log.consumer, event_log.log_end
+
+-- no_event_is_set_aside --
+SELECT 'event ' || event_id::text || ' for ' || consumer AS what, true AS is_broken, false AS is_waiting
+  FROM event_log.dead_letter
+ WHERE $1::timestamptz IS NOT NULL
+
+-- customers_were_told_once --
+SELECT 'message ' || kind || ' about ' || about AS what, count(*) <> 1 AS is_broken, false AS is_waiting
+  FROM notification.message
+ WHERE $1::timestamptz IS NOT NULL
+ GROUP BY kind, about
+
+-- guards_stand --
+SELECT 'constraint ' || wanted.name || ' on ' || wanted.relation AS what,
+       NOT EXISTS (SELECT FROM pg_constraint
+                    WHERE conname = wanted.name AND convalidated
+                      AND conrelid = to_regclass(wanted.relation)) AS is_broken, false AS is_waiting
+  FROM unnest($2::text[], $3::text[]) AS wanted (relation, name)
+ WHERE $1::timestamptz IS NOT NULL
+
+-- ledger_is_append_only --
+SELECT role || ' on ' || relation AS what,
+       has_table_privilege(role, relation, 'UPDATE, DELETE, TRUNCATE') AS is_broken, false AS is_waiting
+  FROM (VALUES ('payflow_account', 'account.journal_entry'), ('payflow_account', 'account.posting'),
+               ('payflow_audit', 'audit.audit_logs'), ('payflow_confirm', 'confirm.payment_transition'))
+       AS guarded (role, relation)
+ WHERE $1::timestamptz IS NOT NULL
+
+-- audit_rows_hold_no_secrets --
+SELECT 'audit row ' || sequence::text AS what,
+       data::text ~ $2
+       OR data ->> 'debtor_account' <> '' AND data ->> 'debtor_account' NOT LIKE '…%'
+       OR data ->> 'creditor_account' <> '' AND data ->> 'creditor_account' NOT LIKE '…%' AS is_broken,
+       false AS is_waiting
+  FROM audit.audit_logs
+ WHERE $1::timestamptz IS NOT NULL
+
+-- events_hold_no_secrets --
+SELECT 'batch ' || id::text AS what, encode(events, 'escape') ~ $2 AS is_broken, false AS is_waiting
+  FROM event_log.batch
+ WHERE $1::timestamptz IS NOT NULL
+
+-- names_are_encrypted --
+SELECT 'customer ' || customer_id AS what,
+       encode(name_encrypted, 'escape') ~ '^[A-Za-z ''.-]+$' AS is_broken, false AS is_waiting
+  FROM account.customers
+ WHERE $1::timestamptz IS NOT NULL
