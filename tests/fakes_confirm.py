@@ -97,6 +97,14 @@ class FakeConfirmStore:
                 del self._payments[payment.payment_id], self._steps[payment.payment_id]
         return gone
 
+    async def open_by_state(self) -> dict[PaymentState, tuple[int, datetime]]:
+        found: dict[PaymentState, tuple[int, datetime]] = {}
+        for payment in self._payments.values():
+            if not payment.is_final:
+                count, since = found.get(payment.state, (0, payment.updated_at))
+                found[payment.state] = (count + 1, min(since, payment.updated_at))
+        return found
+
     async def by_ids(self, payment_ids: Sequence[UUID]) -> dict[UUID, Payment]:
         return {id: copy.deepcopy(self._payments[id]) for id in payment_ids if id in self._payments}
 

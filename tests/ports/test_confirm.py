@@ -49,7 +49,7 @@ from payflow.platform.postgres import Database
 from payflow.platform.rpc import in_process
 from payflow.services.account.api import AccountApi
 from payflow.services.account.directory import ConfiguredBanks
-from payflow.services.confirm.api import ConfirmApi, LocalEndings, SettleInBackground
+from payflow.services.confirm.api import ConfirmApi, LocalEndings, SettleInBackground, measure_open_payments
 from payflow.services.confirm.domain import Deadlines
 from payflow.services.confirm.ports import Ports, Store
 from payflow.services.confirm.store import PostgresStore
@@ -619,3 +619,19 @@ async def test_a_batch_answers_each_item_by_itself(world: World) -> None:
         "AccountNotYours",
         "AWAITING_OTP",
     ]
+
+
+async def test_unfinished_payments_are_counted_by_state_with_the_age_of_the_oldest(world: World) -> None:
+    before = await world.store.open_by_state()
+    await world.pay(world.request("15000.00"))
+    since = world.clock.now()
+    world.clock.move(timedelta(minutes=1))
+    await world.pay(world.request("15000.00"))
+    await world.pay(world.request())
+
+    found = await world.store.open_by_state()
+    await measure_open_payments(ports=world.ports)
+
+    count_before, since_before = before.get(PaymentState.AWAITING_OTP, (0, since))
+    assert found[PaymentState.AWAITING_OTP] == (count_before + 2, min(since, since_before))
+    assert PaymentState.COMPLETED not in found

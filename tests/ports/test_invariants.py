@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from payflow.platform.postgres import load_queries
 from payflow.run.invariants.catalog import GUARDS, RULES
 from payflow.run.invariants.check import Finding, check_database, check_rule
+from payflow.run.invariants.stuck import TO_DO, stuck_on
 from tests.builders import new_id
 
 ONE, TWO, ENTRY, PAYMENT = new_id(), new_id(), new_id(), new_id()
@@ -177,3 +177,36 @@ async def test_what_is_under_way_is_waited_for_before_it_is_called_broken(owner:
 
 def test_every_query_is_a_rule() -> None:
     assert set(load_queries("payflow.run.invariants", "rules.sql").names()) == {rule.query for rule in RULES}
+
+
+STUCK = {
+    "payments_past_their_deadline": UNFINISHED % ("APPROVED", "- interval '1 hour'"),
+    "payments_without_a_word": (
+        UNFINISHED % ("SUBMITTED", "+ interval '1 hour'")
+        + "; UPDATE confirm.transactions SET agent_bic = 'NORDDEFFXXX', updated_at = now() - interval '2 days'"
+    ),
+    "reviews_that_wait": (
+        "INSERT INTO ofac.review_case (review_id, payment_id, customer_id, list_version, matches, names_encrypted, opened_at) "
+        f"VALUES ('{ENTRY}', '{PAYMENT}', 'cust_1', '1', '[]', '', now() - interval '2 days')"
+    ),
+    "money_in_suspense": AN_INSTRUCTION % ("INCOMING", "HELD_IN_SUSPENSE"),
+    "events_set_aside": BREAKS["no_event_is_set_aside"],
+    "events_not_numbered": BREAKS["every_event_has_its_position"],
+    "messages_not_delivered": (
+        "INSERT INTO notification.delivery (message_id, channel, state, has_code, next_try_at, ended_at, reason) "
+        f"VALUES ('{PAYMENT}', 'sms', 'FAILED', false, now(), now(), 'no number')"
+    ),
+}
+
+
+async def test_nothing_is_stuck_in_a_whole_database(owner: asyncpg.Connection[Any]) -> None:
+    assert await stuck_on(owner, overdue_after=QUIET) == []
+
+
+@pytest.mark.parametrize("kind", STUCK)
+async def test_what_does_not_go_on_is_listed_with_what_to_do(owner: asyncpg.Connection[Any], kind: str) -> None:
+    await owner.execute(STUCK[kind])
+
+    found = await stuck_on(owner, overdue_after=QUIET)
+
+    assert [(one.kind, bool(one.why), one.to_do) for one in found] == [(kind, True, TO_DO[kind])]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
 
 import structlog
+from prometheus_client import Gauge
 
 from payflow.contracts.confirm import (
     AwaitEnd,
@@ -25,7 +27,7 @@ from payflow.contracts.operation import Answers
 from payflow.kernel.errors import PayflowError
 from payflow.platform.context import current_deadline
 from payflow.platform.postgres import repeat_then_halve
-from payflow.services.confirm.domain import Payment
+from payflow.services.confirm.domain import CARE, Payment
 from payflow.services.confirm.ports import Ports
 from payflow.services.confirm.usecases import lifecycle, reads
 from payflow.services.confirm.usecases.bank import settle_submitted
@@ -98,6 +100,22 @@ def _log_answer(command: ConfirmPayment, answer: PaymentView | PayflowError) -> 
         risk_level=answer.risk_level,
         error=answer.error_code,
     )
+
+
+_open_payments: Final = Gauge("payflow_payments_open", "Unfinished payments.", ["state"])
+_oldest: Final = Gauge(
+    "payflow_oldest_payment_age_seconds", "How long the oldest unfinished payment is in this state; 0: none.", ["state"]
+)
+
+
+async def measure_open_payments(*, ports: Ports) -> None:
+    """Tell by metrics how many payments are unfinished in each state, and for how long the oldest is."""
+    found = await ports.store.open_by_state()
+    now = ports.clock.now()
+    for state in CARE:
+        count, since = found.get(state, (0, now))
+        _open_payments.labels(state.value).set(count)
+        _oldest.labels(state.value).set(max(0.0, (now - since).total_seconds()))
 
 
 class ConfirmApi:

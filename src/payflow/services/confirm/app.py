@@ -12,7 +12,7 @@ from payflow.contracts.partner_bank import PartnerBank
 from payflow.contracts.risk import Risk
 from payflow.platform.service import Runtime, Service, every
 from payflow.platform.settings import CommonSettings, describe
-from payflow.services.confirm.api import ConfirmApi, LocalEndings, SettleInBackground
+from payflow.services.confirm.api import ConfirmApi, LocalEndings, SettleInBackground, measure_open_payments
 from payflow.services.confirm.domain import Deadlines
 from payflow.services.confirm.ports import Ports
 from payflow.services.confirm.store import PostgresStore
@@ -75,6 +75,7 @@ async def build(runtime: Runtime) -> Service:
         required={"postgres"},
         background={
             "do_what_is_due": every(settings.due_check_s, lambda: do_what_is_due(ports=ports, background=background)),
+            "measure_open_payments": every(5, lambda: measure_open_payments(ports=ports)),
             "forget_old_keys": every(3600, lambda: store.forget_old_keys(before=runtime.clock.now() - keep)),
         },
     )

@@ -49,6 +49,25 @@ WORKING: Final = frozenset({_S.RECEIVED, _S.APPROVED})
 _AT_WORK: Final = frozenset({_S.RECEIVED, _S.APPROVED, _S.HELD})
 WAITS_FOR_A_PERSON: Final = frozenset({_S.UNDER_REVIEW, _S.AWAITING_OTP})
 
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """Why a payment in a state is never stuck: until when it may rest there, who sees to it, what happens by itself."""
+
+    deadline: str
+    owner: str
+    next_step: str
+
+
+CARE: Final = {
+    _S.RECEIVED: Care("lease, 10 s", "confirm", "driven on by any confirm process; ended unpaid after 60 s"),
+    _S.APPROVED: Care("lease, 10 s", "confirm", "booked by any confirm process; ended unpaid after 60 s"),
+    _S.HELD: Care("lease, 10 s", "confirm", "submitted by any confirm process; ended unpaid after 60 s"),
+    _S.UNDER_REVIEW: Care("72 h", "compliance", "expires, and its funds are released"),
+    _S.AWAITING_OTP: Care("15 min", "the customer", "expires"),
+    _S.SUBMITTED: Care("15 s, again and again", "partner_bank", "the other bank is asked what became of it"),
+}
+
 PENDING_REASONS: Final = {
     _S.UNDER_REVIEW: "The payment is under review.",
     _S.HELD: "The payment is on its way to the other bank.",

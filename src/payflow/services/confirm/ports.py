@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from payflow.contracts.account import Account
-from payflow.contracts.confirm import ListPayments, TransitionView
+from payflow.contracts.confirm import ListPayments, PaymentState, TransitionView
 from payflow.contracts.otp import Otp
 from payflow.contracts.partner_bank import PartnerBank
 from payflow.contracts.risk import Risk
@@ -55,6 +55,10 @@ class Store(Protocol):
 
         Returns the ids that were withdrawn: RECEIVED, and never taken over.
         """
+        ...
+
+    async def open_by_state(self) -> dict[PaymentState, tuple[int, datetime]]:
+        """How many unfinished payments there are in each state, and since when the oldest of them is in it."""
         ...
 
     async def by_ids(self, payment_ids: Sequence[UUID]) -> dict[UUID, Payment]:

@@ -189,3 +189,10 @@ SELECT payment_id, version, source, target, at, reason
 -- Idempotency keys are kept 30 days; then the payment stays and its key may be used again.
 UPDATE transactions SET idempotency_key = NULL
  WHERE idempotency_key IS NOT NULL AND due_at IS NULL AND received_at < $1;
+
+-- open_by_state --
+-- Unfinished payments by state, and since when the oldest of each is in it. They all have a next step, and are found by it.
+SELECT state, count(*) AS payments, min(updated_at) AS since
+  FROM transactions
+ WHERE due_at IS NOT NULL
+ GROUP BY state;

@@ -157,6 +157,10 @@ class PostgresStore:
         rows = await self._database.write(queries.withdraw, [payment.payment_id for payment in payments])
         return {row["payment_id"] for row in rows}
 
+    async def open_by_state(self) -> dict[PaymentState, tuple[int, datetime]]:
+        rows = await self._database.fetch(queries.open_by_state)
+        return {PaymentState(row["state"]): (row["payments"], row["since"]) for row in rows}
+
     async def by_ids(self, payment_ids: Sequence[UUID]) -> dict[UUID, Payment]:
         rows = await self._database.fetch(queries.by_ids, payment_ids)
         return {row["payment_id"]: self._payment(row) for row in rows}

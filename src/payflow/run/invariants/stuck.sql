@@ -1,0 +1,46 @@
+-- What needs a person, or has outlived its deadline. Each query answers `what` (an id that other verbs take), `since`,
+-- and `why`. $1: the instant before which something should have been done. Named in stuck.py.
+
+-- payments_past_their_deadline --
+SELECT payment_id::text AS what, due_at AS since, 'is ' || state || ' and its next step is overdue' AS why
+  FROM confirm.transactions
+ WHERE due_at < $1
+
+-- payments_without_a_word --
+-- Enquired about again and again: after a day somebody should call the bank.
+SELECT payment.payment_id::text AS what, payment.updated_at AS since,
+       'is at ' || payment.agent_bic || ', which does not say whether it accepted' AS why
+  FROM confirm.transactions AS payment
+ WHERE payment.state = 'SUBMITTED' AND payment.updated_at < $1::timestamptz - interval '1 day'
+
+-- reviews_that_wait --
+SELECT payment_id::text AS what, opened_at AS since, 'waits for a compliance officer' AS why
+  FROM ofac.review_case
+ WHERE state = 'OPEN' AND opened_at < $1::timestamptz - interval '1 day'
+
+-- decisions_not_delivered --
+SELECT payment_id::text AS what, decided_at AS since, 'was reviewed, and confirm has not heard of it' AS why
+  FROM ofac.review_case
+ WHERE state <> 'OPEN' AND delivered_at IS NULL AND decided_at < $1
+
+-- money_in_suspense --
+SELECT payment_id::text AS what, updated_at AS since,
+       'came from ' || agent_bic || ' and is on the suspense account' AS why
+  FROM partner_bank.instruction
+ WHERE direction = 'INCOMING' AND status = 'HELD_IN_SUSPENSE' AND updated_at < $1
+
+-- events_set_aside --
+SELECT event_id::text AS what, failed_at AS since, 'was set aside by ' || consumer || ': ' || left(cause, 80) AS why
+  FROM event_log.dead_letter
+ WHERE $1::timestamptz IS NOT NULL
+
+-- events_not_numbered --
+SELECT 'batch ' || id::text AS what, created_at AS since, 'has no place in the event log: does any consumer run?' AS why
+  FROM event_log.batch
+ WHERE position IS NULL AND created_at < $1
+
+-- messages_not_delivered --
+SELECT message.message_id::text AS what, message.created_at AS since,
+       'could not be sent by ' || delivery.channel || coalesce(': ' || delivery.reason, '') AS why
+  FROM notification.delivery JOIN notification.message USING (message_id)
+ WHERE delivery.state = 'FAILED' AND $1::timestamptz IS NOT NULL
