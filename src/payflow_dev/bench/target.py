@@ -86,15 +86,15 @@ def running_target(*, data_dir: Path | None, url: str | None) -> Target:
 @contextmanager
 def own_target(*, keeps: bool) -> Iterator[Target]:
     """Start an instance on a temporary directory and free ports; stopped and removed at the end unless `keeps`."""
-    instance = _new_instance()
-    with _ended_by_sigterm():
+    instance = new_instance()
+    with ended_by_sigterm():
         try:
-            with _settings_for_ours():
+            with settings_for_ours():
                 status = control.start(instance)
             yield Target(host=LOOPBACK, port=instance.port, status=status)
         finally:
             if not keeps:
-                _remove(instance)
+                remove(instance)
 
 
 def owner_url(status: InstanceStatus) -> str:
@@ -109,7 +109,8 @@ def owner_url(status: InstanceStatus) -> str:
     return url
 
 
-def _new_instance() -> Instance:
+def new_instance() -> Instance:
+    """A data directory on a disk and free ports; nothing is started."""
     # /tmp is often memory, where a commit costs nothing; /var/tmp is on a disk.
     base = Path("/var/tmp")  # noqa: S108 - mkdtemp makes a private folder in it
     parent = base if os.access(base, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
@@ -137,13 +138,13 @@ def _is_free(port: int) -> bool:
 
 
 @contextmanager
-def _settings_for_ours() -> Iterator[None]:
-    """The environment that the instance inherits; put back afterwards."""
+def settings_for_ours(**further: str) -> Iterator[None]:
+    """The environment that the instance inherits, completed by `further`; put back afterwards."""
     before = dict(os.environ)
     for name in _NOT_FOR_OURS:
         os.environ.pop(f"PAYFLOW_{name}", None)
         os.environ.pop(f"PAYFLOW_{name}_FILE", None)
-    os.environ.update(LIMITS)
+    os.environ.update(LIMITS | further)
     try:
         yield
     finally:
@@ -152,7 +153,7 @@ def _settings_for_ours() -> Iterator[None]:
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def ended_by_sigterm() -> Iterator[None]:
     """Make SIGTERM and SIGHUP end the bench as Ctrl-C does, so that nothing is left behind."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -166,7 +167,7 @@ def _ended_by_sigterm() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _remove(instance: Instance) -> None:
+def remove(instance: Instance) -> None:
     """Stop the instance and remove everything it made; a second Ctrl-C must not leave half of it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -13,7 +13,7 @@ from typing import Final
 
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MAX_S: Final = 5.0
-HEALTHY_LONG_ENOUGH_S: Final = 10.0
+HEALTHY_LONG_ENOUGH_S: Final = 3.0
 
 
 class Stage(IntEnum):
@@ -53,7 +53,7 @@ class Child:
     def ended(self, *, now: float) -> float:
         """The process died; returns the seconds until its next start.
 
-        The wait doubles from death to death, up to 5 s, and begins anew after ten healthy seconds.
+        The wait doubles from death to death, up to 5 s, and begins anew after three healthy seconds.
         """
         if self.healthy_at is not None and now - self.healthy_at >= HEALTHY_LONG_ENOUGH_S:
             self.delay_s = BACKOFF_FIRST_S

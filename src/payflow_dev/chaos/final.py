@@ -1,0 +1,105 @@
+"""The final read: every payment, every statement, what repeats are told, and the other bank's own books."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+
+from payflow_dev.bench.population import Customer
+from payflow_dev.chaos.clients import Clients, Order
+from payflow_dev.chaos.history import FinalAccount, FinalBank, FinalEnd, FinalPayment, History, Line, ToldAgain
+
+AT_ONCE = 16
+
+
+async def final_read(
+    *, clients: Clients, customers: Sequence[Customer], history: History, bank_url: str, seconds_to_quiet: float
+) -> None:
+    """Read everything through the public API (and the other bank's own address) into the history."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def each(work: Any) -> None:
+        async with gate:
+            await work
+
+    await asyncio.gather(*(each(_payment(clients, customers, order, history)) for order in clients.orders))
+    await asyncio.gather(*(each(_again(clients, customers, order, history)) for order in clients.orders if order.final))
+    accounts = [(payer, account) for payer, customer in enumerate(customers) for account in customer.accounts]
+    await asyncio.gather(*(each(_account(clients, payer, account, history)) for payer, account in accounts))
+    await _bank(bank_url, history)
+    history.write(FinalEnd(seconds_to_quiet=seconds_to_quiet))
+
+
+async def _payment(clients: Clients, customers: Sequence[Customer], order: Order, history: History) -> None:
+    found = await clients.read(order.payer, f"/payments/{order.key}")
+    history.write(
+        FinalPayment(
+            customer=customers[order.payer].customer_id,
+            transaction=order.key,
+            payment_id=found and found["payment_id"],
+            state=found and found["state"],
+            amount_minor=found and _minor(found["amount"]),
+            error=found and found["error"],
+        )
+    )
+
+
+async def _again(clients: Clients, customers: Sequence[Customer], order: Order, history: History) -> None:
+    for _ in range(50):
+        status, body = await clients.send(order)
+        if status in (200, 422):
+            told = ToldAgain(
+                customer=customers[order.payer].customer_id, key=order.key, status=status, body=body.decode()
+            )
+            history.write(told)
+            return
+        await asyncio.sleep(0.1)
+    raise TimeoutError(f"{order.key} is told nothing any more")
+
+
+async def _account(clients: Clients, payer: int, account: str, history: History) -> None:
+    found = await clients.read(payer, f"/accounts/{account}")
+    lines: list[Line] = []
+    cursor = ""
+    while True:
+        page = await clients.read(payer, f"/accounts/{account}/entries?limit=200{cursor}")
+        lines += [
+            Line(row["sequence"], row["payment_id"], row["kind"], _minor(row["amount"]), _minor(row["balance"]))
+            for row in page["data"]
+        ]
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    history.write(
+        FinalAccount(
+            account=account, posted_minor=_minor(found["posted"]), held_minor=_minor(found["held"]), lines=lines[::-1]
+        )
+    )
+
+
+async def _bank(url: str, history: History) -> None:
+    after = 0
+    async with aiohttp.ClientSession(url) as session:
+        while True:
+            async with session.get(f"/books?after={after}&limit=1000") as answer:
+                received = (await answer.json())["received"]
+            for row in received:
+                history.write(
+                    FinalBank(
+                        end_to_end_id=row["end_to_end_id"],
+                        status=row["status"],
+                        amount_minor=row["amount_minor"],
+                        times_received=row["times_received"],
+                    )
+                )
+                after = max(after, row["sequence"])
+            if len(received) < 1000:
+                return
+
+
+def _minor(amount: str) -> int:
+    return int(Decimal(amount).scaleb(2))

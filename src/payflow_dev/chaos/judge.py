@@ -1,0 +1,268 @@
+"""The judge: replays what customers were told against what was left in the books, with a ledger of its own.
+
+It knows only the history. What it cannot know (no final read, a promised fault that never struck) counts as failure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from payflow_dev.chaos.history import (
+    Call,
+    Fault,
+    FinalAccount,
+    FinalBank,
+    FinalEnd,
+    FinalPayment,
+    Opening,
+    Record,
+    ToldAgain,
+    read_history,
+)
+
+COMPLETED: Final = "COMPLETED"
+ENDED_UNPAID: Final = frozenset({"REJECTED", "CANCELLED", "EXPIRED"})
+HOLDING: Final = frozenset({"UNDER_REVIEW", "SUBMITTED", "HELD"})
+MAY_WAIT: Final = frozenset({"AWAITING_OTP", "UNDER_REVIEW", "SUBMITTED"})
+# 422 that count a try and end nothing.
+NOT_THE_END: Final = ("INVALID_OTP", "OTP_EXPIRED")
+VIOLATIONS_MAX: Final = 50
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the judge found. `violations`: rule and case in words; the run is good when there is none."""
+
+    calls: int
+    payments: int
+    acknowledged: int
+    refused: int
+    unknown: int
+    completed: int
+    faults: int
+    violations: list[str]
+    by_rule: dict[str, int]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing was lost, doubled, made up, contradicted or left open."""
+        return not self.by_rule
+
+
+@dataclass
+class _Case:
+    """One payment as its customer knows it."""
+
+    first: Call
+    calls: list[Call] = field(default_factory=list)
+    final: FinalPayment | None = None
+
+    @property
+    def successes(self) -> set[str]:
+        paid = '"status":"SUCCESS"'
+        return {call.body or "" for call in self.calls if call.status == 200 and paid in (call.body or "")}
+
+    @property
+    def refusals(self) -> set[str]:
+        return {call.body or "" for call in self.calls if _is_final_refusal(call)}
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether any answer said that the payment exists."""
+        return any(call.status in (200, 202) for call in self.calls)
+
+
+def _is_final_refusal(call: Call) -> bool:
+    body = call.body or ""
+    return call.operation != "cancel" and call.status == 422 and not any(code in body for code in NOT_THE_END)
+
+
+def judge(path: Path) -> Verdict:
+    """Judge a run by its history file."""
+    return judge_records(read_history(path))
+
+
+def judge_records(records: Iterable[Record]) -> Verdict:
+    """Judge a run by its records."""
+    court = _Court()
+    for record in records:
+        court.hear(record)
+    return court.verdict()
+
+
+class _Court:
+    def __init__(self) -> None:
+        self._openings: dict[str, Opening] = {}
+        self._cases: dict[tuple[str, str], _Case] = {}
+        self._accounts: dict[str, FinalAccount] = {}
+        self._bank: list[FinalBank] = []
+        self._again: list[ToldAgain] = []
+        self._faults: list[Fault] = []
+        self._is_complete = False
+        self._calls = 0
+        self._violations: list[str] = []
+        self._by_rule: Counter[str] = Counter()
+
+    def hear(self, record: Record) -> None:
+        match record:
+            case Opening():
+                self._openings[record.account] = record
+            case Call():
+                self._calls += 1
+                case_ = self._cases.setdefault((record.customer, record.transaction), _Case(record))
+                case_.calls.append(record)
+            case FinalPayment():
+                known = self._cases.get((record.customer, record.transaction))
+                if known is None:
+                    self._object("made up", f"{record.transaction} of {record.customer} was never asked for")
+                else:
+                    known.final = record
+            case FinalAccount():
+                self._accounts[record.account] = record
+            case FinalBank():
+                self._bank.append(record)
+            case ToldAgain():
+                self._again.append(record)
+            case Fault():
+                self._faults.append(record)
+            case FinalEnd():
+                self._is_complete = True
+
+    def verdict(self) -> Verdict:
+        if not self._is_complete:
+            self._object("unknown", "the final read is not complete")
+        for fault in self._faults:
+            if not fault.is_hit:
+                self._object("unknown", f"the promised fault never struck: {fault.name} {fault.edge} {fault.position}")
+        for case in self._cases.values():
+            self._judge_words(case)
+        self._judge_repeats()
+        self._judge_ledger()
+        self._judge_bank()
+        cases = self._cases.values()
+        return Verdict(
+            calls=self._calls,
+            payments=len(cases),
+            acknowledged=sum(bool(case.successes) for case in cases),
+            refused=sum(bool(case.refusals) for case in cases),
+            unknown=sum(call.status is None or call.status >= 500 for case in cases for call in case.calls),
+            completed=sum(_state(case) == COMPLETED for case in cases),
+            faults=len(self._faults),
+            violations=self._violations,
+            by_rule=dict(self._by_rule),
+        )
+
+    def _object(self, rule: str, words: str) -> None:
+        self._by_rule[rule] += 1
+        if len(self._violations) < VIOLATIONS_MAX:
+            self._violations.append(f"{rule}: {words}")
+
+    def _judge_words(self, case: _Case) -> None:
+        """What the customer was told must be what became of the payment."""
+        name, state = f"{case.first.transaction} of {case.first.customer}", _state(case)
+        if case.final is None:
+            self._object("unknown", f"{name} was not read at the end")
+            return
+        if case.successes and state != COMPLETED:
+            self._object("lost", f"{name} was acknowledged and is {state}")
+        if case.refusals and state not in ENDED_UNPAID and state is not None:
+            self._object("refused with an effect", f"{name} was refused and is {state}")
+        if len(case.successes) + len(case.refusals) > 1:
+            self._object("contradicted", f"{name} was told {len(case.successes) + len(case.refusals)} final answers")
+        if case.is_taken and state is None:
+            self._object("lost", f"{name} was taken and is not known any more")
+        if state is not None and state != COMPLETED and state not in ENDED_UNPAID | MAY_WAIT:
+            self._object("left open", f"{name} is {state}")
+        if state is not None and case.final.amount_minor not in (None, case.first.amount_minor):
+            self._object("wrong", f"{name} was for {case.first.amount_minor} and is for {case.final.amount_minor}")
+
+    def _judge_repeats(self) -> None:
+        by_key = {(case.first.customer, case.first.key): case for case in self._cases.values()}
+        for again in self._again:
+            case = by_key[again.customer, again.key]
+            if again.body not in case.successes | case.refusals:
+                self._object("told otherwise", f"{again.key} of {again.customer}: {again.status} {again.body[:120]}")
+
+    def _judge_ledger(self) -> None:
+        """Replay every completed payment on a ledger of our own, and compare balances, holds and statements."""
+        expected = {account: opening.balance_minor for account, opening in self._openings.items()}
+        held: Counter[str] = Counter()
+        legs: dict[str, Counter[tuple[str | None, int]]] = defaultdict(Counter)
+        for case in self._cases.values():
+            call, state = case.first, _state(case)
+            if state in HOLDING:
+                held[call.debtor] += call.amount_minor
+            if state != COMPLETED or case.final is None:
+                continue
+            for account, amount_minor in ((call.debtor, -call.amount_minor), (call.creditor, call.amount_minor)):
+                if account in expected:
+                    expected[account] += amount_minor
+                    legs[account][case.final.payment_id, amount_minor] += 1
+        for account, balance_minor in expected.items():
+            self._judge_account(account, balance_minor, held[account], legs[account])
+
+    def _judge_account(
+        self, account: str, balance_minor: int, held_minor: int, legs: Counter[tuple[str | None, int]]
+    ) -> None:
+        found = self._accounts.get(account)
+        if found is None:
+            self._object("unknown", f"{account} was not read at the end")
+            return
+        if found.posted_minor != balance_minor:
+            self._object("wrong balance", f"{account} has {found.posted_minor}, the model {balance_minor}")
+        if found.held_minor != held_minor:
+            self._object("wrong balance", f"{account} holds {found.held_minor}, the model {held_minor}")
+        running = 0
+        for number, line in enumerate(found.lines, 1):
+            running += line.amount_minor
+            if line.sequence != number or line.balance_minor != running:
+                self._object("wrong statement", f"{account}, line {line.sequence}: {line.balance_minor}, not {running}")
+                break
+            if running < 0:
+                self._object("overdrawn", f"{account}, line {line.sequence}: {running}")
+        booked = Counter((line.payment_id, line.amount_minor) for line in found.lines if line.kind != "opening")
+        for (payment_id, amount_minor), count in (booked - legs).items():
+            rule = "doubled" if legs[payment_id, amount_minor] else "made up"
+            self._object(rule, f"{account} was booked {amount_minor} for {payment_id}, {count} times too often")
+        for (payment_id, amount_minor), count in (legs - booked).items():
+            self._object("lost", f"{account} was not booked {amount_minor} for {payment_id} ({count})")
+
+    def _judge_bank(self) -> None:
+        """The other bank accepted each completed payment to it once, and no other."""
+        payments = {
+            case.final.payment_id: case
+            for case in self._cases.values()
+            if case.final is not None and case.final.payment_id is not None
+        }
+        accepted: Counter[str | None] = Counter()
+        for entry in self._bank:
+            payment_id = _payment_id_of(entry.end_to_end_id)
+            case = payments.get(payment_id)
+            if entry.status != "ACCEPTED":
+                continue
+            accepted[payment_id] += 1
+            if case is None or _state(case) not in (COMPLETED, "SUBMITTED"):
+                self._object(
+                    "paid abroad", f"{entry.end_to_end_id} was accepted, and is {_state(case) if case else None}"
+                )
+            elif entry.amount_minor != case.first.amount_minor:
+                self._object("paid abroad", f"{entry.end_to_end_id} was accepted for {entry.amount_minor}")
+        for payment_id, case in payments.items():
+            is_abroad = case.first.creditor not in self._openings
+            if is_abroad and _state(case) == COMPLETED and accepted[payment_id] != 1:
+                self._object("paid abroad", f"{payment_id} is completed, accepted {accepted[payment_id]} times")
+
+
+def _state(case: _Case) -> str | None:
+    return None if case.final is None else case.final.state
+
+
+def _payment_id_of(end_to_end_id: str) -> str:
+    """The payment that an end-to-end id names: the same digits, with a UUID's dashes."""
+    digits = end_to_end_id.replace("-", "").lower()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
