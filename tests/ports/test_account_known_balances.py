@@ -16,10 +16,10 @@ from payflow.contracts.account import (
     Booked,
     ChangeAccountState,
     InsufficientFunds,
+    PaymentEnded,
     PlaceHold,
     Released,
     ReleaseHold,
-    StaleCommand,
     VerifyLedger,
 )
 from payflow.contracts.agents import DEMO_AGENTS, AgentDirectory, read_agents
@@ -108,7 +108,7 @@ async def test_a_payment_that_another_process_has_ended_unpaid_is_not_booked(wor
     (answer,) = await world.confirm.transfer([late])
 
     assert isinstance(ended, Released)
-    assert isinstance(answer, StaleCommand)
+    assert isinstance(answer, PaymentEnded)
     assert await world.balance(world.first) == (9_900, 0)
 
 
@@ -176,7 +176,7 @@ async def test_a_transfer_that_waited_for_the_end_of_its_payment_is_refused(
         await connection.execute("UPDATE account_balance SET version = version + 1 WHERE account_id = $1", world.debtor)
         await connection.execute(
             "INSERT INTO refused_command (payment_id, step, code, detail, fencing_token, refused_at) "
-            "VALUES ($1, 'book', 'STALE_COMMAND', 'ended', 2, now())",
+            "VALUES ($1, 'book', 'PAYMENT_ENDED', 'ended', 2, now())",
             late.payment_id,
         )
         waiting = asyncio.create_task(world.confirm.transfer([late]), context=Context())
@@ -184,7 +184,7 @@ async def test_a_transfer_that_waited_for_the_end_of_its_payment_is_refused(
         assert not waiting.done()
     (answer,) = await waiting
 
-    assert isinstance(answer, StaleCommand)
+    assert isinstance(answer, PaymentEnded)
     assert await world.balance(world.first) == (9_900, 0)
 
 

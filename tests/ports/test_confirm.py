@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from payflow.contracts.account import (
@@ -41,7 +44,7 @@ from payflow.contracts.confirm import (
 from payflow.contracts.otp import InvalidOtp, Otp
 from payflow.contracts.partner_bank import BankStatus, PartnerBank, UnknownAgent
 from payflow.contracts.risk import Risk
-from payflow.kernel.errors import PayflowError, Unavailable
+from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Outbox
 from payflow.platform.ids import UuidV7
@@ -53,7 +56,7 @@ from payflow.services.confirm.api import ConfirmApi, LocalEndings, SettleInBackg
 from payflow.services.confirm.domain import Deadlines
 from payflow.services.confirm.ports import Ports, Store
 from payflow.services.confirm.store import PostgresStore
-from payflow.services.confirm.usecases.lifecycle import do_what_is_due
+from payflow.services.confirm.usecases.lifecycle import cancel_payments, do_what_is_due
 from tests.builders import FixedClock, new_id
 from tests.fakes import FakeAccountStore
 from tests.fakes_confirm import FakeBank, FakeConfirmStore, FakeOtp, FakeRisk
@@ -635,3 +638,33 @@ async def test_unfinished_payments_are_counted_by_state_with_the_age_of_the_olde
     count_before, since_before = before.get(PaymentState.AWAITING_OTP, (0, since))
     assert found[PaymentState.AWAITING_OTP] == (count_before + 2, min(since, since_before))
     assert PaymentState.COMPLETED not in found
+
+
+class _DeafAfter:
+    """A service whose answers to one operation get lost: it has done what it was asked, and nobody hears of it."""
+
+    def __init__(self, service: object, operation: str) -> None:
+        self._service, self._operation = service, operation
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._service, name)
+
+        async def lost(items: list[Any]) -> list[Any]:
+            return [UnknownOutcome("no answer") for _ in await call(items)]
+
+        return lost if name == self._operation else call
+
+
+async def test_a_cancellation_that_the_ledger_heard_and_nobody_stored_is_brought_to_its_end(world: World) -> None:
+    request = world.request("15000.00")
+    await world.pay(request)
+    deaf = replace(world.ports, account=_DeafAfter(world.ports.account, "release_hold"))
+    command = CancelPayment(customer_id=world.customer, transaction_id=request.transaction_id)
+    lost = await cancel_payments(commands=[command], ports=deaf)
+    world.clock.move(timedelta(seconds=11))
+
+    answers = [await world.pay(msgspec.structs.replace(request, otp="123456")) for _ in range(2)]
+
+    assert [type(answer) for answer in lost] == [UnknownOutcome]
+    assert [(answer.state, answer.error_code) for answer in answers] == [("REJECTED", "PAYMENT_CANCELLED")] * 2
+    assert await world.balance(world.debtor) == (10_000_000, 0)

@@ -18,6 +18,7 @@ from payflow.contracts.account import (
     HoldKept,
     HoldPlaced,
     InsufficientFunds,
+    PaymentEnded,
     Released,
     StaleCommand,
 )
@@ -165,7 +166,7 @@ def test_a_payment_that_was_ended_unpaid_takes_no_late_transfer_or_hold_whatever
         batch.place_hold(a_hold(debtor.account_id, 400, payment_id=late.payment_id, token=9), hold_id=new_id()),
     ]
 
-    assert [type(answer) for answer in answers] == [StaleCommand, StaleCommand]
+    assert [type(answer) for answer in answers] == [PaymentEnded, PaymentEnded]
     assert (debtor.posted_minor, debtor.held_minor) == (1_000, 0)
 
 

@@ -110,6 +110,12 @@ class StaleCommand(Conflict):
     code = "STALE_COMMAND"
 
 
+class PaymentEnded(Rejection):
+    """The payment was ended unpaid here, by somebody who may not have lived to store it: it can only end so."""
+
+    code = "PAYMENT_ENDED"
+
+
 class AlreadyExists(Conflict):
     """A record with this id exists and has other contents."""
 

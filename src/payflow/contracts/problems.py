@@ -84,6 +84,7 @@ _ROWS: Final = (
     ("WEBHOOK_DISABLED", 409, "Webhook disabled", "Nothing is sent to a disabled webhook; enable it first.", None),
     ("STALE_COMMAND", 409, "Stale command", "Another process has taken this payment over.", None),
     # 422: readable and refused
+    ("PAYMENT_ENDED", 422, "Payment ended", "The payment was ended before it was made.", None),
     ("VALIDATION_FAILED", 422, "Validation failed", "A value is not allowed.", None),
     ("INVALID_VERIFICATION", 422, "Invalid verification", "The verification contradicts itself.", None),
     ("NOTHING_TO_SCREEN", 422, "Nothing to screen", "A payment is assessed with the names of its parties.", None),

@@ -24,6 +24,7 @@ from payflow.contracts.account import (
     HoldNotFound,
     HoldPlaced,
     InsufficientFunds,
+    PaymentEnded,
     PlaceHold,
     Released,
     StaleCommand,
@@ -154,8 +155,7 @@ class Refusal:
 
     def as_error(self) -> PayflowError:
         """The error as it was first answered."""
-        family = StaleCommand.family if self.code == StaleCommand.code else Rejection.family
-        return error_from_parts(family=family, code=self.code, detail=self.detail, extra={})
+        return error_from_parts(family=Rejection.family, code=self.code, detail=self.detail, extra={})
 
 
 @dataclass(slots=True)
@@ -247,7 +247,7 @@ class Batch:
         known = self._outcomes.holds.get(command.payment_id)
         if known is not None:
             if known.state == RELEASED:
-                return StaleCommand("The payment's hold was released already.")
+                return PaymentEnded()
             return HoldPlaced(hold_id=known.hold_id, placed_at=known.placed_at)
         refused = self._outcomes.refusals.get((command.payment_id, "hold"))
         if refused is not None:
@@ -314,8 +314,7 @@ class Batch:
         for step in STEPS:
             # Whoever comes late with a command for this payment finds a "no", whatever its token.
             if (payment_id, step) not in self._outcomes.refusals:
-                stale = StaleCommand("The payment was ended unpaid.")
-                self._remember_refusal(payment_id, step, token, stale, account_id)
+                self._remember_refusal(payment_id, step, token, PaymentEnded(), account_id)
         hold = self._outcomes.holds.get(payment_id)
         if hold is None:
             return Released(released_at=self._now)

@@ -16,6 +16,7 @@ from uuid import UUID
 from payflow.contracts.account import (
     AlreadyBooked,
     KeepHold,
+    PaymentEnded,
     PlaceHold,
     ReleaseHold,
     ResolveParties,
@@ -26,7 +27,7 @@ from payflow.contracts.confirm import PaymentExpired, PaymentInProgress, Payment
 from payflow.contracts.otp import OtpPayment, VerifyOtp
 from payflow.contracts.risk import AssessPayment
 from payflow.kernel.errors import PayflowError, Rejection, UnknownOutcome
-from payflow.services.confirm.domain import Payment, apply_assessment, otp_attempt_of, party_names
+from payflow.services.confirm.domain import Payment, apply_assessment, cancelled_error, otp_attempt_of, party_names
 from payflow.services.confirm.ports import Ports
 
 Answer = PaymentView | PayflowError
@@ -187,6 +188,9 @@ class Saga:
         """End the payment when the error is final; else leave it for a later try."""
         if isinstance(error, StaleCommand):
             self.problems[payment.payment_id] = PaymentInProgress(retry_after_s=1)
+        elif error.code == PaymentEnded.code:
+            # A cancellation or an expiry that reached the ledger and was not stored: what it began is brought to its end.
+            await self.end_unpaid(payment, PaymentState.REJECTED, cancelled_error())
         elif isinstance(error, Rejection):
             await self.end_unpaid(payment, PaymentState.REJECTED, error)
         elif error.code == "HOLD_NOT_FOUND" and payment.has_hold:
