@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from payflow_dev.chaos.run import Summary
 
 
+POSITIONS = ("before_delivery", "after_delivery", "after_answer", "half_an_answer", "late_delivery")
+
+
 def chaos(
     seed: Annotated[int, typer.Option(help="Of the faults and payments.")] = 1,
     kills: Annotated[int, typer.Option(help="Go on until so many processes were killed ...", min=0)] = 100,
@@ -58,13 +61,12 @@ def _print(summary: Summary) -> None:
     from payflow.run.supervisor.console import make_console
 
     console = make_console()
-    positions = sorted({position for counts in summary.coverage.values() for position in counts})
-    table = Table(header_style="bold", title="faults by edge")
+    table = Table(header_style="bold", title="faults by edge: caller killed / callee killed / cut or delayed")
     table.add_column("edge", no_wrap=True)
-    for position in positions:
+    for position in POSITIONS:
         table.add_column(position.replace("_", " "), justify="right", overflow="fold")
     for edge, counts in summary.coverage.items():
-        table.add_row(edge, *(str(counts.get(position, 0)) for position in positions))
+        table.add_row(edge, *(_cell(counts, position) for position in POSITIONS))
     console.print(table)
     verdict = summary.verdict
     console.print(
@@ -83,6 +85,12 @@ def _print(summary: Summary) -> None:
         else f"[bold red]The run failed: {verdict.by_rule}, {len(summary.broken_rules)} rules broken, "
         f"{summary.stuck} things stuck.[/]"
     )
+
+
+def _cell(counts: dict[str, int], position: str) -> str:
+    caller, callee = counts.get(f"kill-caller {position}", 0), counts.get(f"kill-callee {position}", 0)
+    other = counts.get(f"cut {position}", 0) + counts.get(f"delay {position}", 0)
+    return f"{caller} / {callee} / {other}"
 
 
 def register(app: typer.Typer) -> None:

@@ -189,7 +189,7 @@ class Saga:
         if isinstance(error, StaleCommand):
             self.problems[payment.payment_id] = PaymentInProgress(retry_after_s=1)
         elif error.code == PaymentEnded.code:
-            # A cancellation or an expiry that reached the ledger and was not stored: what it began is brought to its end.
+            # A cancellation or an expiry that reached the ledger and was not stored: what it began is brought to an end.
             await self.end_unpaid(payment, PaymentState.REJECTED, cancelled_error())
         elif isinstance(error, Rejection):
             await self.end_unpaid(payment, PaymentState.REJECTED, error)
