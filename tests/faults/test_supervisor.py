@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -163,6 +164,24 @@ def test_a_killed_service_is_started_again_and_its_clients_only_wait(tiny: Tiny)
     assert after.restarts == 1
     assert "alpha ended with signal 9 (SIGKILL); it is started again in 0.1 s." in tiny.console()
     assert "alpha is healthy again." in tiny.console()
+
+
+def test_a_service_that_hangs_is_killed_and_started_again_and_its_clients_only_wait(tiny: Tiny) -> None:
+    tiny.start()
+    before = tiny.process("alpha").pid
+    assert before is not None
+
+    os.kill(before, signal.SIGSTOP)
+
+    until(lambda: tiny.process("alpha").restarts == 1 and tiny.process("alpha").state == "healthy", seconds=15)
+    after = tiny.process("alpha").pid
+    assert tiny.answer("alpha") == f"alpha {after}"
+    assert after != before
+    assert not is_alive(before)
+    lines = [line for line in tiny.console().splitlines() if "alpha" in line and "killed" in line]
+    assert len(lines) == 1
+    assert re.search(r"alpha did not answer for [5-9]\.\d s and was killed; it is started again in 0\.1 s\.", lines[0])
+    assert {process.name for process in tiny.status().processes if process.restarts} == {"alpha"}
 
 
 def test_a_gateway_that_was_killed_keeps_its_share_of_the_public_port(tiny: Tiny) -> None:

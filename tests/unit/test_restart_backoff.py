@@ -25,14 +25,14 @@ def test_the_wait_doubles_from_death_to_death_up_to_five_seconds() -> None:
     assert child.restarts == 8
 
 
-def test_ten_healthy_seconds_begin_the_wait_anew() -> None:
+def test_three_healthy_seconds_begin_the_wait_anew() -> None:
     child = make_child()
     child.began(pid=1, now=0.0)
     child.ended(now=0.0)
     child.began(pid=2, now=1.0)
     child.healthy_at = 1.5
 
-    wait_s = child.ended(now=11.5)
+    wait_s = child.ended(now=4.5)
 
     assert wait_s == 0.1
 
@@ -44,7 +44,7 @@ def test_a_short_healthy_life_does_not_begin_the_wait_anew() -> None:
     child.began(pid=2, now=1.0)
     child.healthy_at = 1.5
 
-    wait_s = child.ended(now=11.4)
+    wait_s = child.ended(now=4.4)
 
     assert wait_s == 0.2
 
@@ -62,3 +62,18 @@ def test_a_process_says_what_it_is_doing() -> None:
 
     assert states == ["waiting", "starting", "healthy", "waiting"]
     assert child.restart_at == 1.1
+
+
+def test_the_silence_of_a_hung_process_does_not_count_as_health() -> None:
+    child = make_child()
+    child.began(pid=2**30, now=0.0)
+    child.ended(now=0.0)
+    child.began(pid=2**30, now=1.0)
+    child.healthy_at = 1.5
+
+    child.kill_as_hung(silent_since=3.0)
+    state = child.state
+    wait_s = child.ended(now=9.0)
+
+    assert state == "hung"
+    assert wait_s == 0.2

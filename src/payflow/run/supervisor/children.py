@@ -43,19 +43,26 @@ class Child:
     healthy_at: float | None = None
     delay_s: float = BACKOFF_FIRST_S
     restart_at: float | None = None
+    silent_since: float | None = None
 
     def began(self, *, pid: int, now: float) -> None:
         """The process was forked."""
-        self.pid, self.started_at, self.restart_at = pid, now, None
+        self.pid, self.started_at, self.restart_at, self.silent_since = pid, now, None, None
         # A server has no /health; it counts as healthy while it lives, and its clients find out the rest.
         self.healthy_at = now if self.port is None else None
+
+    def kill_as_hung(self, *, silent_since: float) -> None:
+        """End a process that lives and answers nothing; it was well until `silent_since`."""
+        self.silent_since = silent_since
+        self.send(signal.SIGKILL, to_group=True)
 
     def ended(self, *, now: float) -> float:
         """The process died; returns the seconds until its next start.
 
         The wait doubles from death to death, up to 5 s, and begins anew after three healthy seconds.
         """
-        if self.healthy_at is not None and now - self.healthy_at >= HEALTHY_LONG_ENOUGH_S:
+        well_until = now if self.silent_since is None else self.silent_since
+        if self.healthy_at is not None and well_until - self.healthy_at >= HEALTHY_LONG_ENOUGH_S:
             self.delay_s = BACKOFF_FIRST_S
         wait_s = self.delay_s
         self.delay_s = min(self.delay_s * 2, BACKOFF_MAX_S)
@@ -65,9 +72,11 @@ class Child:
 
     @property
     def state(self) -> str:
-        """`healthy`, `starting`, or `waiting` for its next start."""
+        """`healthy`, `starting`, `hung` (and killed), or `waiting` for its next start."""
         if self.pid is None:
             return "waiting"
+        if self.silent_since is not None:
+            return "hung"
         return "healthy" if self.healthy_at is not None else "starting"
 
     def send(self, number: signal.Signals, *, to_group: bool = False) -> None:

@@ -10,16 +10,19 @@ from typing import Final
 
 _ASK_AGAIN_S: Final = 0.03
 _TIMEOUT_S: Final = 3.0
-_REQUEST: Final = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+_REQUEST: Final = "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 class Probe:
-    """One `GET /health` under way on a non-blocking connection."""
+    """One question, `GET /health` unless told otherwise, under way on a non-blocking connection."""
 
-    def __init__(self, *, host: str, port: int, now: float) -> None:
+    def __init__(self, *, host: str, port: int, now: float, path: str = "/health") -> None:
+        self.asked_at = now
         self.deadline = now + _TIMEOUT_S
+        self._request = _REQUEST.format(path=path).encode("ascii")
         self._answer = b""
         self._is_sent = False
+        self.is_over = False
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.socket.setblocking(False)
         with contextlib.suppress(OSError):  # a refusal shows at the first send
@@ -30,18 +33,25 @@ class Probe:
         """Whether the connection must become writable next (else readable)."""
         return not self._is_sent
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether anything at all came back."""
+        return bool(self._answer)
+
     def advance(self) -> bool | None:
         """Go on as far as possible: True for a 200, False for anything else, None while the answer is awaited."""
         try:
             if not self._is_sent:
-                self.socket.send(_REQUEST)
+                self.socket.send(self._request)
                 self._is_sent = True
             received = self.socket.recv(256)
         except BlockingIOError:
             return None
         except OSError as error:
-            return None if error.errno == errno.ENOTCONN else False
+            self.is_over = error.errno != errno.ENOTCONN
+            return False if self.is_over else None
         self._answer += received
+        self.is_over = not received
         if len(self._answer) < len(b"HTTP/1.1 200") and received:
             return None
         return self._answer.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200"))

@@ -17,7 +17,7 @@ from payflow.run.supervisor.children import Child, Stage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStatus:
-    """One process. `kind` is service or server; `state` is healthy, starting, waiting (for a restart)."""
+    """One process. `kind` is service or server; `state` is healthy, starting, hung, waiting (for a restart)."""
 
     name: str
     service: str

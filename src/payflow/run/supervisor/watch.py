@@ -17,6 +17,7 @@ from payflow.run.instance import SERVICE_HOST
 from payflow.run.supervisor.children import Child, Stage, reap
 from payflow.run.supervisor.forking import spawn
 from payflow.run.supervisor.health import HealthWatch
+from payflow.run.supervisor.liveness import LiveWatch
 from payflow.run.supervisor.tasks import Channel
 
 # Together 4.6 s, so that a stop with everybody at their slowest still ends within five seconds.
@@ -45,6 +46,7 @@ class Watch:
         self._on_change = on_change
         self._in_child = in_child
         self._health = HealthWatch(host=SERVICE_HOST)
+        self._live = LiveWatch(host=SERVICE_HOST)
         self._task_pid: int | None = None
         self._stop_signals = 0
         self._wakeup: tuple[int, int] = (-1, -1)
@@ -75,7 +77,8 @@ class Watch:
     def pump(self, timeout_s: float) -> None:
         """Wait for news at most so long, and deal with them. Raises StopRequestedError when asked to stop.
 
-        Before `is_ready` the death of a child raises StartError; afterwards the child is started again.
+        Before `is_ready` the death of a child raises StartError; afterwards the child is started again, and one that
+        hangs is killed and started again.
         """
         self._wait(timeout_s)
         if self._stop_signals:
@@ -89,9 +92,14 @@ class Watch:
         for name in self._health.healthy_now(now=now):
             child = self.children[name]
             child.healthy_at = now
+            if child.port is not None:
+                self._live.watch(name=name, port=child.port, now=now)
             if child.restarts:
                 self._tell(f"{name} is healthy again.")
             self._on_change()
+        # Not before: during the start a machine may be too busy to tell a slow process from a hung one.
+        for name, silent_since in self._live.hung_now(now=now) if self.is_ready else ():
+            self.children[name].kill_as_hung(silent_since=silent_since)
 
     def run_task(self, what: str, function: Callable[[], Any], *, log: Path, timeout_s: float) -> Any:
         """Do `function` in a child of its own and return its result, watching the others meanwhile.
@@ -141,6 +149,7 @@ class Watch:
         """
         self._stop_signals = 0
         self._health.close()
+        self._live.close()
         self._kill_task()
         for stage in Stage:
             group = [child for child in self.children.values() if child.stage is stage and child.pid is not None]
@@ -166,17 +175,21 @@ class Watch:
         if how is None:
             return
         self._health.forget(child.name)
+        self._live.forget(child.name)
         if not self.is_ready:
             child.pid = None
             raise StartError(f"{child.name} ended during the start with {how}: {last_line(child.log)}")
+        story = f"ended with {how}"
+        if child.silent_since is not None:
+            story = f"did not answer for {now - child.silent_since:.1f} s and was killed"
         wait_s = child.ended(now=now)
-        self._tell(f"{child.name} ended with {how}; it is started again in {wait_s:.1f} s.")
+        self._tell(f"{child.name} {story}; it is started again in {wait_s:.1f} s.")
         self._on_change()
 
     def _wait(self, timeout_s: float) -> None:
         readers: list[Any] = [self._wakeup[0]]
         writers: list[Any] = []
-        for connection, waits_to_write in self._health.waits_for():
+        for connection, waits_to_write in (*self._health.waits_for(), *self._live.waits_for()):
             (writers if waits_to_write else readers).append(connection)
         select.select(readers, writers, [], max(0.0, min(timeout_s, self._seconds_to_next_event())))
         with contextlib.suppress(BlockingIOError):
@@ -188,6 +201,9 @@ class Watch:
             return 0.02
         now = time.monotonic()
         due = [child.restart_at - now for child in self.children.values() if child.restart_at is not None]
+        next_question = self._live.next_at()
+        if next_question is not None and self.is_ready:
+            due.append(next_question - now)
         return min([_IDLE_S, *due])
 
     def _await_end(self, group: Iterable[Child], *, seconds: float) -> bool:
@@ -216,6 +232,7 @@ class Watch:
         for end in self._wakeup:
             os.close(end)
         self._health.close()
+        self._live.close()
         self._in_child()
 
     def _note_stop(self, _number: int, _frame: FrameType | None) -> None:
