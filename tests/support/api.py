@@ -18,8 +18,9 @@ import aiohttp
 from payflow.contracts.kyc import VerificationState
 from payflow.contracts.notification import FindDemoCode, Notification
 from payflow.kernel.errors import PayflowError
-from payflow.run.loading import AccountRecord, CustomerRecord, Record, UserRecord, VerificationRecord, load_records
+from payflow.run.loading import load_records
 from payflow.run.local_rpc import LocalServices
+from payflow.run.records import AccountRecord, CustomerRecord, Record, UserRecord, VerificationRecord
 
 PASSWORD: Final = "correct horse battery"
 # argon2id of PASSWORD at the least cost that is accepted: tests make many users.

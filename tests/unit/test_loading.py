@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +20,22 @@ from payflow.platform.ids import UuidV7
 from payflow.platform.rpc import in_process
 from payflow.run.demo_data import demo_records
 from payflow.run.errors import StartError
-from payflow.run.loading import (
+from payflow.run.loading import LoadReport, load_records, load_source
+from payflow.run.records import (
     AccountRecord,
     CustomerRecord,
-    LoadReport,
+    Placed,
+    Record,
     UserRecord,
     VerificationRecord,
-    load_records,
     read_records,
+    rereadable,
 )
 from payflow.services.account.api import AccountApi
 from payflow.services.account.directory import ConfiguredBanks
 from payflow.services.gateway.api import GatewayApi, Parts
 from payflow.services.kyc.api import KycApi
-from tests.builders import FixedClock
+from tests.builders import NOON, FixedClock
 from tests.fakes import FakeAccountStore
 from tests.fakes_gateway import FakeGatewayStore, FakePasswords
 from tests.fakes_kyc import FakeKycStore
@@ -42,7 +49,7 @@ class Services:
         banks = ConfiguredBanks(AgentDirectory(read_agents(DEMO_AGENTS)))
         self.users = FakeGatewayStore()
         self._apis: dict[Any, Any] = {
-            Account: AccountApi(store=FakeAccountStore(), banks=banks, clock=clock, ids=ids),  # type: ignore[arg-type]
+            Account: AccountApi(store=FakeAccountStore(), banks=banks, clock=clock, ids=ids),
             Kyc: KycApi(store=FakeKycStore(), clock=clock, ids=ids),
             Gateway: GatewayApi(self._parts(clock)),
         }
@@ -50,7 +57,7 @@ class Services:
     def _parts(self, clock: FixedClock) -> Parts:
         # Making users asks for none of what signing in needs.
         sign_in: Any = dict.fromkeys(("tokens", "revocations", "keys", "lifetimes", "new_secret"))
-        return Parts(store=self.users, passwords=FakePasswords(), clock=clock, ids=UuidV7(), **sign_in)  # type: ignore[arg-type]
+        return Parts(store=self.users, passwords=FakePasswords(), clock=clock, ids=UuidV7(), **sign_in)
 
     def client(self, contract: type[Any]) -> Any:
         return in_process(contract, self._apis[contract], caller="cli")
@@ -104,6 +111,10 @@ EVERY_KIND = [
 ]
 
 
+def records_in(path: Path) -> list[Record]:
+    return [placed.record for placed in read_records(path)]
+
+
 def written(folder: Path, name: str, text: str) -> Path:
     path = folder / name
     path.write_bytes(text.encode())
@@ -112,26 +123,26 @@ def written(folder: Path, name: str, text: str) -> Path:
 
 @pytest.mark.parametrize(("name", "text"), [("x.csv", CSV), ("x.CSV", CSV), ("x.jsonl", JSON_LINES), ("x", JSON_LINES)])
 def test_a_file_is_csv_by_its_name_and_else_json_lines(tmp_path: Path, name: str, text: str) -> None:
-    assert read_records(written(tmp_path, name, text)) == EVERY_KIND
+    assert records_in(written(tmp_path, name, text)) == EVERY_KIND
 
 
 @pytest.mark.parametrize(("name", "text"), [("x.csv", CSV), ("x.jsonl", JSON_LINES)])
 def test_files_from_windows_are_read(tmp_path: Path, name: str, text: str) -> None:
     windows = "\N{BYTE ORDER MARK}" + text.replace("\n", "\r\n")
 
-    assert read_records(written(tmp_path, name, windows)) == EVERY_KIND
+    assert records_in(written(tmp_path, name, windows)) == EVERY_KIND
 
 
 def test_a_quoted_field_may_hold_a_comma_and_a_line_break(tmp_path: Path) -> None:
     path = written(tmp_path, "x.csv", 'type,customer_id,name\ncustomer,c1,"Lovelace, Ada\nCountess"\n')
 
-    assert read_records(path) == [CustomerRecord(customer_id="c1", name="Lovelace, Ada\nCountess")]
+    assert records_in(path) == [CustomerRecord(customer_id="c1", name="Lovelace, Ada\nCountess")]
 
 
 def test_a_name_may_hold_any_letter_that_unicode_calls_a_line_break(tmp_path: Path) -> None:
     path = written(tmp_path, "x.jsonl", '{"type":"customer","customer_id":"c1","name":"Ada\u2028Lovelace"}\n')
 
-    assert read_records(path) == [CustomerRecord(customer_id="c1", name="Ada\u2028Lovelace")]
+    assert records_in(path) == [CustomerRecord(customer_id="c1", name="Ada\u2028Lovelace")]
 
 
 HEAD = "type,customer_id,name\n"
@@ -160,7 +171,7 @@ def test_the_first_line_that_cannot_be_read_is_named(
     path = written(tmp_path, name, text)
 
     with pytest.raises(StartError) as told:
-        read_records(path)
+        records_in(path)
 
     assert told.value.message.startswith(f"{path}, line {line}: ")
     assert word in told.value.message
@@ -171,7 +182,7 @@ def test_a_line_that_cannot_be_read_does_not_show_a_password(tmp_path: Path) -> 
     path = written(tmp_path, "x.jsonl", '{"type":"user","username":"a","password":"hunter2hunter2","rol":"admin"}\n')
 
     with pytest.raises(StartError) as told:
-        read_records(path)
+        records_in(path)
 
     assert "hunter2" not in told.value.message
 
@@ -183,7 +194,7 @@ def test_a_file_that_cannot_be_read_is_told_in_a_line(tmp_path: Path, content: b
         path.write_bytes(content)
 
     with pytest.raises(StartError, match=words):
-        read_records(path)
+        records_in(path)
 
 
 async def test_everything_is_loaded_whatever_the_order_of_the_records() -> None:
@@ -274,6 +285,127 @@ async def test_an_opening_balance_of_nothing_books_nothing(text: str) -> None:
 
     assert report.failures == []
     assert (await services.account("A2")).posted_minor == 0
+
+
+REFUSED_BY_LINE = [
+    (
+        "x.csv",
+        'type,customer_id,name,number,currency\ncustomer,c1,"A\nB",,\naccount,c1,,A1,USD\naccount,c2,,A2,USD\n',
+        5,
+    ),
+    (
+        "x.jsonl",
+        '{"type":"account","number":"A2","customer_id":"c1","currency":"XXY"}\n\n'
+        '{"type":"customer","customer_id":"c1","name":"A"}\n',
+        1,
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "line"), REFUSED_BY_LINE)
+async def test_a_refused_record_is_told_with_its_line(tmp_path: Path, name: str, text: str, line: int) -> None:
+    path = written(tmp_path, name, text)
+
+    report = await load_source(source=lambda: read_records(path), services=Services())  # type: ignore[arg-type]
+
+    assert report.refused == 1
+    assert report.failures[0].startswith(f"line {line}, account A2: ")
+    assert report.loaded["customer"] == 1
+
+
+async def test_a_thousand_refusals_are_counted_and_a_hundred_told() -> None:
+    report = await Services().load(
+        *[AccountRecord(number=f"A{n}", customer_id="c", currency="XXY") for n in range(1000)]
+    )
+
+    assert report.refused == 1000
+    assert len(report.failures) == 100
+
+
+BEFORE = NOON - timedelta(seconds=1)
+AFTER = NOON + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("opening_balance", "began_at", "warnings"),
+    [
+        ("10.50", AFTER, []),
+        (
+            "20",
+            AFTER,
+            ["account A1: it exists and began with 10.50 USD, not 20.00; nothing was booked."],
+        ),
+        (
+            "0",
+            BEFORE,
+            ["account A1: it exists and began with 10.50 USD, not 0.00; nothing was booked."],
+        ),
+    ],
+)
+async def test_an_account_that_began_with_another_balance_is_warned_of_and_left_as_it_is(
+    opening_balance: str, began_at: datetime, warnings: list[str]
+) -> None:
+    services = Services()
+    await services.load(*EVERY_KIND)
+    again = AccountRecord(number="A1", customer_id="c1", currency="USD", opening_balance=opening_balance)
+
+    report = await load_source(
+        source=lambda: [Placed(None, again)],
+        services=services,  # type: ignore[arg-type]
+        began_at=began_at,
+    )
+
+    assert report.warnings == warnings
+    assert report.warned == len(warnings)
+    assert report.failures == []
+    assert (await services.account("A1")).posted_minor == 1050
+
+
+async def test_an_account_twice_in_one_file_with_two_opening_balances_is_warned_of() -> None:
+    second = AccountRecord(number="A1", customer_id="c1", currency="USD", opening_balance="99")
+
+    report = await Services().load(ADA, ADAS_ACCOUNT, second)
+
+    assert report.loaded == {"customer": 1, "account": 2}
+    assert len(report.warnings) == 1
+    assert "not 99.00" in report.warnings[0]
+
+
+async def test_no_more_than_a_chunk_of_a_long_file_is_held() -> None:
+    """Each record is made when it is asked for, so that what is alive at once can be counted."""
+    alive: weakref.WeakSet[Tracked] = weakref.WeakSet()
+    most = 0
+
+    def source() -> Iterator[Placed]:
+        nonlocal most
+        for number in range(3000):
+            record = Tracked(customer_id=f"c{number}", name="X Y")
+            alive.add(record)
+            most = max(most, len(alive))
+            yield Placed(number, record)
+
+    report = await load_source(source=source, services=Services())  # type: ignore[arg-type]
+
+    assert report.loaded == {"customer": 3000}
+    assert most < 1200
+
+
+class Tracked(CustomerRecord, frozen=True, kw_only=True, weakref=True, tag="customer", eq=False):
+    """A customer's record whose end can be seen."""
+
+
+def test_a_pipe_can_be_read_as_often_as_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "x.csv"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(CSV,))
+    writer.start()
+
+    with rereadable(pipe) as path:
+        both = [records_in(path), records_in(path)]
+    writer.join()
+
+    assert both == [EVERY_KIND, EVERY_KIND]
+    assert not path.exists()
 
 
 async def test_more_records_than_fit_one_call_are_all_loaded_and_counted() -> None:

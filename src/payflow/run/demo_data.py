@@ -9,8 +9,9 @@ from payflow.contracts.gateway import DEMO_PASSWORD, DEMO_USERNAMES, Role
 from payflow.run.datadir import write_atomically
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance
-from payflow.run.loading import AccountRecord, CustomerRecord, Record, UserRecord, VerificationRecord, load_records
+from payflow.run.loading import load_records
 from payflow.run.local_rpc import local_services
+from payflow.run.records import AccountRecord, CustomerRecord, Record, UserRecord, VerificationRecord
 from payflow.run.secrets import admin_password_file
 
 # A name on the bundled snapshot of the sanctions lists, so that its payments go under review.

@@ -17,15 +17,9 @@ from payflow.kernel.errors import PayflowError
 from payflow.kernel.money import format_minor
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance
-from payflow.run.loading import (
-    AccountRecord,
-    CustomerRecord,
-    Record,
-    UserRecord,
-    VerificationRecord,
-    load_records,
-)
+from payflow.run.loading import load_records
 from payflow.run.local_rpc import local_services
+from payflow.run.records import AccountRecord, CustomerRecord, Record, UserRecord, VerificationRecord
 from payflow.services.gateway.passwords import LANES, MEMORY_KIB, PASSES
 from payflow_dev.bench.population import CURRENCY, OPENING_BALANCE_MINOR, Customer
 from payflow_dev.bench.target import LIMITS, Target
