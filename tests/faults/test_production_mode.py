@@ -415,7 +415,8 @@ def test_check_config_says_what_is_wrong_before_anything_starts(operator: Operat
     assert "PAYFLOW_OTP_KEY_FILE=/nowhere/key: No such file or directory" in bad.stdout
     assert "PAYFLOW_TOKEN_KEYS_DIR is not set." in bad.stdout
     assert "PAYFLOW_LOG_LEVEL='loud': expected debug or info or warning or error" in bad.stdout
-    assert "settings are wrong." in bad.stderr
+    assert bad.stdout.count("PAYFLOW_LOG_LEVEL") == 1
+    assert "3 settings are wrong." in bad.stderr
 
 
 def test_check_config_shows_no_secret(operator: Operator) -> None:

@@ -305,7 +305,17 @@ def test_a_malformed_setting_stops_the_start_and_says_what_is_expected(tiny: Tin
     done = tiny.run("--detach", PAYFLOW_POSTGRES_POOL_SIZE="many")
 
     assert done.returncode == 1
-    assert "PAYFLOW_POSTGRES_POOL_SIZE='many'" in done.stderr
+    assert done.stderr.strip() == "PAYFLOW_POSTGRES_POOL_SIZE='many': expected a whole number"
+
+
+@pytest.mark.parametrize("wrong", [{"PAYFLOW_POSTGRES_POOL_SIZE": "many"}, {"PAYFLOW_LOG_LEVL": "debug"}])
+def test_a_wrong_setting_is_found_before_a_database_is_made(tiny: Tiny, wrong: dict[str, str]) -> None:
+    done = tiny.run("--detach", **wrong)
+
+    assert done.returncode == 1
+    assert not tiny.instance.log_file("postgres").exists()
+    assert not tiny.instance.log_file("valkey").exists()
+    assert not list(tiny.instance.data_dir.rglob("PG_VERSION"))
 
 
 def test_production_takes_no_embedded_server(tiny: Tiny) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,19 +13,23 @@ import pytest
 
 from payflow.platform.settings import (
     CommonSettings,
+    Given,
     Rate,
     SettingsError,
+    convert_setting,
     describe,
     is_secret,
     read_settings,
+    setting_types,
     shown,
     unknown_settings,
 )
 from payflow.run.errors import StartError
 from payflow.run.instance import default_data_dir
-from payflow.run.registry import SERVICES, service_names
+from payflow.run.registry import SERVICES, find, service_names
+from payflow.run.secrets import make_secrets
 from payflow.run.supervisor.environment import is_production, setting
-from payflow.run.supervisor.settings import check_names, check_values
+from payflow.run.supervisor.settings import check_names, check_values, settings_class
 
 
 class Sample(CommonSettings, frozen=True, kw_only=True):
@@ -127,6 +133,58 @@ def test_a_value_from_a_file_is_checked_like_any_other(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsError, match=r"^PAYFLOW_SAMPLE_RATE_FILE='often': expected COUNT/WINDOW"):
         read(PAYFLOW_SAMPLE_RATE_FILE=str(tmp_path / "rate"))
+
+
+class Checked(CommonSettings, frozen=True, kw_only=True):
+    """Settings whose values must make sense to the one who uses them."""
+
+    networks: Annotated[str, describe("a network", check=ip_network)] = ""
+    sign_key: Annotated[str, describe("hexadecimal digits", check=bytes.fromhex)] = ""
+
+
+def test_a_value_that_its_user_cannot_read_is_refused_with_the_users_own_words() -> None:
+    with pytest.raises(SettingsError) as refused:
+        read_settings(Checked, {"PAYFLOW_NETWORKS": "10.0.0.1/8"})
+
+    assert str(refused.value) == "PAYFLOW_NETWORKS='10.0.0.1/8': 10.0.0.1/8 has host bits set"
+
+
+def test_a_secret_that_its_user_cannot_read_is_not_shown() -> None:
+    with pytest.raises(SettingsError) as refused:
+        read_settings(Checked, {"PAYFLOW_SIGN_KEY": "hunter2"})
+
+    assert str(refused.value).startswith("PAYFLOW_SIGN_KEY: ")
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_value_that_its_user_can_read_is_taken_as_it_is() -> None:
+    settings = read_settings(Checked, {"PAYFLOW_NETWORKS": "10.0.0.0/8", "PAYFLOW_SIGN_KEY": "00ff"})
+
+    assert (settings.networks, settings.sign_key) == ("10.0.0.0/8", "00ff")
+
+
+WRONG_VALUES = [
+    ("account", "AGENTS", "nobody"),
+    ("partner_bank", "BANK_SECRETS", "[]"),
+    ("risk", "RISK_RULES", "version ="),
+    ("otp", "OTP_KEY", "short"),
+    ("audit", "AUDIT_KEY", "{}"),
+    ("gateway", "TRUSTED_PROXIES", "everybody"),
+    ("notification", "WEBHOOK_ALLOWED_NETWORKS", "10.0.0.0/99"),
+    ("confirm", "COLUMN_KEYS", "{}"),
+]
+
+
+@pytest.mark.parametrize(("service", "name", "value"), WRONG_VALUES)
+def test_what_a_service_could_not_use_is_refused_when_its_settings_are_read(
+    service: str, name: str, value: str
+) -> None:
+    row = find(service)
+    assert row is not None
+    cls = settings_class(importlib.import_module(row.module))
+
+    with pytest.raises(SettingsError, match=f"^PAYFLOW_{name}(=.*)?: "):
+        convert_setting(name.lower(), Given(value, f"PAYFLOW_{name}"), setting_types(cls)[name.lower()])
 
 
 def test_a_malformed_secret_is_not_shown() -> None:
@@ -279,11 +337,13 @@ def test_a_value_is_shown_without_its_secret(name: str, value: object, text: str
 
 @pytest.mark.parametrize("service", service_names(SERVICES))
 def test_every_setting_of_every_service_is_described_and_every_default_is_one_that_it_would_accept(
-    service: str,
+    service: str, tmp_path: Path
 ) -> None:
     cls = _settings_of(service)
     fields: list[Any] = list(msgspec.structs.fields(cls))
-    required = {f"PAYFLOW_{field.name.upper()}": "x" for field in fields if field.required}
+    secrets = make_secrets(tmp_path, [service])
+    names = {f"PAYFLOW_{field.name.upper()}" for field in fields if field.required}
+    required = {name: value for name, value in secrets.items() if name.removesuffix("_FILE") in names}
     given = {
         f"PAYFLOW_{field.name.upper()}": str(field.default)
         for field in fields

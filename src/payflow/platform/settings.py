@@ -11,7 +11,7 @@ import math
 import re
 import tomllib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
@@ -29,6 +29,8 @@ _PLAIN_WORDS: Final = {
     "bool | null": "true or false",
     "str": "a text",
 }
+_CHECK: Final = "check"
+_SHOWN_MAX: Final = 100
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -57,9 +59,12 @@ class Rate(msgspec.Struct, frozen=True):
         return f"{self.count}/{self.window_s // _UNITS_S[unit]}{unit}"
 
 
-def describe(text: str) -> msgspec.Meta:
-    """The description of a setting, shown by `payflow check-config` and in the documentation."""
-    return msgspec.Meta(description=text)
+def describe(text: str, *, check: Callable[[str], object] | None = None) -> msgspec.Meta:
+    """The description of a setting, shown by `payflow check-config` and in the documentation.
+
+    `check` raises ValueError for a value that the service could not use, so that it is refused before anything starts.
+    """
+    return msgspec.Meta(description=text, extra=None if check is None else {_CHECK: check})
 
 
 class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,7 +218,23 @@ def convert_setting(name: str, given: Given, wanted: Any) -> Any:
         raise SettingsError(f"{given.source}={shown(name, given.value)!r}: {problem}") from None
     if isinstance(value, float) and not math.isfinite(value):
         raise SettingsError(f"{given.source}={shown(name, given.value)!r}: expected a finite number")
+    try:
+        for check in _checks_of(wanted):
+            check(value)
+    except ValueError as error:
+        what = given.source if is_secret(name) else f"{given.source}={_shortened(shown(name, given.value))!r}"
+        raise SettingsError(f"{what}: {error}") from None
     return value
+
+
+def _checks_of(wanted: Any) -> Iterator[Callable[[Any], object]]:
+    for meta in typing.get_args(wanted)[1:]:
+        if isinstance(meta, msgspec.Meta) and meta.extra and _CHECK in meta.extra:
+            yield meta.extra[_CHECK]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."
 
 
 def _in_plain_words(problem: str, wanted: Any) -> str:

@@ -20,7 +20,7 @@ from payflow_dev.other_bank.wire import Sender
 class OtherBankSettings(CommonSettings, frozen=True, kw_only=True):
     """Settings of the simulated other bank."""
 
-    agents: Annotated[str, describe("other banks that can be paid, as a JSON list")] = DEMO_AGENTS
+    agents: Annotated[str, describe("other banks that can be paid, as a JSON list", check=read_agents)] = DEMO_AGENTS
     own_bic: Annotated[str, describe("Payflow's own BIC, as other banks know us")] = "PAYFDEFFXXX"
     inbound_secret: Annotated[str, describe("secret that signs messages between banks; best given as _FILE")] = (
         DEMO_SECRET

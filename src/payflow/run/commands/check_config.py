@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,7 +13,7 @@ def check_config(
     service: Annotated[str | None, typer.Argument(help="One service only.")] = None,
     show_all: Annotated[bool, typer.Option("--all", help="Also settings that have their default.")] = False,
 ) -> None:
-    """Check the environment's settings against what the services know; exit code 1 names the first wrong one."""
+    """Check the environment's settings against what the services know; exit code 1 when one is wrong."""
     from payflow.run.errors import StartError
     from payflow.run.registry import deployables, find, service_names
     from payflow.run.supervisor.environment import is_production
@@ -26,30 +26,53 @@ def check_config(
     names = [chosen.service] if chosen else sorted(service_names(rows))
     every = {row.service: settings_class(importlib.import_module(row.module)) for row in rows}
     check_names(os.environ, every.values())
-    wrong = 0
-    for name in names:
-        wrong += _print_service(name, every[name], show_all=show_all)
+    facts = _facts({name: every[name] for name in names}, show_all=show_all)
+    for heading, group in _by_readers(facts, names).items():
+        print(f"{heading}:")
+        for fact in group:
+            print(f"  {fact.text}")
+            if show_all and fact.description:
+                print(f"      {fact.description}")
+    wrong = sum(fact.is_wrong for fact in facts)
     if wrong:
         raise StartError(f"{wrong} setting{'s are' if wrong > 1 else ' is'} wrong.")
     print("The settings are right.")
 
 
-def _print_service(name: str, cls: type[Any], *, show_all: bool) -> int:
+class _Fact(NamedTuple):
+    """What is to be said of one setting, the same for each service that reads it."""
+
+    text: str
+    description: str
+    is_wrong: bool
+
+
+def _facts(classes: dict[str, type[Any]], *, show_all: bool) -> dict[_Fact, list[str]]:
+    """Each fact once, with the services for which it holds."""
     import msgspec
 
     from payflow.platform.settings import description_of, read_config_file, setting_types
 
-    print(f"{name}:")
-    wrong = 0
-    types, config = setting_types(cls), read_config_file(os.environ)
-    for field in msgspec.structs.fields(cls):
-        is_set, value, problem = _value_of(field, types[field.name], config)
-        wrong += bool(problem)
-        if is_set or problem or show_all:
-            print(f"  {problem or f'PAYFLOW_{field.name.upper()}={value}'}")
-            if show_all and (text := description_of(types[field.name])):
-                print(f"      {text}")
-    return wrong
+    config = read_config_file(os.environ)
+    facts: dict[_Fact, list[str]] = {}
+    for name, cls in classes.items():
+        types = setting_types(cls)
+        for field in msgspec.structs.fields(cls):
+            is_set, value, problem = _value_of(field, types[field.name], config)
+            if is_set or problem or show_all:
+                text = problem or f"PAYFLOW_{field.name.upper()}={value}"
+                fact = _Fact(text, description_of(types[field.name]), bool(problem))
+                facts.setdefault(fact, []).append(name)
+    return facts
+
+
+def _by_readers(facts: dict[_Fact, list[str]], names: list[str]) -> dict[str, list[_Fact]]:
+    """What holds for every service first, then what holds for some, under their names."""
+    groups: dict[str, list[_Fact]] = {"every service": []} if len(names) > 1 else {}
+    for fact, readers in sorted(facts.items(), key=lambda entry: entry[1]):
+        heading = "every service" if len(names) > 1 and readers == names else ", ".join(readers)
+        groups.setdefault(heading, []).append(fact)
+    return {heading: group for heading, group in groups.items() if group}
 
 
 def _value_of(field: Any, wanted: Any, config: dict[str, Any]) -> tuple[bool, str, str]:

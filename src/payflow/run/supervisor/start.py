@@ -94,10 +94,16 @@ class Supervisor:
                 self._stop()
 
     def _start(self) -> None:
-        servers = self._start_servers()
+        servers, self._backends = prepare_servers(self._instance)
         find_secrets = require_secrets if is_production() else ensure_secrets
         self._secrets = find_secrets(self._instance, service_names(self._plan.rows))
+        for service in service_names(self._plan.rows):
+            ensure_secret(self._instance.password_file(service))
         self._import_services()
+        # Made before anything is started: a wrong setting must not leave a database behind that nobody asked for.
+        services = [self._service_child(row) for row in self._plan.rows]
+        for server in servers:
+            self._watch.start(self._server_child(server))
         is_first = self._watch.run_task(
             "The database cannot be prepared",
             partial(_prepare_database, servers, self._instance, self._plan, self._owner_url),
@@ -109,7 +115,7 @@ class Supervisor:
         marker = self._instance.data_dir / "demo.pending"
         if is_first and self._plan.load_demo is not None:
             marker.touch(mode=0o600)
-        for child in [self._service_child(row) for row in self._plan.rows]:
+        for child in services:
             self._watch.start(child)
         self._watch.wait_healthy(
             timeout_s=_HEALTHY_S, on_healthy=lambda child: self._progress.tick(child.name, child.url)
@@ -117,13 +123,6 @@ class Supervisor:
         if marker.exists() and self._plan.load_demo is not None:
             self._load_demo(self._plan.load_demo)
             marker.unlink()
-
-    def _start_servers(self) -> list[Server]:
-        """Fork the embedded servers; remembers where they, or the user's own, are."""
-        servers, self._backends = prepare_servers(self._instance)
-        for server in servers:
-            self._watch.start(self._server_child(server))
-        return servers
 
     @property
     def _owner_url(self) -> str:
@@ -240,8 +239,6 @@ def _prepare_database(servers: list[Server], instance: Instance, plan: Plan, own
         server.wait()
     services = service_names(plan.rows)
     files = {service: instance.password_file(service) for service in services}
-    for file in files.values():
-        ensure_secret(file)
     try:
         return bool(asyncio.run(plan.migrate(admin_url=owner_url, services=services, password_files=files)))
     except MigrationError as error:

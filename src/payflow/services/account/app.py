@@ -6,6 +6,7 @@ from typing import Annotated
 
 from payflow.contracts.account import Account
 from payflow.contracts.agents import DEMO_AGENTS, AgentDirectory, read_agents
+from payflow.platform.crypto import ColumnCipher
 from payflow.platform.service import Runtime, Service, every
 from payflow.platform.settings import CommonSettings, SettingsError, describe
 from payflow.services.account.api import AccountApi
@@ -17,8 +18,10 @@ from payflow.services.account.usecases import ledger
 class AccountSettings(CommonSettings, frozen=True, kw_only=True):
     """Settings of the account service."""
 
-    column_keys: Annotated[str, describe("keys of encrypted columns as JSON; best given as _FILE")]
-    agents: Annotated[str, describe("other banks that can be paid, as a JSON list")] = DEMO_AGENTS
+    column_keys: Annotated[
+        str, describe("keys of encrypted columns as JSON; best given as _FILE", check=ColumnCipher.from_json)
+    ]
+    agents: Annotated[str, describe("other banks that can be paid, as a JSON list", check=read_agents)] = DEMO_AGENTS
     hold_expiry_check_s: Annotated[float, describe("pause between looks for expired holds")] = 5.0
 
 

@@ -22,7 +22,10 @@ from payflow.services.audit.store import PostgresStore
 class AuditSettings(CommonSettings, frozen=True, kw_only=True):
     """Settings of the audit service."""
 
-    audit_key: Annotated[str, describe("private Ed25519 key of the heads as a JWK or JWK set; best given as _FILE")]
+    audit_key: Annotated[
+        str,
+        describe("private Ed25519 key of the heads as a JWK or JWK set; best given as _FILE", check=HeadKeys.from_json),
+    ]
     audit_heads_dir: Annotated[str, describe("folder of the signed heads; empty: audit-heads in the data_dir")] = ""
     audit_head_interval_s: Annotated[float, describe("pause between signed heads"), msgspec.Meta(ge=0.05, le=30)] = 1.0
     event_retention_days: Annotated[

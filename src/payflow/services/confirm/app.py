@@ -10,6 +10,7 @@ from payflow.contracts.confirm import Confirm
 from payflow.contracts.otp import Otp
 from payflow.contracts.partner_bank import PartnerBank
 from payflow.contracts.risk import Risk
+from payflow.platform.crypto import ColumnCipher
 from payflow.platform.service import Runtime, Service, every
 from payflow.platform.settings import CommonSettings, describe
 from payflow.services.confirm.api import ConfirmApi, LocalEndings, SettleInBackground, measure_open_payments
@@ -22,7 +23,9 @@ from payflow.services.confirm.usecases.lifecycle import do_what_is_due
 class ConfirmSettings(CommonSettings, frozen=True, kw_only=True):
     """Settings of the confirm service."""
 
-    column_keys: Annotated[str, describe("keys of encrypted columns as JSON; best given as _FILE")]
+    column_keys: Annotated[
+        str, describe("keys of encrypted columns as JSON; best given as _FILE", check=ColumnCipher.from_json)
+    ]
     payment_lease_s: Annotated[float, describe("seconds after which another process takes a payment over")] = 10.0
     unfinished_deadline_s: Annotated[float, describe("seconds after which an unfinished payment is ended")] = 60.0
     otp_deadline_s: Annotated[float, describe("seconds that a payment waits for its one-time password")] = 900.0

@@ -56,7 +56,11 @@ class GatewaySettings(CommonSettings, frozen=True, kw_only=True):
     rate_limit_per_user: Annotated[Rate, describe("public requests of one signed-in user")] = Rate(10000, 900)
     rate_limit_login_per_ip: Annotated[Rate, describe("sign-ins tried from one address")] = Rate(60, 900)
     trusted_proxies: Annotated[
-        str, describe("networks of proxies whose X-Forwarded-For is believed, comma-separated; none by default")
+        str,
+        describe(
+            "networks of proxies whose X-Forwarded-For is believed, comma-separated; none by default",
+            check=read_networks,
+        ),
     ] = ""
     bootstrap_admin_password: Annotated[
         str, describe("password of user `admin`, made when there is no user at all; best given as _FILE")

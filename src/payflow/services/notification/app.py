@@ -44,14 +44,20 @@ _LOOK_FOR_WEBHOOKS_EVERY_S = 1.0
 class NotificationSettings(CommonSettings, frozen=True, kw_only=True):
     """Settings of the notification service."""
 
-    column_keys: Annotated[str, describe("keys of encrypted columns as JSON; best given as _FILE")]
+    column_keys: Annotated[
+        str, describe("keys of encrypted columns as JSON; best given as _FILE", check=ColumnCipher.from_json)
+    ]
     demo_channel: Annotated[
         bool | None, describe("keep messages in a local outbox that `payflow otp` reads; on unless in production")
     ] = None
     delivery_check_s: Annotated[float, describe("pause between looks for messages to send"), msgspec.Meta(gt=0)] = 0.5
     message_keep_days: Annotated[int, describe("days until old messages are deleted"), msgspec.Meta(ge=1)] = 90
     webhook_allowed_networks: Annotated[
-        str, describe("networks such as 10.1.0.0/16, split by commas, that webhooks may call although not public")
+        str,
+        describe(
+            "networks such as 10.1.0.0/16, split by commas, that webhooks may call although not public",
+            check=read_networks,
+        ),
     ] = ""
     webhook_keep_days: Annotated[
         int, describe("days until webhooks' old deliveries are deleted"), msgspec.Meta(ge=5)

@@ -10,6 +10,7 @@ import msgspec
 
 from payflow.contracts.confirm import Confirm
 from payflow.contracts.ofac import Ofac
+from payflow.platform.crypto import ColumnCipher
 from payflow.platform.service import Runtime, Service, every
 from payflow.platform.settings import CommonSettings, describe
 from payflow.services.ofac.api import OfacApi
@@ -23,7 +24,9 @@ LISTS: Final = loaded_lists()
 class OfacSettings(CommonSettings, frozen=True, kw_only=True):
     """Settings of the ofac service."""
 
-    column_keys: Annotated[str, describe("keys of encrypted columns as JSON; best given as _FILE")]
+    column_keys: Annotated[
+        str, describe("keys of encrypted columns as JSON; best given as _FILE", check=ColumnCipher.from_json)
+    ]
     review_delivery_check_s: Annotated[
         float, describe("pause between looks for review decisions that confirm has not taken yet")
     ] = 1.0

@@ -27,7 +27,8 @@ class OtpSettings(CommonSettings, frozen=True, kw_only=True):
         str,
         describe(
             "key of codes, 32 bytes or more as hex or base64; best given as _FILE. To rotate: put the new key in front "
-            "of the old one, separated by a comma"
+            "of the old one, separated by a comma",
+            check=KeyRing.parse,
         ),
     ]
     otp_lifetime_s: Annotated[int, describe("seconds for which a code is valid"), msgspec.Meta(ge=30, le=3600)] = 300

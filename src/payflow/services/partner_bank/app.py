@@ -13,6 +13,7 @@ from payflow.contracts.agents import DEMO_AGENTS, Agent, AgentDirectory, read_ag
 from payflow.contracts.confirm import Confirm
 from payflow.contracts.ofac import Ofac
 from payflow.contracts.partner_bank import PartnerBank
+from payflow.platform.crypto import ColumnCipher
 from payflow.platform.service import Runtime, Service, every
 from payflow.platform.settings import CommonSettings, SettingsError, describe
 from payflow.services.partner_bank.api import InboundApi, PartnerBankApi
@@ -28,21 +29,27 @@ _Bic = Annotated[str, msgspec.Meta(pattern="^[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
+def _read_secrets(text: str) -> BankSecrets:
+    return BankSecrets.read(text, for_all="")
+
+
 class PartnerBankSettings(CommonSettings, frozen=True, kw_only=True):
     """Settings of the partner_bank service."""
 
-    column_keys: Annotated[str, describe("keys of encrypted columns as JSON; best given as _FILE")]
+    column_keys: Annotated[
+        str, describe("keys of encrypted columns as JSON; best given as _FILE", check=ColumnCipher.from_json)
+    ]
     own_bic: Annotated[_Bic, describe("our own BIC, as other banks know us")] = "PAYFDEFFXXX"
-    agents: Annotated[str, describe("other banks that can be paid, as a JSON list")] = DEMO_AGENTS
+    agents: Annotated[str, describe("other banks that can be paid, as a JSON list", check=read_agents)] = DEMO_AGENTS
     other_bank_url: Annotated[str, describe("where banks without a url of their own are: the simulated one")] = (
         "http://127.0.0.1:3012"
     )
     inbound_secret: Annotated[str, describe("secret that signs messages between banks; best given as _FILE")] = (
         DEMO_SECRET
     )
-    bank_secrets: Annotated[str, describe("a secret for each bank as JSON of BIC to secret; best given as _FILE")] = (
-        "{}"
-    )
+    bank_secrets: Annotated[
+        str, describe("a secret for each bank as JSON of BIC to secret; best given as _FILE", check=_read_secrets)
+    ] = "{}"
     bank_timeout_s: Annotated[_Seconds, describe("seconds that an answer of another bank is waited for")] = 2.0
     bank_messages_in_flight: Annotated[int, describe("messages under way to one bank"), msgspec.Meta(ge=1)] = 16
     bank_pause_first_s: Annotated[_Seconds, describe("pause before the second enquiry; doubles with each")] = 0.5

@@ -17,11 +17,19 @@ from payflow.services.risk.store import PostgresCorrections, PostgresStore
 from payflow.services.risk.usecases import REFUSED
 
 
+def _given_rules(text: str) -> RuleSet:
+    return read_rules(text) if text else default_rules()
+
+
 class RiskSettings(CommonSettings, frozen=True, kw_only=True):
     """Settings of the risk service."""
 
     risk_rules: Annotated[
-        str, describe("rules and thresholds as TOML; best given as _FILE. Empty: the rules of this release")
+        str,
+        describe(
+            "rules and thresholds as TOML; best given as _FILE. Empty: the rules of this release",
+            check=_given_rules,
+        ),
     ] = ""
 
 
@@ -54,7 +62,7 @@ async def build(runtime: Runtime) -> Service:
 
 async def _rules_in_force(runtime: Runtime, settings: RiskSettings, store: PostgresStore) -> RuleSet:
     try:
-        given = read_rules(settings.risk_rules) if settings.risk_rules else default_rules()
+        given = _given_rules(settings.risk_rules)
     except ValueError as error:
         raise SettingsError(f"PAYFLOW_RISK_RULES: {error}") from None
     in_force = await store.activate(given, now=runtime.clock.now())
