@@ -18,6 +18,7 @@ class PaymentState(StrEnum):
     UNDER_REVIEW = "UNDER_REVIEW"
     AWAITING_OTP = "AWAITING_OTP"
     APPROVED = "APPROVED"
+    SCHEDULED = "SCHEDULED"
     HELD = "HELD"
     SUBMITTED = "SUBMITTED"
     COMPLETED = "COMPLETED"
@@ -80,6 +81,12 @@ class PaymentRefused(Rejection):
     code = "PAYMENT_REFUSED"
 
 
+class InvalidExecutionTime(Rejection):
+    """`execute_at` is in the past, or further ahead than payments can be ordered."""
+
+    code = "INVALID_EXECUTION_TIME"
+
+
 class Creditor(msgspec.Struct, frozen=True, kw_only=True):
     """The creditor as the customer names it; the name is screened as given."""
 
@@ -92,6 +99,7 @@ class ConfirmPayment(msgspec.Struct, frozen=True, kw_only=True):
     """One customer's payment request. `amount` is the plain decimal as given; the currency's decimals decide later.
 
     `fingerprint` is a hash over the parsed values without `otp`; `otp` is the code the customer typed, if any.
+    `execute_at`: the payment is ordered now, with all its checks, and made then.
     """
 
     customer_id: str
@@ -106,6 +114,7 @@ class ConfirmPayment(msgspec.Struct, frozen=True, kw_only=True):
     remittance_information: str | None = None
     otp: str | None = None
     traceparent: str = ""
+    execute_at: datetime | None = None
 
 
 class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +146,7 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     remittance_information: str | None = None
     # Of the request that made the payment: a stored answer is told again byte for byte, its trace id included.
     trace_id: str = ""
+    execute_at: datetime | None = None
 
 
 class SendCode(msgspec.Struct, frozen=True, kw_only=True):

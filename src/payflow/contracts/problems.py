@@ -139,6 +139,13 @@ _ROWS: Final = (
     ),
     ("PAYMENT_CANCELLED", 422, "Payment cancelled", "The payment was cancelled.", "CUST"),
     ("PAYMENT_EXPIRED", 422, "Payment expired", "The payment was not completed in time.", "TM01"),
+    (
+        "INVALID_EXECUTION_TIME",
+        422,
+        "Execution time not allowed",
+        "execute_at must be in the future, and not too far ahead.",
+        "DT01",
+    ),
     ("PAYMENT_REFUSED", 422, "Payment refused", "The payment was refused.", "NARR"),
     ("NO_DEMO_CHANNEL", 422, "No demo channel", "The demo channel is switched off.", None),
     ("UNKNOWN_PREFERENCE", 422, "Unknown preference", "There is no such language or channel.", None),

@@ -121,6 +121,7 @@ TOPICS: Final = (
             for state in (
                 "under_review",
                 "awaiting_otp",
+                "scheduled",
                 "held",
                 "submitted",
                 "completed",

@@ -33,7 +33,8 @@ MACHINE: Final = Machine(
         _S.RECEIVED: {_S.UNDER_REVIEW, _S.AWAITING_OTP, _S.APPROVED, _S.REJECTED},
         _S.UNDER_REVIEW: {_S.AWAITING_OTP, _S.APPROVED, _S.REJECTED, _S.CANCELLED, _S.EXPIRED},
         _S.AWAITING_OTP: {_S.APPROVED, _S.REJECTED, _S.CANCELLED, _S.EXPIRED},
-        _S.APPROVED: {_S.COMPLETED, _S.HELD, _S.REJECTED},
+        _S.APPROVED: {_S.COMPLETED, _S.HELD, _S.SCHEDULED, _S.REJECTED},
+        _S.SCHEDULED: {_S.APPROVED, _S.UNDER_REVIEW, _S.REJECTED, _S.CANCELLED, _S.EXPIRED},
         _S.HELD: {_S.SUBMITTED, _S.CANCELLED, _S.REJECTED},
         _S.SUBMITTED: {_S.COMPLETED, _S.REJECTED},
         _S.COMPLETED: set(),
@@ -43,7 +44,7 @@ MACHINE: Final = Machine(
     }
 )
 
-CANCELLABLE: Final = frozenset({_S.UNDER_REVIEW, _S.AWAITING_OTP, _S.HELD})
+CANCELLABLE: Final = frozenset({_S.UNDER_REVIEW, _S.AWAITING_OTP, _S.SCHEDULED, _S.HELD})
 # Nobody waits in these; they have no event of their own, and the next event's path lists them.
 WORKING: Final = frozenset({_S.RECEIVED, _S.APPROVED})
 _AT_WORK: Final = frozenset({_S.RECEIVED, _S.APPROVED, _S.HELD})
@@ -65,11 +66,15 @@ CARE: Final = {
     _S.HELD: Care("lease, 10 s", "confirm", "submitted by any confirm process; ended unpaid after 60 s"),
     _S.UNDER_REVIEW: Care("72 h", "compliance", "expires, and its funds are released"),
     _S.AWAITING_OTP: Care("15 min", "the customer", "expires"),
+    _S.SCHEDULED: Care(
+        "its day, and 24 h more", "confirm", "screened again and made; expires when that fails for 24 h"
+    ),
     _S.SUBMITTED: Care("15 s, again and again", "partner_bank", "the other bank is asked what became of it"),
 }
 
 PENDING_REASONS: Final = {
     _S.UNDER_REVIEW: "The payment is under review.",
+    _S.SCHEDULED: "The payment will be made on its day.",
     _S.HELD: "The payment is on its way to the other bank.",
     _S.SUBMITTED: "The payment is at the other bank.",
     _S.RECEIVED: "The payment is being worked on.",

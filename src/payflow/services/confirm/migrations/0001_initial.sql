@@ -38,8 +38,8 @@ CREATE TABLE transactions (
     expires_at              timestamptz,
     CONSTRAINT one_payment_per_idempotency_key UNIQUE (customer_id, idempotency_key),
     CONSTRAINT one_payment_per_transaction_id UNIQUE (customer_id, transaction_id),
-    CONSTRAINT a_payment_state_is_known CHECK (state IN ('RECEIVED', 'UNDER_REVIEW', 'AWAITING_OTP', 'APPROVED', 'HELD',
-        'SUBMITTED', 'COMPLETED', 'REJECTED', 'CANCELLED', 'EXPIRED')),
+    CONSTRAINT a_payment_state_is_known CHECK (state IN ('RECEIVED', 'UNDER_REVIEW', 'AWAITING_OTP', 'APPROVED',
+        'SCHEDULED', 'HELD', 'SUBMITTED', 'COMPLETED', 'REJECTED', 'CANCELLED', 'EXPIRED')),
     CONSTRAINT an_unfinished_payment_has_a_next_step CHECK (
         (state IN ('COMPLETED', 'REJECTED', 'CANCELLED', 'EXPIRED')) = (due_at IS NULL)),
     CONSTRAINT a_refused_payment_has_its_reason CHECK (
