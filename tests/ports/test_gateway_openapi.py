@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from payflow import __version__
 from payflow.contracts.gateway import Role
 from payflow.contracts.problems import PROBLEMS
 from payflow.services.gateway.routes import all_handlers
@@ -173,19 +174,28 @@ async def test_the_page_loads_only_what_this_server_has(world: OperatorWorld) ->
     assets = [await world.client.send("GET", link) for link in links if link.startswith("/docs/assets/")]
 
     assert page.status == 200
-    assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert len(assets) == len(links) - 1 == 5
     assert all(asset.status == 200 and len(asset.body) > 50 for asset in assets)
     assert all("immutable" in asset.headers["cache-control"] for asset in assets)
-    assert [asset.headers["content-type"].partition(";")[0] for asset in assets] == [
+    assert [asset.headers["content-type"] for asset in assets] == [
         "image/png",
-        "text/css",
-        "text/css",
-        "text/javascript",
-        "text/javascript",
+        "text/css; charset=utf-8",
+        "text/css; charset=utf-8",
+        "text/javascript; charset=utf-8",
+        "text/javascript; charset=utf-8",
     ]
     assert "http:" not in text
     assert "https:" not in text
+
+
+async def test_the_bare_address_says_what_answers_and_every_link_leads_somewhere(world: OperatorWorld) -> None:
+    home = await world.client.send("GET", "/")
+    replies = [await world.client.send("GET", link) for link in home.json["links"].values() if link != "/health"]
+
+    assert (home.status, home.json["service"], home.json["version"]) == (200, "payflow", __version__)
+    assert home.json["links"]["health"] == "/health"
+    assert [reply.status for reply in replies] == [200, 200, 200]
 
 
 async def test_the_pages_policy_allows_no_inline_script(world: OperatorWorld) -> None:
@@ -229,6 +239,7 @@ async def test_real_answers_of_customers_are_as_documented(world: OperatorWorld,
         ("GET", "/.well-known/jwks.json", None, None),
         ("GET", "/openapi.json", None, None),
         ("GET", "/docs", None, None),
+        ("GET", "/", None, None),
         ("POST", "/auth/login", {"username": "customer", "password": "password123"}, None),
         ("POST", "/auth/login", {"username": "customer", "password": "wrong"}, None),
         ("POST", "/auth/refresh", {"refresh_token": "x"}, None),

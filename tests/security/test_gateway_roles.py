@@ -66,6 +66,7 @@ OPEN = {
     "POST /auth/refresh",
     "GET /.well-known/jwks.json",
     "GET /openapi.json",
+    "GET /",
     "GET /docs",
     "GET /docs/assets/{name}",
 }

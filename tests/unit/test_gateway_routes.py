@@ -115,6 +115,18 @@ async def test_a_question_that_cannot_be_read_is_a_400(world: GatewayWorld, path
     assert path.split("?")[1].split("=")[0] in reply.json["detail"]
 
 
+async def test_a_parameter_that_cannot_be_read_is_told_by_its_public_name_with_what_to_send(
+    world: GatewayWorld,
+) -> None:
+    token = await world.token()
+
+    limit = await world.client.send("GET", "/payments?limit=x", token=token)
+    state = await world.client.send("GET", "/payments?state=NOWHERE", token=token)
+
+    assert limit.json["detail"] == "limit: send a whole number from 1 to 200."
+    assert state.json["detail"].startswith("state: send one of RECEIVED, UNDER_REVIEW, ")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "named"),
     [

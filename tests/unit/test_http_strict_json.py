@@ -163,7 +163,7 @@ def test_an_unknown_field_is_refused_by_its_printable_name() -> None:
 def test_a_wrong_type_names_the_field_and_never_repeats_the_value() -> None:
     error = refusal(GOOD.replace("}", ',"creditor":{"name":4929123}}'))
 
-    assert error.detail == "creditor.name: expected `str`, got `int`."
+    assert error.detail == "creditor.name: send a text, not a whole number."
     assert "4929" not in str(error.extra)
 
 

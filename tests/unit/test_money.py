@@ -91,3 +91,8 @@ def test_the_parts_of_a_split_add_up_to_the_whole(minor_units: int, ratios: list
 def test_amounts_of_two_currencies_do_not_add_up() -> None:
     with pytest.raises(CurrencyMismatch):
         _ = Money(1, "EUR") + Money(1, "USD")
+
+
+def test_a_negative_amount_is_told_to_be_too_small_rather_than_no_number() -> None:
+    with pytest.raises(InvalidAmount, match=r"^The amount must be greater than zero\.$"):
+        Money.from_decimal("-1", "EUR")

@@ -58,6 +58,8 @@ class Money(msgspec.Struct, frozen=True, order=False):
         """
         decimals = decimals_of(currency)
         match = _PLAIN_DECIMAL.fullmatch(text) if len(text) <= 40 else None
+        if match is None and text.startswith("-"):
+            raise InvalidAmount("The amount must be greater than zero.")
         if match is None:
             raise InvalidAmount("The amount must be a plain decimal number such as 1000.00.")
         whole, fraction = match.group(1), match.group(2) or ""

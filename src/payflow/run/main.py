@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+from typer.exceptions import TyperException
 
 from payflow import __version__
 from payflow.run import commands
 from payflow.run.errors import StartError, explain_os_error
 from payflow.run.supervisor.console import fail
 
+# The words of the library that reads the options.
+_NOT_OF_TYPE: Final = re.compile(r"Input should be a valid (?P<type>\w+).*", re.DOTALL)
+_TYPES: Final = {"integer": "a whole number", "boolean": "true or false"}
 _ISSUES_HINT = "This is a bug of Payflow; the lines above belong in a report of it."
 
 
@@ -54,7 +59,13 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
 def main() -> None:
     """Run the verb that was typed. What goes wrong at the user's side is one red line and exit code 1."""
     try:
-        build_app(sys.argv[1:])(prog_name="payflow")
+        outcome = build_app(sys.argv[1:])(prog_name="payflow", standalone_mode=False)
+        raise SystemExit(outcome if isinstance(outcome, int) else 0)
+    except TyperException as error:
+        _refuse_usage(error)
+        raise SystemExit(error.exit_code) from None
+    except typer.Abort:
+        raise SystemExit(130) from None
     except StartError as error:
         fail(error.message)
         raise SystemExit(error.exit_code) from None
@@ -72,6 +83,25 @@ def main() -> None:
             raise SystemExit(70) from None
         fail(explained.message)
         raise SystemExit(1) from None
+
+
+def _refuse_usage(error: TyperException) -> None:
+    """What was typed wrong, in a line; where nothing was typed, the help."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        if error.message.strip():
+            print(error.message, file=sys.stderr)
+        return
+    command = context.command_path if context is not None else "payflow"
+    message = error.format_message()
+    if isinstance(error, typer.BadParameter) and error.param is not None and error.message:
+        message = f"{max(error.param.opts, key=len)}: {_NOT_OF_TYPE.sub(_expected, error.message)}"
+    end = "" if message.endswith((".", "?", "!")) else "."
+    fail(f"{message}{end} See `{command} --help`.")
+
+
+def _expected(match: re.Match[str]) -> str:
+    return f"expected {_TYPES.get(match['type'], 'a ' + match['type'])}"
 
 
 def _show_version(is_wanted: bool) -> None:

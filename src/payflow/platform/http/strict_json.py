@@ -16,6 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from payflow.platform.http.errors import MissingRequiredFields, UnreadableBody
+from payflow.platform.http.wording import advice
 
 if TYPE_CHECKING:
     NumberText: TypeAlias = str
@@ -245,7 +246,7 @@ def _syntax_detail(body: bytes, error: Exception) -> str:
 
 
 def _validation_detail(message: str) -> str:
-    """msgspec's message as a sentence that begins with the field: "creditor.name: expected `str`, got `int`."."""
+    """msgspec's message as a sentence that begins with the field: "creditor.name: send a text, not a whole number."."""
     match = _WHERE.fullmatch(message)
     assert match is not None
     what, where = match["what"], (match["where"] or "").removeprefix("$").removeprefix(".")
@@ -253,7 +254,8 @@ def _validation_detail(message: str) -> str:
     if unknown is not None:
         inside = f" in {where}" if where else ""
         return f"The field {_shown(unknown[1])}{inside} is not known here; leave it out."
-    return f"{where}: {what[0].lower()}{what[1:]}." if where else f"{what}."
+    wish = advice(what)
+    return f"{where}: {wish}." if where else f"{wish[0].upper()}{wish[1:]}."
 
 
 def _field_of(message: str) -> dict[str, str]:

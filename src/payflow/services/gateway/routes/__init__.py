@@ -21,7 +21,7 @@ from payflow.kernel.errors import PayflowError
 from payflow.platform.http.errors import MethodNotAllowed, NotFound, UnreadableBody
 from payflow.services.gateway.keys import FileKeyRing
 from payflow.services.gateway.routes.bodies import AnyRequest
-from payflow.services.gateway.routes.queries import refuse_unknown_parameters
+from payflow.services.gateway.routes.queries import refuse_unknown_parameters, wanted_of
 from payflow.services.gateway.routes.security import signed_in
 from payflow.services.gateway.routes.services import Services
 
@@ -58,11 +58,11 @@ def make_routes(
     )
 
 
-def _raise_ours(_request: AnyRequest, error: Exception) -> NoReturn:
-    raise _translated(error)
+def _raise_ours(request: AnyRequest, error: Exception) -> NoReturn:
+    raise _translated(error, request)
 
 
-def _translated(error: Exception) -> Exception:
+def _translated(error: Exception, request: AnyRequest) -> Exception:
     """The framework's refusals as ours; anything else as it is."""
     if isinstance(error, PayflowError) or not isinstance(error, HTTPException):
         return error
@@ -71,11 +71,12 @@ def _translated(error: Exception) -> Exception:
     if isinstance(error, MethodNotAllowedException):
         return MethodNotAllowed(allow=(error.headers or {}).get("allow", "").split(", "))
     if isinstance(error, ValidationException):
-        return UnreadableBody(_what_is_wrong(error.extra))
+        return UnreadableBody(_what_is_wrong(error.extra, request.scope.get("route_handler")))
     return UnreadableBody(error.detail) if error.status_code < 500 else error
 
 
-def _what_is_wrong(extra: Any) -> str:
-    """Litestar's list of wrong parameters as a sentence: "limit: Expected `int` <= 200."."""
-    wrong = [f"{item['key']}: {item['message']}" for item in extra if "key" in item] if isinstance(extra, list) else []
+def _what_is_wrong(extra: Any, handler: Any) -> str:
+    """Litestar's list of wrong parameters as a sentence: "limit: send a whole number from 1 to 200."."""
+    items = [item for item in extra if "key" in item] if isinstance(extra, list) else []
+    wrong = [wanted_of(handler, parameter=item["key"], problem=item["message"]) for item in items]
     return "; ".join(wrong) + "." if wrong else ""

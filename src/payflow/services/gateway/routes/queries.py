@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterable
+from enum import Enum
 from functools import cache
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from litestar.params import QueryParameter
 
 from payflow.platform.http.asgi import Scope
 from payflow.platform.http.errors import UnreadableBody
+from payflow.platform.http.wording import advice
 from payflow.services.gateway.routes.bodies import AnyRequest
 
 UNREAD: Final = "unread"
@@ -50,16 +52,44 @@ def _refuse(names: Iterable[str]) -> None:
     raise UnreadableBody(f"The query parameters {shown}{more} are not known here; leave them out.")
 
 
+def wanted_of(handler: object, *, parameter: str, problem: str) -> str:
+    """A wrong parameter as its client knows it, and what to send: "state: send one of COMPLETED, REJECTED".
+
+    `parameter` is the name in the handler, `problem` what the framework says of the value.
+    """
+    declared = _declared_by(handler) if isinstance(handler, HTTPRouteHandler) else {}
+    kind, said = declared.get(parameter, (None, None))
+    name = said.name or parameter if said is not None else parameter
+    if said is not None and kind is int and said.ge is not None and said.le is not None:
+        return f"{name}: send a whole number from {said.ge} to {said.le}"
+    # A query has nothing but texts, so that what was got instead says nothing.
+    wish = advice(problem.removesuffix(", got `str`"), choices=_choices_of(kind))
+    return f"{name}: {wish}"
+
+
 @cache
 def _known_to(handler: HTTPRouteHandler) -> frozenset[str]:
+    declared = {said.name or name for name, (_, said) in _declared_by(handler).items()}
+    return frozenset(declared | set(handler.opt.get(UNREAD, ())))
+
+
+@cache
+def _declared_by(handler: HTTPRouteHandler) -> dict[str, tuple[Any, QueryParameter]]:
+    """The type and description of each query parameter, by its name in the handler."""
     hints = typing.get_type_hints(handler.fn, include_extras=True)
-    declared = {
-        said.name or name
+    return {
+        name: (typing.get_args(hint)[0], said)
         for name, hint in hints.items()
         for said in getattr(hint, "__metadata__", ())
         if isinstance(said, QueryParameter)
     }
-    return frozenset(declared | set(handler.opt.get(UNREAD, ())))
+
+
+def _choices_of(kind: Any) -> list[str]:
+    for part in (kind, *typing.get_args(kind)):
+        if isinstance(part, type) and issubclass(part, Enum):
+            return [str(choice.value) for choice in part]
+    return []
 
 
 def _shown(name: str) -> str:

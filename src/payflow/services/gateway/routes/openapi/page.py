@@ -16,10 +16,10 @@ from payflow.services.gateway.routes.queries import UNREAD
 from payflow.services.gateway.routes.security import OPEN
 
 _ASSETS: Final = {
-    "swagger-ui.css": "text/css; charset=utf-8",
-    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
-    "payflow.css": "text/css; charset=utf-8",
-    "payflow.js": "text/javascript; charset=utf-8",
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "payflow.css": "text/css",
+    "payflow.js": "text/javascript",
     "favicon-32x32.png": "image/png",
 }
 # The page names each asset with a digest of its contents, so what was fetched once never changes.
@@ -52,7 +52,7 @@ _PAGE: Final = """<!DOCTYPE html>
 )
 async def get_docs() -> Response[str]:
     """A page to read and to try requests on. It loads nothing from elsewhere."""
-    return Response(_page(), media_type="text/html; charset=utf-8", headers={"cache-control": "no-cache"})
+    return Response(_page(), media_type="text/html", headers={"cache-control": "no-cache"})
 
 
 @get(
