@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import msgspec
+
 from payflow.contracts.account import StaleCommand
 from payflow.contracts.confirm import ListPayments, PaymentState, TransitionView
 from payflow.contracts.operation import Answers
@@ -85,7 +87,9 @@ class FakeConfirmStore:
             known = self._payments[payment.payment_id]
             if known.fencing_token == payment.fencing_token and known.due_at is not None:
                 known.leased_until = None
-                if known.state not in WAITING:
+                if known.state is PaymentState.SCHEDULED:
+                    known.due_at = max(known.due_at, due_at)
+                elif known.state not in WAITING:
                     known.due_at = due_at
 
     async def withdraw(self, payments: Sequence[Payment]) -> set[UUID]:
@@ -133,7 +137,7 @@ class FakeConfirmStore:
         payment = self._payments[payment_id]
         payment.fencing_token += 1
         payment.leased_until = until
-        if payment.state not in WAITING:
+        if payment.state not in (*WAITING, PaymentState.SCHEDULED):
             payment.due_at = until
         return copy.deepcopy(payment)
 
@@ -157,6 +161,9 @@ class FakeRisk:
         self.crashes = False
         self.poison: UUID | None = None
         self.assessed: dict[UUID, Assessed] = {}
+        # For `reassess`: what has changed since the order.
+        self.unidentified: set[str] = set()
+        self.newly_listed: set[UUID] = set()
 
     async def assess(self, commands: list[AssessPayment]) -> Answers[Assessed]:
         if self.crashes or any(command.payment_id == self.poison for command in commands):
@@ -181,6 +188,19 @@ class FakeRisk:
             rules_version=1,
             assessed_at=NOON,
         )
+
+    async def reassess(self, commands: list[AssessPayment]) -> Answers[Assessed]:
+        if self.is_down:
+            return [Unavailable("risk is down") for _ in commands]
+        return [self._reassess(command) for command in commands]
+
+    def _reassess(self, command: AssessPayment) -> Assessed:
+        first, again = self.assessed[command.payment_id], self._assess(command)
+        needs_otp = again.needs_otp or command.customer_id in self.unidentified
+        review_id = (
+            first.review_id or again.review_id or (new_id() if command.payment_id in self.newly_listed else None)
+        )
+        return msgspec.structs.replace(again, needs_otp=needs_otp, review_id=review_id)
 
     async def get_assessments(self, queries: list[GetAssessment]) -> Answers[AssessmentDetail]:
         raise NotImplementedError

@@ -381,3 +381,30 @@ async def test_a_process_whose_expectation_is_wrong_counts_what_another_process_
     (sixth,) = await world.assess(world.a_payment())
 
     assert sixth.rules_hit == ["VELOCITY"]
+
+
+async def test_a_payment_is_assessed_again_with_todays_lists_and_counted_once(world: World) -> None:
+    command = world.a_payment(names=["Ada Byron", "Osama Nobody"])
+    (first,) = await world.assess(command)
+    world.sanctions.listed.add("Osama Nobody")
+    world.customers.unverified.add(world.customer_id)
+
+    (again,) = await world.confirm.reassess([command])
+    (stored,) = await world.assess(command)
+
+    assert isinstance(again, Assessed)
+    assert (again.is_possible_sanctions_match, again.points) == (True, 140)
+    assert stored == first
+    assert await world.count() == 1
+
+
+async def test_only_a_payment_that_was_assessed_for_these_contents_is_assessed_again(world: World) -> None:
+    command = world.a_payment()
+    await world.assess(command)
+
+    other, unknown = await world.confirm.reassess(
+        [world.a_payment(200, payment_id=command.payment_id), world.a_payment()]
+    )
+
+    assert isinstance(other, AssessmentMismatch)
+    assert isinstance(unknown, AssessmentNotFound)

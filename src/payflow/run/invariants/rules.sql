@@ -97,6 +97,8 @@ SELECT 'payment ' || payment.payment_id::text || ' (' || payment.state || ')' AS
   LEFT JOIN account.fund_reservations AS hold
        ON hold.payment_id = payment.payment_id AND hold.state = 'HELD'
  WHERE payment.state = 'UNDER_REVIEW' AND payment.due_at > now() AND $1::timestamptz IS NOT NULL
+   -- Ordered for later and reviewed before its day: nothing is held until then.
+   AND (payment.execute_at IS NULL OR payment.updated_at >= payment.execute_at)
 
 -- transitions_have_no_gaps --
 SELECT 'payment ' || payment.payment_id::text AS what,

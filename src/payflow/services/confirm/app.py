@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
+import msgspec
+
 from payflow.contracts.account import Account
 from payflow.contracts.confirm import Confirm
 from payflow.contracts.otp import Otp
@@ -32,6 +34,10 @@ class ConfirmSettings(CommonSettings, frozen=True, kw_only=True):
     review_deadline_s: Annotated[float, describe("seconds that a payment waits for a review decision")] = 259_200.0
     bank_enquiry_s: Annotated[float, describe("pause between enquiries about a submitted payment")] = 15.0
     due_check_s: Annotated[float, describe("pause between looks for payments whose next step is due")] = 0.5
+    execute_ahead_days: Annotated[int, describe("days that a payment can be ordered ahead"), msgspec.Meta(ge=1)] = 365
+    execute_late_s: Annotated[float, describe("seconds after its time that a scheduled payment is still tried")] = (
+        86_400.0
+    )
     idempotency_key_days: Annotated[int, describe("days that an idempotency key is kept")] = 30
 
 
@@ -45,6 +51,8 @@ def _deadlines(settings: ConfirmSettings) -> Deadlines:
         unfinished=timedelta(seconds=settings.unfinished_deadline_s),
         review=timedelta(seconds=settings.review_deadline_s),
         bank_enquiry=timedelta(seconds=settings.bank_enquiry_s),
+        execute_ahead=timedelta(days=settings.execute_ahead_days),
+        execute_late=timedelta(seconds=settings.execute_late_s),
     )
 
 

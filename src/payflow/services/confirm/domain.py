@@ -12,10 +12,12 @@ from payflow.contracts.confirm import (
     ConfirmPayment,
     Creditor,
     CreditorNameRequired,
+    InvalidExecutionTime,
     KeyReused,
     PaymentCancelled,
     PaymentExpired,
     PaymentInProgress,
+    PaymentRefused,
     PaymentState,
     PaymentView,
     TransactionExists,
@@ -67,7 +69,7 @@ CARE: Final = {
     _S.UNDER_REVIEW: Care("72 h", "compliance", "expires, and its funds are released"),
     _S.AWAITING_OTP: Care("15 min", "the customer", "expires"),
     _S.SCHEDULED: Care(
-        "its day, and 24 h more", "confirm", "screened again and made; expires when that fails for 24 h"
+        "its day, and 24 h", "confirm", "screened again and made, tried again for 24 h, then it expires"
     ),
     _S.SUBMITTED: Care("15 s, again and again", "partner_bank", "the other bank is asked what became of it"),
 }
@@ -94,6 +96,9 @@ class Deadlines:
     unfinished: timedelta = timedelta(seconds=60)
     # A hold outlives its review a little, so that the payment expires before its money is given back.
     hold_grace: timedelta = timedelta(hours=1)
+    # How far ahead a payment can be ordered, and how long after its day it is still tried before it expires.
+    execute_ahead: timedelta = timedelta(days=365)
+    execute_late: timedelta = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +148,7 @@ class Payment:
     error_detail: str | None = None
     completed_at: datetime | None = None
     expires_at: datetime | None = None
+    execute_at: datetime | None = None
     transitions: list[Transition] = field(default_factory=list)
     parties: PartiesResolved | None = None
 
@@ -172,6 +178,10 @@ class Payment:
         """Whether a process works on the payment right now."""
         return self.leased_until is not None and now < self.leased_until
 
+    def is_for_later(self, now: datetime) -> bool:
+        """Whether the payment was ordered for a day that has not come yet."""
+        return self.execute_at is not None and now < self.execute_at
+
     def move(self, target: PaymentState, *, now: datetime, reason: str | None = None) -> None:
         """Take one step. Raises IllegalTransition."""
         MACHINE.check(self.state, target)
@@ -188,6 +198,13 @@ class Payment:
         """Wait for the customer's one-time password, until its deadline."""
         self.move(_S.AWAITING_OTP, now=now)
         self.rest(until=now + deadlines.otp, expires_at=now + deadlines.otp)
+
+    def wait_for_its_day(self, *, now: datetime) -> None:
+        """Everything is checked and nothing held: nobody works on it until its day."""
+        if self.execute_at is None:
+            raise ValueError("the payment was not ordered for a day")
+        self.move(_S.SCHEDULED, now=now)
+        self.rest(until=self.execute_at, expires_at=None)
 
     def rest(self, *, until: datetime, expires_at: datetime | None) -> None:
         """Stop working on it: nobody has the lease, and the automatic next step is due at `until`."""
@@ -211,6 +228,14 @@ class Payment:
     def is_overdue(self, *, now: datetime, deadlines: Deadlines) -> bool:
         """Whether an unfinished payment has been at work for so long that it is to be ended."""
         return self.state in _AT_WORK and now - self.updated_at >= deadlines.unfinished
+
+    def has_missed_its_day(self, *, now: datetime, deadlines: Deadlines) -> bool:
+        """Whether a scheduled payment could not be made for so long that nobody expects it any more."""
+        return (
+            self.state is _S.SCHEDULED
+            and self.execute_at is not None
+            and now - self.execute_at >= deadlines.execute_late
+        )
 
     def view(self) -> PaymentView:
         """The payment as the contract tells it."""
@@ -237,6 +262,7 @@ class Payment:
             creditor_name=self.creditor.name if self.creditor else None,
             remittance_information=self.remittance_information,
             trace_id=self.traceparent[3:35],
+            execute_at=self.execute_at,
         )
 
     def _path(self) -> list[PaymentState]:
@@ -308,9 +334,10 @@ def receive(
         version=1,
         leased_until=now + deadlines.lease,
         due_at=now + deadlines.lease,
+        execute_at=command.execute_at,
     )
     payment.transitions.append(Transition(1, None, _S.RECEIVED, now, None))
-    refusal = _accept(payment, parties)
+    refusal = _accept(payment, parties) or _wrong_time(payment, now=now, deadlines=deadlines)
     if refusal is not None:
         payment.end(_S.REJECTED, now=now, error=refusal)
     return payment
@@ -336,6 +363,16 @@ def _accept(payment: Payment, parties: PartiesResolved | PayflowError) -> Payflo
     payment.creditor_account_id = creditor.account_id if creditor else None
     payment.agent_bic = external.agent_bic if external else None
     payment.parties = parties
+    return None
+
+
+def _wrong_time(payment: Payment, *, now: datetime, deadlines: Deadlines) -> PayflowError | None:
+    if payment.execute_at is None:
+        return None
+    if payment.execute_at <= now:
+        return InvalidExecutionTime("execute_at is not in the future.")
+    if payment.execute_at > now + deadlines.execute_ahead:
+        return InvalidExecutionTime(f"execute_at is more than {deadlines.execute_ahead.days} days ahead.")
     return None
 
 
@@ -381,9 +418,20 @@ def answer_to_repeat(payment: Payment, command: ConfirmPayment, *, now: datetime
 
 def expiry_error(state: PaymentState) -> PayflowError:
     """What a customer is told about a payment that ran out of time in this state."""
-    reasons = {_S.AWAITING_OTP: "no valid one-time password came", _S.UNDER_REVIEW: "no decision was made"}
+    reasons = {
+        _S.SCHEDULED: "it could not be made on its day",
+        _S.AWAITING_OTP: "no valid one-time password came",
+        _S.UNDER_REVIEW: "no decision was made",
+    }
     what = reasons.get(state, "it could not be made")
     return PaymentExpired(f"The payment has expired: {what} in time.")
+
+
+def refusal_on_its_day(payment: Payment, assessed: Assessed) -> PayflowError | None:
+    """Why a payment is not made although its order was accepted: it would need more proof of its customer now."""
+    if assessed.needs_otp and not payment.needs_otp:
+        return PaymentRefused("The payment was refused on its day: the customer is not identified as well any more.")
+    return None
 
 
 def cancelled_error() -> PayflowError:

@@ -5,19 +5,22 @@ WITH claimed AS (
     INSERT INTO transactions (payment_id, customer_id, idempotency_key, fingerprint, transaction_id, amount,
         amount_minor, currency, debtor_account, creditor_account, creditor_name_encrypted, creditor_country,
         creditor_agent, remittance_encrypted, debtor_account_id, creditor_account_id, agent_bic, state, version,
-        fencing_token, leased_until, due_at, reason, error_code, error_detail, traceparent, received_at, updated_at)
+        fencing_token, leased_until, due_at, reason, error_code, error_detail, traceparent, received_at, updated_at,
+        execute_at)
     SELECT payment_id, customer_id, idempotency_key, fingerprint, transaction_id, amount,
            amount_minor, currency, debtor_account, creditor_account, creditor_name, creditor_country,
            creditor_agent, remittance, debtor_account_id, creditor_account_id, agent_bic, state, version,
-           1, leased_until, due_at, reason, error_code, error_detail, traceparent, $25, $25
+           1, leased_until, due_at, reason, error_code, error_detail, traceparent, $25, $25,
+           execute_at
       FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[],
                   $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bytea[], $12::text[],
                   $13::text[], $14::bytea[], $15::uuid[], $16::uuid[], $17::text[], $18::text[], $19::int[],
-                  $20::timestamptz[], $21::timestamptz[], $22::text[], $23::text[], $24::text[], $26::text[])
+                  $20::timestamptz[], $21::timestamptz[], $22::text[], $23::text[], $24::text[], $26::text[],
+                  $32::timestamptz[])
            AS t (payment_id, customer_id, idempotency_key, fingerprint, transaction_id, amount,
                  amount_minor, currency, debtor_account, creditor_account, creditor_name, creditor_country,
                  creditor_agent, remittance, debtor_account_id, creditor_account_id, agent_bic, state, version,
-                 leased_until, due_at, reason, error_code, error_detail, traceparent)
+                 leased_until, due_at, reason, error_code, error_detail, traceparent, execute_at)
         ON CONFLICT DO NOTHING
     RETURNING payment_id
 ), stepped AS (
@@ -105,7 +108,8 @@ WITH free AS (
 )
 UPDATE transactions AS payment
    SET fencing_token = payment.fencing_token + 1, leased_until = $3,
-       due_at = CASE WHEN payment.state IN ('AWAITING_OTP', 'UNDER_REVIEW') THEN payment.due_at ELSE $3 END
+       due_at = CASE WHEN payment.state IN ('AWAITING_OTP', 'UNDER_REVIEW', 'SCHEDULED') THEN payment.due_at
+                    ELSE $3 END
   FROM free
  WHERE payment.payment_id = free.payment_id
 RETURNING payment.*;
@@ -123,7 +127,8 @@ WITH due AS (
 )
 UPDATE transactions AS payment
    SET fencing_token = payment.fencing_token + 1, leased_until = $2,
-       due_at = CASE WHEN payment.state IN ('AWAITING_OTP', 'UNDER_REVIEW') THEN payment.due_at ELSE $2 END
+       due_at = CASE WHEN payment.state IN ('AWAITING_OTP', 'UNDER_REVIEW', 'SCHEDULED') THEN payment.due_at
+                    ELSE $2 END
   FROM due
  WHERE payment.payment_id = due.payment_id
 RETURNING payment.*;
@@ -132,7 +137,10 @@ RETURNING payment.*;
 -- Give leases back without a step. Who has lost the lease changes nothing.
 UPDATE transactions AS payment
    SET leased_until = NULL,
-       due_at = CASE WHEN payment.state IN ('AWAITING_OTP', 'UNDER_REVIEW') THEN payment.due_at ELSE $3 END
+       due_at = CASE WHEN payment.state IN ('AWAITING_OTP', 'UNDER_REVIEW') THEN payment.due_at
+                     -- Never before its day, also where only its cancellation has failed.
+                     WHEN payment.state = 'SCHEDULED' THEN greatest(payment.due_at, $3)
+                     ELSE $3 END
   FROM unnest($1::uuid[], $2::bigint[]) AS t (payment_id, fencing_token)
  WHERE payment.payment_id = t.payment_id
    AND payment.fencing_token = t.fencing_token

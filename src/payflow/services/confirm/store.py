@@ -89,6 +89,7 @@ class PostgresStore:
             [step.source for _, step in steps],
             [step.target.value for _, step in steps],
             [step.reason for _, step in steps],
+            [payment.execute_at for payment in payments],
         ]
 
     async def find(self, keys: Sequence[tuple[str, str, str]]) -> list[Payment | None]:
@@ -263,6 +264,7 @@ _PLAIN_COLUMNS = (
     "error_detail",
     "completed_at",
     "expires_at",
+    "execute_at",
 )
 
 

@@ -44,5 +44,15 @@ class RiskApi:
             commands,
         )
 
+    async def reassess(self, commands: list[AssessPayment]) -> Answers[Assessed]:
+        return await usecases.reassess(
+            commands=commands,
+            store=self._store,
+            sanctions=self._sanctions,
+            customers=self._customers,
+            rules=self._rules,
+            now=self._clock.now(),
+        )
+
     async def get_assessments(self, queries: list[GetAssessment]) -> Answers[AssessmentDetail]:
         return await usecases.get_assessments(queries=queries, store=self._store)

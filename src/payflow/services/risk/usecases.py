@@ -28,7 +28,7 @@ from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError, Unavailable
 from payflow.services.risk.domain import Assessment, ExpectedCounts, RuleSet, Screening
 from payflow.services.risk.ports import Corrections, CustomerChecks, SanctionsScreening, Store
-from payflow.services.risk.rules.evaluate import assess_in_order
+from payflow.services.risk.rules.evaluate import assess_again, assess_in_order
 
 # A payment that ended one of these ways did not happen, and does not count towards the customer's velocity.
 REFUSED: Final = frozenset({"payment.rejected", "payment.cancelled", "payment.expired"})
@@ -67,6 +67,37 @@ async def assess(
         if assessment is None:
             return errors[command.payment_id]
         return assessment.as_answer() if assessment.is_for(command) else AssessmentMismatch()
+
+    return [answer(command) for command in commands]
+
+
+async def reassess(
+    *,
+    commands: Sequence[AssessPayment],
+    store: Store,
+    sanctions: SanctionsScreening,
+    customers: CustomerChecks,
+    rules: RuleSet,
+    now: datetime,
+) -> Answers[Assessed]:
+    """What the rules make of a payment that was assessed before, with sanctions and identification asked anew.
+
+    For payments that were ordered long before they are made. Nothing is stored and nothing counted a second time: the
+    stored assessment stays the one that the order was accepted with. Items may be AssessmentNotFound,
+    AssessmentMismatch, NothingToScreen and Unavailable, as in `assess`.
+    """
+    known = await store.find([command.payment_id for command in commands])
+    screenings, errors = await _screen(commands, sanctions=sanctions, customers=customers)
+
+    def answer(command: AssessPayment) -> Assessed | PayflowError:
+        assessment = known.get(command.payment_id)
+        if assessment is None:
+            return AssessmentNotFound()
+        if not assessment.is_for(command):
+            return AssessmentMismatch()
+        if command.payment_id in errors:
+            return errors[command.payment_id]
+        return assess_again(assessment, screenings[command.payment_id], rules=rules, now=now).as_answer()
 
     return [answer(command) for command in commands]
 

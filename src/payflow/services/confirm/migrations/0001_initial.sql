@@ -36,6 +36,7 @@ CREATE TABLE transactions (
     updated_at              timestamptz NOT NULL,
     completed_at            timestamptz,
     expires_at              timestamptz,
+    execute_at              timestamptz,
     CONSTRAINT one_payment_per_idempotency_key UNIQUE (customer_id, idempotency_key),
     CONSTRAINT one_payment_per_transaction_id UNIQUE (customer_id, transaction_id),
     CONSTRAINT a_payment_state_is_known CHECK (state IN ('RECEIVED', 'UNDER_REVIEW', 'AWAITING_OTP', 'APPROVED',

@@ -14,7 +14,7 @@ from payflow.services.confirm.ports import Background, Ports
 from payflow.services.confirm.usecases.saga import Answer, Saga
 
 # A repeat of such a payment is told how it stands; nothing is to be done for it.
-_RESTING = frozenset({PaymentState.UNDER_REVIEW, PaymentState.SUBMITTED})
+_RESTING = frozenset({PaymentState.UNDER_REVIEW, PaymentState.SCHEDULED, PaymentState.SUBMITTED})
 
 
 def _rests(payment: Payment, command: ConfirmPayment) -> bool:

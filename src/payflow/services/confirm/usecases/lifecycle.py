@@ -184,6 +184,8 @@ async def _do(payments: Sequence[Payment], *, ports: Ports, background: Backgrou
             await _end_unpaid(payment, PaymentState.EXPIRED, expiry_error(payment.state), ports)
         elif payment.is_overdue(now=now, deadlines=ports.deadlines):
             await _end_unpaid(payment, PaymentState.REJECTED, expiry_error(payment.state), ports)
+        elif payment.has_missed_its_day(now=now, deadlines=ports.deadlines):
+            await _end_unpaid(payment, PaymentState.EXPIRED, expiry_error(payment.state), ports)
         elif payment.state is not PaymentState.SUBMITTED:
             unfinished.append(payment)
     if unfinished:

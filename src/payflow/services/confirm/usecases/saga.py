@@ -27,7 +27,14 @@ from payflow.contracts.confirm import PaymentExpired, PaymentInProgress, Payment
 from payflow.contracts.otp import OtpPayment, VerifyOtp
 from payflow.contracts.risk import AssessPayment
 from payflow.kernel.errors import PayflowError, Rejection, UnknownOutcome
-from payflow.services.confirm.domain import Payment, apply_assessment, cancelled_error, otp_attempt_of, party_names
+from payflow.services.confirm.domain import (
+    Payment,
+    apply_assessment,
+    cancelled_error,
+    otp_attempt_of,
+    party_names,
+    refusal_on_its_day,
+)
 from payflow.services.confirm.ports import Ports
 
 Answer = PaymentView | PayflowError
@@ -49,7 +56,7 @@ class Saga:
         Payments that are to go to the other bank are left SUBMITTED and leased to this process.
         """
         await self._resolve_parties()
-        await asyncio.gather(self._assess(), self._use_codes())
+        await asyncio.gather(self._assess(), self._use_codes(), self._wake())
         await self._book_approved()
         await self.save([payment for payment in self._payments if payment.transitions])
         await self._let_go()
@@ -65,7 +72,8 @@ class Saga:
 
     async def _resolve_parties(self) -> None:
         """Names are not stored with a payment: one that was taken over asks for them again."""
-        unresolved = [payment for payment in self._in_state(PaymentState.RECEIVED) if payment.parties is None]
+        to_be_screened = self._in_state(PaymentState.RECEIVED) + self._in_state(PaymentState.SCHEDULED)
+        unresolved = [payment for payment in to_be_screened if payment.parties is None]
         if not unresolved:
             return
         queries = [
@@ -104,11 +112,19 @@ class Saga:
         await self._hold_for_review(under_review)
 
     async def _hold_for_review(self, payments: list[Payment]) -> None:
-        """A possible sanctions match: the funds are held until a compliance officer has decided."""
+        """A possible sanctions match: the funds are held until a compliance officer has decided.
+
+        Those of a payment for a later day are not: nothing is held before its day.
+        """
+        deadlines, now = self._ports.deadlines, self._now()
+        expires_at = now + deadlines.review
+        for payment in payments:
+            if payment.is_for_later(now):
+                payment.move(PaymentState.UNDER_REVIEW, now=now)
+                payment.rest(until=expires_at, expires_at=expires_at)
+        payments = [payment for payment in payments if payment.state is not PaymentState.UNDER_REVIEW]
         if not payments:
             return
-        deadlines = self._ports.deadlines
-        expires_at = self._now() + deadlines.review
         holds = [_hold_of(payment, expires_at=expires_at + deadlines.hold_grace) for payment in payments]
         self._touch(payments)
         for payment, answer in zip(payments, await self._ports.account.place_hold(holds), strict=True):
@@ -145,7 +161,36 @@ class Saga:
             payment=otp_payment_of(payment), code=code, attempt_id=otp_attempt_of(payment.payment_id, code)
         )
 
+    async def _wake(self) -> None:
+        """Their day has come: sanctions and identification are asked again, for both may have changed since the order.
+
+        The word "approved" is stored before it is acted on. A case that was cleared for the order stays cleared.
+        """
+        due = [payment for payment in self._in_state(PaymentState.SCHEDULED) if not payment.is_for_later(self._now())]
+        if not due:
+            return
+        answers = await self._ports.risk.reassess([_assessment_of(payment) for payment in due])
+        under_review, approved = [], []
+        for payment, answer in zip(due, answers, strict=True):
+            if isinstance(answer, PayflowError):
+                await self._refuse_or_report(payment, answer)
+            elif answer.review_id not in (None, payment.review_id):
+                payment.review_id = answer.review_id
+                # Its code was given with the order: the review's decision is all that is missing.
+                payment.needs_otp = False
+                under_review.append(payment)
+            elif (refusal := refusal_on_its_day(payment, answer)) is not None:
+                await self.end_unpaid(payment, PaymentState.REJECTED, refusal)
+            else:
+                payment.approve(now=self._now())
+                approved.append(payment)
+        await self._hold_for_review(under_review)
+        await self.save(approved)
+
     async def _book_approved(self) -> None:
+        for payment in self._in_state(PaymentState.APPROVED):
+            if payment.is_for_later(self._now()):
+                payment.wait_for_its_day(now=self._now())
         approved = self._in_state(PaymentState.APPROVED)
         await asyncio.gather(
             self._transfer([payment for payment in approved if payment.is_on_us]),
@@ -189,7 +234,7 @@ class Saga:
         if isinstance(error, StaleCommand):
             self.problems[payment.payment_id] = PaymentInProgress(retry_after_s=1)
         elif error.code == PaymentEnded.code:
-            # A cancellation or an expiry that reached the ledger and was not stored: what it began is brought to an end.
+            # A cancellation or an expiry that reached the ledger and was not stored: what it began is ended.
             await self.end_unpaid(payment, PaymentState.REJECTED, cancelled_error())
         elif isinstance(error, Rejection):
             await self.end_unpaid(payment, PaymentState.REJECTED, error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from payflow.contracts.risk import AssessPayment, RiskLevel
@@ -106,3 +107,15 @@ def assess_in_order(
             )
         )
     return assessments
+
+
+def assess_again(assessment: Assessment, screening: Screening, *, rules: RuleSet, now: datetime) -> Assessment:
+    """The assessment as it would be with this screening and these rules; the customer's other payments as counted."""
+    verdict = evaluate(
+        amount_minor=assessment.amount_minor,
+        currency=assessment.currency,
+        payments_in_window=assessment.payments_in_window,
+        screening=screening,
+        rules=rules,
+    )
+    return replace(assessment, screening=screening, verdict=verdict, rules_version=rules.version, assessed_at=now)
