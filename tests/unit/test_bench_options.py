@@ -8,7 +8,7 @@ import pytest
 
 from payflow.run.commands.bench import bench
 from payflow.run.errors import StartError
-from payflow_dev.bench.options import AddressOnly, Options, check, parse_connections, payer_from
+from payflow_dev.bench.options import AddressOnly, Options, check, choose_loader, parse_connections, payer_from
 from payflow_dev.bench.target import parse_url
 
 PAYER = AddressOnly(username="demo", password="secret", from_account="ACC001", to_account="ACC002")
@@ -44,6 +44,21 @@ def test_a_loopback_address_is_driven(url: str, expected: tuple[str, int]) -> No
 def test_any_other_address_is_refused(url: str) -> None:
     with pytest.raises(StartError):
         parse_url(url)
+
+
+@pytest.mark.parametrize(
+    ("asked", "wrk", "chosen"),
+    [("auto", "/usr/bin/wrk", "wrk"), ("auto", None, "own"), ("own", "/usr/bin/wrk", "own"), ("wrk", "/x/wrk", "wrk")],
+)
+def test_wrk_makes_the_load_where_it_is_installed_and_nothing_else_was_asked_for(
+    asked: str, wrk: str | None, chosen: str
+) -> None:
+    assert choose_loader(asked, wrk=wrk) == chosen
+
+
+def test_wrk_that_is_asked_for_and_not_installed_is_refused() -> None:
+    with pytest.raises(StartError, match="apt-get install wrk"):
+        choose_loader("wrk", wrk=None)
 
 
 def test_connections_are_a_list_in_which_a_number_may_come_again() -> None:

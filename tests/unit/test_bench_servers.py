@@ -18,10 +18,11 @@ from payflow_dev.bench.drive import drive
 from payflow_dev.bench.job import Job
 from payflow_dev.bench.ledger import read_ledger, wait_until_finished
 from payflow_dev.bench.money import Leg
+from payflow_dev.bench.options import choose_loader
 from payflow_dev.bench.pgbench import DATABASE, Pgbench, in_database
 from payflow_dev.bench.population import make_customers, make_payments
 from payflow_dev.bench.wire import Outcome, id_prefix, render_heads, render_templates, transaction_id
-from payflow_dev.bench.wrk import read_answers, read_summary
+from payflow_dev.bench.wrk import find_wrk, read_answers, read_summary
 from tests.builders import new_id
 
 RUN_ID = "abc123"
@@ -141,6 +142,36 @@ def test_what_wrk_s_script_leaves_is_read() -> None:
     assert list(outcomes) == [unknown, Outcome.SUCCESS, Outcome.PENDING, unknown, unknown]
     assert errors == {"422 INSUFFICIENT_FUNDS": 1, "502": 1}
     assert read_summary("sent 5\np50_us 1200\n") == {"sent": 5, "p50_us": 1200}
+
+
+def test_the_loader_of_this_machine_names_exactly_the_payments_that_were_acknowledged() -> None:
+    """wrk where it is installed, else our own: by default a run's acknowledgements can be checked one by one."""
+
+    def answer(number: int, body: bytes) -> bytes:
+        name = body.split(b'"')[3]
+        if number % 3 == 0:
+            return http(422, b'{"error":"INSUFFICIENT_FUNDS"}')
+        acknowledged.append(name.decode())
+        return http(200, b'{"status":"SUCCESS","transaction_id":"%s"}' % name)
+
+    acknowledged: list[str] = []
+    program = find_wrk()
+    loader = choose_loader("auto", wrk=program)
+    bank = Bank(answer)
+
+    with served(bank) as port:
+        load = drive(job=a_job(port, seconds=1), loader=loader, tick=lambda _note: None).load
+
+    told = [
+        transaction_id(run_id=RUN_ID, number=100 + place)
+        for place, outcome in enumerate(load.outcomes)
+        if outcome == Outcome.SUCCESS
+    ]
+    assert loader == ("own" if program is None else "wrk")
+    assert len(told) > 10
+    assert set(told) <= set(acknowledged)
+    # wrk cuts off what is under way at its end, at most one payment a connection.
+    assert len(set(acknowledged) - set(told)) <= 4
 
 
 async def test_pgbench_measures_a_real_server(postgres_url: str) -> None:

@@ -10,7 +10,6 @@ import msgspec
 from payflow.run.errors import StartError
 from payflow_dev.bench.target import parse_url
 
-LOADERS: Final = ("own", "wrk")
 CONNECTIONS_MAX: Final = 1000
 SECONDS_MAX: Final = 1800.0
 CUSTOMERS_MIN: Final = 2
@@ -63,6 +62,18 @@ def parse_connections(text: str) -> tuple[int, ...]:
     if not all(1 <= count <= CONNECTIONS_MAX for count in found):
         raise StartError(f"--connections {text}: each must be between 1 and {CONNECTIONS_MAX}.")
     return found
+
+
+def choose_loader(asked: str, *, wrk: str | None) -> Literal["own", "wrk"]:
+    """What makes the load: as asked, where that is `auto` wrk when it is installed. `wrk` is where the program is.
+
+    Raises StartError where wrk was asked for and is not there.
+    """
+    if asked == "own" or (asked == "auto" and wrk is None):
+        return "own"
+    if wrk is None:
+        raise StartError("--loader wrk: wrk is not installed (Debian, Ubuntu: apt-get install wrk).")
+    return "wrk"
 
 
 def payer_from(

@@ -19,7 +19,9 @@ def bench(
     inter_bank: Annotated[float, typer.Option(help="The share that goes to other banks, 0 to 1.")] = 0.0,
     customers: Annotated[int, typer.Option(help="How many customers, each with two accounts.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the payments: the same seed, the same payments.")] = 1,
-    loader: Annotated[Literal["own", "wrk"], typer.Option(help="What makes the load.")] = "own",
+    loader: Annotated[
+        Literal["auto", "own", "wrk"], typer.Option(help="What makes the load; auto: wrk where it is installed.")
+    ] = "auto",
     pgbench: Annotated[bool, typer.Option("--pgbench/--no-pgbench", help="Compare with pgbench TPC-B.")] = True,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the bench's own instance running.")] = False,
@@ -36,8 +38,9 @@ def bench(
 ) -> None:
     """Measure payments on an instance of its own, beside pgbench on the same PostgreSQL, and check the money."""
     try:
-        from payflow_dev.bench.options import Options, parse_connections, payer_from
+        from payflow_dev.bench.options import Options, choose_loader, parse_connections, payer_from
         from payflow_dev.bench.run import run_bench
+        from payflow_dev.bench.wrk import find_wrk
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("payflow_dev"):
             raise
@@ -49,7 +52,7 @@ def bench(
         is_hot=hot,
         inter_bank_share=inter_bank,
         seed=seed,
-        loader=loader,
+        loader=choose_loader(loader, wrk=find_wrk()),
         with_pgbench=pgbench,
         keeps_instance=keep,
         json_file=json_file,
