@@ -6,9 +6,8 @@ the balances as they then are.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -30,171 +29,25 @@ from payflow.contracts.account import (
     StaleCommand,
     Transfer,
 )
-from payflow.kernel.errors import PayflowError, Rejection, error_from_parts
+from payflow.kernel.errors import PayflowError, Rejection
 from payflow.kernel.money import CurrencyMismatch, format_minor
-
-HELD: Final = "HELD"
-CAPTURED: Final = "CAPTURED"
-RELEASED: Final = "RELEASED"
-# Internal accounts have a slash in their number, which no customer's account can have.
-CUSTOMER_NUMBER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,33}", re.ASCII)
-# The steps whose refusals are remembered.
-STEPS: Final = ("book", "hold")
+from payflow.services.account.domain.records import (
+    CAPTURED,
+    HELD,
+    RELEASED,
+    STEPS,
+    Balance,
+    Changes,
+    Entry,
+    Hold,
+    Outcomes,
+    Posting,
+    Refusal,
+    is_expired,
+)
 
 _NO_DEBIT: Final = {AccountState.BLOCKED, AccountState.BLOCKED_DEBIT}
 _NO_CREDIT: Final = {AccountState.BLOCKED, AccountState.BLOCKED_CREDIT}
-
-
-@dataclass(slots=True)
-class Balance:
-    """An account's balance, locked for this batch, or known by its `version` and checked when the batch is written.
-
-    `sequence` numbers its postings without gaps; `version` rises with whatever is written about the account.
-    """
-
-    account_id: UUID
-    currency: str
-    state: AccountState
-    is_internal: bool
-    is_owner_blocked: bool
-    posted_minor: int
-    held_minor: int
-    sequence: int
-    version: int = 0
-
-    @property
-    def available_minor(self) -> int:
-        """What can be spent."""
-        return self.posted_minor - self.held_minor
-
-
-class KnownBalances:
-    """Balances as this process last wrote or read them, so that a batch can be decided without asking for them.
-
-    Only ever a belief: each goes with its version, and the store writes nothing unless all versions are still true.
-    Bounded: those not used for the longest time are forgotten.
-    """
-
-    def __init__(self, *, accounts_max: int = 50_000) -> None:
-        self._accounts_max = accounts_max
-        self._balances: dict[UUID, Balance] = {}
-
-    def of(self, account_ids: Iterable[UUID]) -> dict[UUID, Balance]:
-        """Copies of the balances that are known; the others are left out."""
-        known = {}
-        for account_id in account_ids:
-            balance = self._balances.get(account_id)
-            if balance is not None:
-                known[account_id] = replace(balance)
-        return known
-
-    def learn(self, balances: Iterable[Balance]) -> None:
-        """These are the stored balances."""
-        for balance in balances:
-            # Put at the end, so that the first one is the one not used for the longest time.
-            self._balances.pop(balance.account_id, None)
-            self._balances[balance.account_id] = balance
-        while len(self._balances) > self._accounts_max:
-            del self._balances[next(iter(self._balances))]
-
-    def forget(self, account_ids: Iterable[UUID]) -> None:
-        """What is known of these was wrong, or may be."""
-        for account_id in account_ids:
-            self._balances.pop(account_id, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A journal entry: a balanced set of postings, at most one for each payment."""
-
-    entry_id: UUID
-    payment_id: UUID | None
-    kind: str
-    fencing_token: int
-    booked_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Posting:
-    """One leg: signed amount, and the account's balance after it."""
-
-    account_id: UUID
-    sequence: int
-    entry_id: UUID
-    amount_minor: int
-    balance_minor: int
-    booked_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Funds reserved for a payment."""
-
-    payment_id: UUID
-    hold_id: UUID
-    account_id: UUID
-    amount_minor: int
-    currency: str
-    state: str
-    fencing_token: int
-    placed_at: datetime
-    expires_at: datetime | None
-    ended_at: datetime | None = None
-    end_reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A command that was refused for good."""
-
-    payment_id: UUID
-    step: str
-    code: str
-    detail: str
-    fencing_token: int
-
-    def as_error(self) -> PayflowError:
-        """The error as it was first answered."""
-        return error_from_parts(family=Rejection.family, code=self.code, detail=self.detail, extra={})
-
-
-@dataclass(slots=True)
-class Outcomes:
-    """What earlier commands for the batch's payments came to."""
-
-    entries: dict[UUID, Entry] = field(default_factory=dict)
-    holds: dict[UUID, Hold] = field(default_factory=dict)
-    refusals: dict[tuple[UUID, str], Refusal] = field(default_factory=dict)
-
-    def highest_token(self, payment_id: UUID) -> int:
-        """The highest fencing token that any command for this payment carried."""
-        tokens = [0]
-        if payment_id in self.entries:
-            tokens.append(self.entries[payment_id].fencing_token)
-        if payment_id in self.holds:
-            tokens.append(self.holds[payment_id].fencing_token)
-        for step in STEPS:
-            refusal = self.refusals.get((payment_id, step))
-            if refusal is not None:
-                tokens.append(refusal.fencing_token)
-        return max(tokens)
-
-
-@dataclass(slots=True)
-class Changes:
-    """What the batch writes, and when."""
-
-    at: datetime
-    entries: list[Entry] = field(default_factory=list)
-    postings: list[Posting] = field(default_factory=list)
-    holds: dict[UUID, Hold] = field(default_factory=dict)
-    refusals: list[Refusal] = field(default_factory=list)
-    balances: dict[UUID, Balance] = field(default_factory=dict)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to write."""
-        return not (self.entries or self.holds or self.refusals)
 
 
 class Batch:
@@ -476,13 +329,3 @@ def _changed(
         ended_at=ended_at,
         end_reason=end_reason,
     )
-
-
-def internal_number(*, kind: str, currency: str, agent_bic: str | None) -> str:
-    """The number of an internal account: NOSTRO/<BIC>/EUR, SUSPENSE/EUR, OPENING/EUR."""
-    return "/".join(part for part in (kind.upper(), agent_bic, currency) if part)
-
-
-def is_expired(hold: Hold, *, now: datetime) -> bool:
-    """Whether an open hold has passed its expiry; a hold without expiry (from submission on) never has."""
-    return hold.state == HELD and hold.expires_at is not None and now >= hold.expires_at
