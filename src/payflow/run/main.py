@@ -16,7 +16,6 @@ from typer.exceptions import TyperException
 from payflow import __version__
 from payflow.run import commands
 from payflow.run.errors import StartError, explain_os_error
-from payflow.run.supervisor.console import fail
 
 # The words of the library that reads the options.
 _NOT_OF_TYPE: Final = re.compile(r"Input should be a valid (?P<type>\w+).*", re.DOTALL)
@@ -28,6 +27,13 @@ def verb_modules() -> dict[str, str]:
     """Every verb and the module that registers it: `check-config` is `commands/check_config.py`."""
     names = (entry.name for entry in pkgutil.iter_modules(commands.__path__))
     return {name.replace("_", "-"): f"{commands.__name__}.{name}" for name in names}
+
+
+def fail(message: str) -> None:
+    """As `console.fail`, which brings the whole library of coloured text with it: only where something went wrong."""
+    from payflow.run.supervisor import console
+
+    console.fail(message)
 
 
 def build_app(arguments: Sequence[str]) -> typer.Typer:
