@@ -283,6 +283,7 @@ class FakeConfirm:
                 "trace_id": command.traceparent[3:35],
                 "debtor_account": command.debtor_account,
                 "creditor_account": command.creditor_account,
+                "execute_at": command.execute_at,
                 **self.changes,
             }
             payment = a_payment(state=self.outcome, **values)

@@ -111,6 +111,53 @@ async def test_a_payment_under_review_is_pending_without_the_reviews_reason(worl
     assert reply.json == {"status": "PENDING", "transaction_id": "txn_001", "reason": "The payment is under review."}
 
 
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("2030-01-31", "2030-01-31T00:00:00Z"),
+        ("2030-01-31T09:00:00Z", "2030-01-31T09:00:00Z"),
+        ("2030-01-31t09:00:00+01:00", "2030-01-31T08:00:00Z"),
+        ("2030-01-31T09:00:00.250Z", "2030-01-31T09:00:00.250000Z"),
+    ],
+)
+async def test_a_payment_for_later_is_pending_until_its_time(world: GatewayWorld, said: str, read: str) -> None:
+    token = await world.token()
+    world.confirm.outcome = PaymentState.SCHEDULED
+
+    reply = await pay(world, token, execute_at=said)
+
+    assert reply.status == 202
+    assert reply.json == {
+        "status": "PENDING",
+        "transaction_id": "txn_001",
+        "reason": "The payment will be made at execute_at.",
+        "execute_at": read,
+    }
+
+
+@pytest.mark.parametrize(
+    "said", ["tomorrow", "2030-02-30", "2030-01-31T09:00:00", "2030-01-31 09:00:00Z", "20300131", "", 1900000000]
+)
+async def test_a_time_that_cannot_be_read_is_400_and_reaches_nobody(world: GatewayWorld, said: object) -> None:
+    token = await world.token()
+
+    reply = await pay(world, token, execute_at=said)
+
+    assert (reply.status, reply.json["error"]) == (400, "MALFORMED_REQUEST")
+    assert world.confirm.commands == []
+
+
+async def test_two_spellings_of_one_instant_are_one_request_and_another_instant_is_another(world: GatewayWorld) -> None:
+    token = await world.token()
+
+    await pay(world, token, execute_at="2030-01-31T09:00:00Z")
+    await pay(world, token, execute_at="2030-01-31T10:00:00+01:00")
+    await pay(world, token, execute_at="2030-01-31T10:00:00Z")
+
+    first, same, other = (command.fingerprint for command in world.confirm.commands)
+    assert first == same != other
+
+
 async def test_an_inter_bank_payment_waits_for_the_other_bank_and_tells_the_end(world: GatewayWorld) -> None:
     token = await world.token()
     world.confirm.outcome, world.confirm.later = PaymentState.SUBMITTED, PaymentState.COMPLETED

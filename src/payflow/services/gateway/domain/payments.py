@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
 
@@ -11,6 +12,10 @@ import msgspec
 from payflow.contracts.confirm import Creditor
 
 _PLAIN_DECIMAL: Final = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?", re.ASCII)
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_INSTANT: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII
+)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -24,6 +29,18 @@ def canonical_amount(text: str) -> str:
     return f"{match[1]}.{fraction}" if fraction else match[1]
 
 
+def read_execute_at(text: str) -> datetime:
+    """An instant (RFC 3339, with its offset) or a date, which is its first instant in UTC. Raises ValueError."""
+    try:
+        if _DATE.fullmatch(text):
+            return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        if _INSTANT.fullmatch(text):
+            return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("execute_at: send an instant such as 2030-01-31T09:00:00Z, or a date such as 2030-01-31.")
+
+
 def fingerprint(
     *,
     transaction_id: str,
@@ -34,10 +51,11 @@ def fingerprint(
     creditor_account: str,
     creditor: Creditor | None,
     remittance_information: str | None,
+    execute_at: datetime | None = None,
 ) -> bytes:
     """SHA-256 over the parsed values of a payment request. The one-time password is left out: the second call of the
     OTP flow is the same request."""
-    values = (
+    values: tuple[object, ...] = (
         transaction_id,
         customer_id,
         canonical_amount(amount),
@@ -47,4 +65,6 @@ def fingerprint(
         None if creditor is None else (creditor.name, creditor.country, creditor.agent),
         remittance_information,
     )
+    if execute_at is not None:
+        values += (execute_at,)
     return sha256(_encode(values)).digest()

@@ -24,6 +24,7 @@ _OTP_MESSAGE: Final = (
 # What a customer may know of a payment that is not at its end; who looks at it and why is not among it.
 _PENDING: Final = {
     PaymentState.UNDER_REVIEW: "The payment is under review.",
+    PaymentState.SCHEDULED: "The payment will be made at execute_at.",
     PaymentState.HELD: "The payment is on its way to the other bank.",
     PaymentState.SUBMITTED: "The payment is at the other bank.",
 }
@@ -56,11 +57,13 @@ class OtpRequired(msgspec.Struct, kw_only=True):
 
 
 class PaymentPending(msgspec.Struct, kw_only=True):
-    """The payment is under review or at the other bank; ask again by `GET /payments/{transaction_id}`."""
+    """The payment is under review, at the other bank, or to be made at `execute_at`; ask again by
+    `GET /payments/{transaction_id}`."""
 
     status: Literal["PENDING"] = "PENDING"
     transaction_id: str
     reason: str
+    execute_at: datetime | msgspec.UnsetType = msgspec.UNSET
 
 
 def confirm_answer(payment: PaymentView) -> Response:
@@ -70,8 +73,12 @@ def confirm_answer(payment: PaymentView) -> Response:
             return json_response(200, _encode(_succeeded(payment)))
         case PaymentState.AWAITING_OTP:
             return json_response(200, _encode(_otp_required(payment)))
-        case PaymentState.UNDER_REVIEW | PaymentState.HELD | PaymentState.SUBMITTED:
-            pending = PaymentPending(transaction_id=payment.transaction_id, reason=_PENDING[payment.state])
+        case PaymentState.UNDER_REVIEW | PaymentState.SCHEDULED | PaymentState.HELD | PaymentState.SUBMITTED:
+            pending = PaymentPending(
+                transaction_id=payment.transaction_id,
+                reason=_PENDING[payment.state],
+                execute_at=payment.execute_at or msgspec.UNSET,
+            )
             return json_response(202, _encode(pending))
         case PaymentState.REJECTED | PaymentState.CANCELLED | PaymentState.EXPIRED:
             code = payment.error_code or _REFUSED[payment.state]
@@ -128,6 +135,7 @@ class Payment(msgspec.Struct, kw_only=True):
     updated_at: datetime
     confirmed_at: datetime | None
     expires_at: datetime | None
+    execute_at: datetime | None
 
 
 _STATUS: Final = {
@@ -168,4 +176,5 @@ def payment_body(payment: PaymentView) -> Payment:
         updated_at=payment.updated_at,
         confirmed_at=payment.completed_at,
         expires_at=payment.expires_at,
+        execute_at=payment.execute_at,
     )

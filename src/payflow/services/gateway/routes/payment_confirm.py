@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Annotated, Final
 
 import msgspec
@@ -20,9 +21,9 @@ from payflow.contracts.gateway import Forbidden, InvalidIdempotencyKey, MissingI
 from payflow.kernel.errors import PayflowError, UnknownOutcome
 from payflow.platform.context import current_traceparent
 from payflow.platform.http.asgi import Receive, Scope, Send, read_body, send_response
-from payflow.platform.http.errors import MethodNotAllowed
+from payflow.platform.http.errors import MethodNotAllowed, UnreadableBody
 from payflow.platform.http.strict_json import NumberText, StrictReader
-from payflow.services.gateway.domain.payments import fingerprint
+from payflow.services.gateway.domain.payments import fingerprint, read_execute_at
 from payflow.services.gateway.routes.answers import confirm_answer
 from payflow.services.gateway.routes.bodies import Body, check_media_type
 from payflow.services.gateway.routes.queries import refuse_parameters
@@ -51,7 +52,10 @@ class CreditorBody(Body):
 
 
 class ConfirmBody(Body):
-    """A payment. `amount` is a JSON number or string with at most the currency's decimals, read exactly."""
+    """A payment. `amount` is a JSON number or string with at most the currency's decimals, read exactly.
+
+    `execute_at`, an instant or a date (its first instant in UTC): the payment is checked now and made then.
+    """
 
     transaction_id: Annotated[
         str, msgspec.Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9._:-]+" + _END, examples=["txn_001"])
@@ -64,6 +68,7 @@ class ConfirmBody(Body):
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}" + _END, examples=["USD"])] | None = None
     creditor: CreditorBody | None = None
     remittance_information: Text140 | None = None
+    execute_at: Annotated[str, msgspec.Meta(max_length=40, examples=["2030-01-31T09:00:00Z"])] | None = None
 
 
 _READER: Final = StrictReader(ConfirmBody, required=REQUIRED_FIELDS)
@@ -122,6 +127,7 @@ def idempotency_key(scope: Scope) -> str:
 def _command(body: ConfirmBody, key: str) -> ConfirmPayment:
     given = body.creditor
     creditor = None if given is None else Creditor(name=given.name, country=given.country, agent=given.agent)
+    execute_at = None if body.execute_at is None else _execute_at(body.execute_at)
     return ConfirmPayment(
         customer_id=body.customer_id,
         idempotency_key=key,
@@ -134,6 +140,7 @@ def _command(body: ConfirmBody, key: str) -> ConfirmPayment:
             creditor_account=body.to_account,
             creditor=creditor,
             remittance_information=body.remittance_information,
+            execute_at=execute_at,
         ),
         transaction_id=body.transaction_id,
         amount=body.amount,
@@ -144,7 +151,15 @@ def _command(body: ConfirmBody, key: str) -> ConfirmPayment:
         remittance_information=body.remittance_information,
         otp=body.otp or None,
         traceparent=current_traceparent.get(),
+        execute_at=execute_at,
     )
+
+
+def _execute_at(text: str) -> datetime:
+    try:
+        return read_execute_at(text)
+    except ValueError as error:
+        raise UnreadableBody(str(error), field="execute_at") from None
 
 
 def _with_retry(error: PayflowError) -> PayflowError:

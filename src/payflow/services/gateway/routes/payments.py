@@ -65,7 +65,7 @@ async def get_payment(request: AnyRequest, services: FromServices, transaction_i
     opt={**FOR_CUSTOMERS, "errors": ("PAYMENT_NOT_FOUND", "NOT_CANCELLABLE", "PAYMENT_IN_PROGRESS")},
 )
 async def cancel_payment(request: AnyRequest, services: FromServices, transaction_id: FromPath[str]) -> Payment:
-    """Cancel a payment that waits for a one-time password, a review, or its way to the other bank."""
+    """Cancel a payment that waits for a one-time password, a review, its day, or its way to the other bank."""
     command = CancelPayment(transaction_id=transaction_id, customer_id=customer_of(request.scope))
     return payment_body(first(await services.confirm.cancel([command])))
 

@@ -43,7 +43,9 @@ _CONFIRM: Final = Operation(
     ),
     answers={
         200: Answer(OneOf(PaymentSucceeded, OtpRequired), description="Made, or in need of a one-time password."),
-        202: Answer(PaymentPending, description="The payment is under review or at the other bank."),
+        202: Answer(
+            PaymentPending, description="The payment is under review, at the other bank, or ordered for later."
+        ),
     },
     inputs=(idempotency_key(is_required=True),),
     body=ConfirmBody,
@@ -66,6 +68,7 @@ _CONFIRM: Final = Operation(
         "UNKNOWN_AGENT",
         "END_TO_END_ID_TAKEN",
         "INVALID_INSTRUCTION",
+        "INVALID_EXECUTION_TIME",
         "INVALID_OTP",
         "OTP_EXPIRED",
         "TOO_MANY_OTPS",

@@ -29,6 +29,8 @@ _EXACT_NUMBERS: Final[dict[tuple[str, str], dict[str, Any]]] = {
         "exclusiveMinimum": 0,
     },
 }
+# Fields that are left out where they would say nothing.
+_LEFT_OUT_AT_TIMES: Final = frozenset({("PaymentPending", "execute_at")})
 
 
 class Schemas:
@@ -58,7 +60,8 @@ class Schemas:
 def _tidied(name: str, component: dict[str, Any]) -> dict[str, Any]:
     tidy: dict[str, Any] = _tidy(component)
     if "properties" in tidy and tidy.get("additionalProperties") is not False:
-        tidy["required"] = list(tidy["properties"])  # an answer has all its fields, those with a default too
+        # An answer has all its fields, those with a default too.
+        tidy["required"] = [field for field in tidy["properties"] if (name, field) not in _LEFT_OUT_AT_TIMES]
     for field in tidy.get("properties", {}):
         exact = _EXACT_NUMBERS.get((name, field))
         if exact is not None:
