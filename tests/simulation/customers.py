@@ -1,0 +1,252 @@
+"""Customers and their gateway: they pay, repeat, type codes, cancel, give up, and remember what they were told."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from payflow.contracts.confirm import (
+    CancelPayment,
+    ConfirmPayment,
+    Creditor,
+    DecideReview,
+    PaymentState,
+    PaymentView,
+)
+from payflow.kernel.errors import PayflowError, Rejection, Unavailable, UnknownOutcome
+from tests.simulation.nodes import Fate, Life, Link
+from tests.simulation.services import RIGHT_CODE
+
+FINAL: Final = frozenset({PaymentState.COMPLETED, PaymentState.REJECTED, PaymentState.CANCELLED, PaymentState.EXPIRED})
+PAUSE_S: Final = 2.0
+TRIES_MAX: Final = 12
+
+
+@dataclass(slots=True)
+class Request:
+    """A customer's wish, and what was told about it. `is_open`: an answer left open what has happened."""
+
+    command: ConfirmPayment
+    patience: float
+    told: PaymentView | None = None
+    payment_id: UUID | None = None
+    is_open: bool = False
+    tries: int = 0
+    calls_under_way: int = 0
+    has_typed: bool = False
+    was_cancelled: bool = False
+
+
+@dataclass(slots=True)
+class Town:
+    """Accounts: rich and poor customers here, some at the other bank, one on a sanctions list."""
+
+    debtors: list[tuple[str, str]] = field(default_factory=list)
+    creditors: list[str] = field(default_factory=list)
+    listed: str = ""
+
+
+class Customers:
+    """Draws requests from the seed, sends them in batches over several lanes, and follows each up."""
+
+    def __init__(self, *, life: Life, town: Town, payments: int, confirm: Link) -> None:
+        self._life, self._world, self._town, self._confirm = life, life.world, town, confirm
+        self._unborn = payments
+        self._soon: list[Request] = []
+        self._later: list[tuple[float, int, Request, str | None]] = []
+        self._count = 0
+        self._lanes = 0
+        self.requests: list[Request] = []
+        self.cleared: set[UUID] = set()
+        self._reviews: dict[UUID, bool] = {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nobody has a question left."""
+        return not (self._unborn or self._later or self._lanes)
+
+    def open_lanes(self, number: int) -> None:
+        """Begin to pay."""
+        self._lanes = number
+        for lane in range(number):
+            self._life.spawn(self._lane(), about=f"lane {lane}")
+
+    async def _lane(self) -> None:
+        chance = self._world.chance
+        while self._unborn or self._later:
+            batch = self._take(int(200 * chance.random()) + 1)
+            if batch:
+                await self._send(batch)
+            await self.pause(PAUSE_S * chance.random())
+        self._lanes -= 1
+
+    async def pause(self, seconds: float) -> None:
+        """Let time pass."""
+        promise = self._life.promise()
+        self._world.loop.call_later(seconds, self._life.keep, promise, None)
+        await promise
+
+    def _take(self, number: int) -> list[tuple[Request, ConfirmPayment]]:
+        """The next batch: repeats that are due, then new requests; some are sent twice at once."""
+        batch: list[tuple[Request, ConfirmPayment]] = []
+        now = self._world.loop.time()
+        while self._later and self._later[0][0] <= now and len(batch) < number:
+            _, _, request, code = heapq.heappop(self._later)
+            command = request.command if code is None else msgspec.structs.replace(request.command, otp=code)
+            batch.append((request, command))
+        while self._unborn and len(batch) < number:
+            for request in self._new_requests():
+                batch.append((request, request.command))
+        for request, _ in batch:
+            request.tries += 1
+            request.calls_under_way += 1
+        return batch
+
+    def _new_requests(self) -> list[Request]:
+        """One request; sometimes the same twice, or another one under the same key or the same transaction_id."""
+        random = self._world.chance.random
+        self._unborn -= 1
+        first = self._new_request()
+        drawn = random()
+        if drawn < 0.04:
+            return [first, first]
+        if drawn < 0.05:
+            command = msgspec.structs.replace(first.command, amount="7.77", fingerprint=b"other")
+            return [first, self._remember(command)]
+        if drawn < 0.06:
+            self._count += 1
+            command = msgspec.structs.replace(first.command, idempotency_key=f"twin-{self._count}")
+            return [first, self._remember(command)]
+        return [first]
+
+    def _new_request(self) -> Request:
+        random, town = self._world.chance.random, self._town
+        self._count += 1
+        number = self._count
+        customer, debtor = town.debtors[int(random() * len(town.debtors))]
+        creditor: Creditor | None = None
+        creditor_account = town.creditors[int(random() * len(town.creditors))]
+        drawn = random()
+        if drawn < 0.15:
+            creditor_account = f"X{number}"
+            creditor = Creditor(name="Grace Hopper", agent=None)
+        elif drawn < 0.18:
+            creditor_account = town.listed
+        minor = int(random() * 50_000) + 1 if random() < 0.95 else 1_000_000 + int(random() * 500_000)
+        command = ConfirmPayment(
+            customer_id=customer,
+            idempotency_key=f"key-{number}",
+            fingerprint=b"%d" % number,
+            transaction_id=f"tx-{number}",
+            amount=f"{minor // 100}.{minor % 100:02}",
+            currency=None,
+            debtor_account=debtor,
+            creditor_account=creditor_account,
+            creditor=creditor,
+            traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        )
+        return self._remember(command)
+
+    def _remember(self, command: ConfirmPayment) -> Request:
+        request = Request(command=command, patience=self._world.chance.random())
+        self.requests.append(request)
+        return request
+
+    async def _send(self, batch: Sequence[tuple[Request, ConfirmPayment]]) -> None:
+        answers, fate = await self._confirm.call("confirm", [command for _, command in batch])
+        for (request, command), answer in zip(batch, answers, strict=True):
+            request.calls_under_way -= 1
+            if fate is Fate.DOUBLED:
+                # The other copy may still arrive, whatever was answered to this one.
+                request.is_open = True
+            if isinstance(answer, PaymentView):
+                self.hear(request, answer, command)
+            else:
+                self._hear_error(request, answer)
+
+    def hear(self, request: Request, view: PaymentView, command: ConfirmPayment | None = None) -> None:
+        """A payment was told: the same one each time, and once it has ended, the same end."""
+        if request.payment_id is None:
+            request.payment_id = view.payment_id
+        elif request.payment_id != view.payment_id:
+            self._world.break_(f"told first as payment {request.payment_id}, then as this one", view.payment_id)
+        if request.told is not None:
+            if request.told != view:
+                self._world.break_(f"told first as {request.told}, then as {view}", view.payment_id)
+        elif view.state in FINAL:
+            request.told = view
+        else:
+            request.is_open = True
+            if command is not None:
+                self._follow_up(request, view)
+
+    def _follow_up(self, request: Request, view: PaymentView) -> None:
+        """It is not over: type a code, wait for an officer, cancel, ask again, or forget about it."""
+        random = self._world.chance.random
+        drawn = random()
+        if drawn < 0.08 and not request.was_cancelled:
+            request.was_cancelled = True
+            self._life.spawn(self._cancel(request, after_s=10 * random()), about="cancel")
+        if view.state is PaymentState.AWAITING_OTP:
+            if request.patience < 0.15:
+                return
+            code = RIGHT_CODE if request.has_typed or random() < 0.8 else "000000"
+            request.has_typed = True
+            self._again(request, code=code)
+        elif view.state is PaymentState.UNDER_REVIEW:
+            if view.payment_id not in self._reviews:
+                self._reviews[view.payment_id] = random() < 0.6
+                if request.patience > 0.2:
+                    self._life.spawn(self._review(request, view.payment_id, after_s=20 * random()), about="review")
+        elif request.patience > 0.2:
+            self._again(request)
+
+    def _hear_error(self, request: Request, error: PayflowError) -> None:
+        happened_nothing = isinstance(error, Unavailable | Rejection)
+        request.is_open = request.is_open or not happened_nothing
+        if isinstance(error, UnknownOutcome | Unavailable) or error.code == "PAYMENT_IN_PROGRESS":
+            if request.patience > 0.1:
+                self._again(request)
+        elif error.code in ("INVALID_OTP", "OTP_EXPIRED"):
+            self._again(request, code=RIGHT_CODE)
+
+    def _again(self, request: Request, *, code: str | None = None) -> None:
+        if request.tries >= TRIES_MAX:
+            return
+        self._count += 1
+        when = self._world.loop.time() + 8 * self._world.chance.random()
+        heapq.heappush(self._later, (when, self._count, request, code))
+
+    async def _cancel(self, request: Request, *, after_s: float) -> None:
+        await self.pause(after_s)
+        command = request.command
+        wish = CancelPayment(customer_id=command.customer_id, transaction_id=command.transaction_id)
+        (answer,) = await self._confirm.cancel([wish])
+        if isinstance(answer, PaymentView) and answer.payment_id == request.payment_id:
+            if answer.state is not PaymentState.CANCELLED:
+                self._world.break_(f"cancelled, and told as {answer.state}", answer.payment_id)
+            self.hear(request, answer)
+
+    async def _review(self, request: Request, payment_id: UUID, *, after_s: float) -> None:
+        """A compliance officer decides once; the decision is repeated until confirm has taken it."""
+        is_cleared = self._reviews[payment_id]
+        await self.pause(after_s)
+        if is_cleared:
+            self.cleared.add(payment_id)
+        for _ in range(10):
+            decision = DecideReview(payment_id=payment_id, is_cleared=is_cleared, decided_by="officer")
+            (answer,) = await self._confirm.decide_review([decision])
+            if isinstance(answer, PaymentView):
+                break
+            await self.pause(3)
+        self._again(request)
+
+
+def told_nothing_happened(request: Request) -> bool:
+    """Whether every answer to the request has said that nothing was done for it."""
+    return request.told is None and not request.is_open and request.tries > 0

@@ -1,0 +1,18 @@
+"""The simulated ledger keeps what the port suite asks of PostgreSQL: the same tests run over it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.ports import test_account_store as suite
+from tests.simulation.doors import OpenDoor
+from tests.simulation.ledger import LedgerTables, MemoryLedger
+from tests.simulation.suites import borrowed_from
+
+
+@pytest.fixture
+def world() -> suite.World:
+    return suite.World(MemoryLedger(LedgerTables(), OpenDoor()))
+
+
+globals().update(borrowed_from(suite))

@@ -1,0 +1,23 @@
+"""Confirm's simulated store keeps what the port suite asks of PostgreSQL: the same tests run over it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.ports import test_confirm as suite
+from tests.simulation.doors import OpenDoor
+from tests.simulation.payments import MemoryPayments, PaymentTables
+from tests.simulation.suites import borrowed_from
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[suite.World]:
+    made = suite.World(MemoryPayments(PaymentTables(), OpenDoor()))
+    await made.open_accounts()
+    yield made
+    await made.background.finish()
+
+
+globals().update(borrowed_from(suite))
