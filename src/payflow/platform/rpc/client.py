@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
-import aiohttp
 import msgspec
 import stamina
 import structlog
@@ -17,6 +16,7 @@ from payflow.kernel.errors import DeadlineExceeded, Overloaded, PayflowError, Un
 from payflow.platform.context import current_deadline, current_traceparent, deadline_within
 from payflow.platform.rpc.breaker import Breaker
 from payflow.platform.rpc.coalescer import Coalescer
+from payflow.platform.rpc.connections import Connections, NoAnswer, NotConnected
 from payflow.platform.rpc.identity import Signer
 from payflow.platform.rpc.wire import Codec, WireError
 
@@ -25,12 +25,11 @@ log = structlog.get_logger(__name__)
 C = TypeVar("C")
 
 ATTEMPTS_MAX: Final = 4
+WAIT_INITIAL_S: Final = 0.02
 DEADLINE_HEADER: Final = "payflow-deadline-ms"
 _batch_sizes: Final = Histogram(
     "payflow_rpc_batch_items", "Items per call.", ["callee", "operation"], buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
 )
-_NOT_SENT: Final = (aiohttp.ClientConnectorError, ConnectionRefusedError)
-_NO_ANSWER: Final = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
 class _NotSent(Unavailable):
@@ -55,14 +54,12 @@ _problem: Final = msgspec.json.Decoder(_Problem)
 class HttpLink:
     """Calls one operation of one service over HTTP: identity, deadline, trace, retry, breaker."""
 
-    def __init__(
-        self, *, session: aiohttp.ClientSession, base_url: str, codec: Codec, signer: Signer, breaker: Breaker
-    ) -> None:
-        self._session = session
+    def __init__(self, *, connections: Connections, codec: Codec, signer: Signer, breaker: Breaker) -> None:
+        self._connections = connections
         self._codec = codec
         self._signer = signer
         self._breaker = breaker
-        self._url = f"{base_url.rstrip('/')}/rpc/{codec.spec.service}/{codec.spec.name}"
+        self._path = f"/rpc/{codec.spec.service}/{codec.spec.name}"
         self._batch_sizes = _batch_sizes.labels(codec.spec.service, codec.spec.name)
 
     async def send(self, items: list[Any], deadline: float) -> list[Any]:
@@ -72,14 +69,21 @@ class HttpLink:
         retryable: tuple[type[Exception], ...] = (_NotSent,)
         if self._codec.spec.options.repeatable:
             retryable = (_NotSent, _NoAnswer)
-        remaining = deadline - asyncio.get_running_loop().time()
         unanswered: _NoAnswer | None = None
+        try:
+            # The first attempt nearly always does it, and needs none of the machinery below.
+            return await self._send_once(body, len(items), deadline)
+        except retryable as error:
+            if isinstance(error, _NoAnswer):
+                unanswered = error
+        remaining = deadline - asyncio.get_running_loop().time()
+        await asyncio.sleep(min(WAIT_INITIAL_S, max(remaining, 0)))
         try:
             async for attempt in stamina.retry_context(
                 on=retryable,
-                attempts=ATTEMPTS_MAX,
-                timeout=max(remaining, 0.001),
-                wait_initial=0.02,
+                attempts=ATTEMPTS_MAX - 1,
+                timeout=max(remaining - WAIT_INITIAL_S, 0.001),
+                wait_initial=2 * WAIT_INITIAL_S,
                 wait_max=0.5,
                 wait_jitter=0.05,
             ):
@@ -105,11 +109,12 @@ class HttpLink:
         if not self._breaker.allows(now):
             raise Unavailable(f"{service} does not answer at present.")
         try:
-            status, answer = await self._post(body, remaining)
-        except _NOT_SENT as error:
+            async with asyncio.timeout(remaining):
+                status, answer = await self._post(body, remaining)
+        except NotConnected as error:
             self._breaker.failed(now)
             raise _NotSent(f"{service} cannot be reached.") from error
-        except _NO_ANSWER as error:
+        except (NoAnswer, TimeoutError) as error:
             self._breaker.failed(asyncio.get_running_loop().time())
             raise _NoAnswer(f"{service} did not answer.") from error
         self._breaker.succeeded()
@@ -124,9 +129,7 @@ class HttpLink:
         traceparent = current_traceparent.get()
         if traceparent:
             headers["traceparent"] = traceparent
-        timeout = aiohttp.ClientTimeout(total=remaining, sock_connect=min(1.0, remaining))
-        async with self._session.post(self._url, data=body, headers=headers, timeout=timeout) as response:
-            return response.status, await response.read()
+        return await self._connections.post(self._path, headers=headers, body=body)
 
     def _read_answer(self, status: int, answer: bytes, count: int) -> list[Any]:
         service = self._codec.spec.service
@@ -145,7 +148,7 @@ class HttpLink:
         if status == 401:
             log.error("rpc.identity_refused", callee=service, answer=answer[:300])
             raise Unavailable(f"{service} does not accept this service's identity.")
-        raise RefusedByContract(f"{self._url} answered {status}: {answer[:300]!r}")
+        raise RefusedByContract(f"{self._path} answered {status}: {answer[:300]!r}")
 
 
 def _code_of(answer: bytes) -> str:
@@ -198,27 +201,23 @@ def client_for(
 
 
 class RpcClients:
-    """Makes HTTP clients of contracts for one process: one session, one breaker per callee."""
+    """Makes HTTP clients of contracts for one process: one set of connections and one breaker per callee."""
 
     def __init__(self, *, signer: Signer, queue_max: int) -> None:
         self._signer = signer
         self._queue_max = queue_max
-        self._session: aiohttp.ClientSession | None = None
+        self._connections: dict[str, Connections] = {}
         self._breakers: dict[str, Breaker] = {}
 
     def connect(self, contract: type[C], base_url: str) -> C:
-        """A client of the service at `base_url`. Must be called with the event loop running."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30, use_dns_cache=True),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        session = self._session
+        """A client of the service at `base_url`."""
+        connections = self._connections.get(base_url)
+        if connections is None:
+            connections = self._connections[base_url] = Connections(base_url)
         breaker = self._breakers.setdefault(base_url, Breaker())
 
         def send_of(codec: Codec) -> Callable[[list[Any], float], Any]:
-            return HttpLink(session=session, base_url=base_url, codec=codec, signer=self._signer, breaker=breaker).send
+            return HttpLink(connections=connections, codec=codec, signer=self._signer, breaker=breaker).send
 
         return client_for(contract, send_of=send_of, queue_max=self._queue_max)
 
@@ -228,8 +227,8 @@ class RpcClients:
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
+        for connections in self._connections.values():
+            connections.close()
 
 
 def detach_from_caller() -> None:
