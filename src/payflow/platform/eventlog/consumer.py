@@ -26,11 +26,10 @@ log = structlog.get_logger(__name__)
 BATCHES_PER_READ: Final = 200
 LOOK_ANYWAY_S: Final = 1.0
 TRIES_PER_EVENT: Final = 3
-# How long a consumer rests after it has read something, so that what comes right behind is read together: a little
-# after a few batches, longer when there were many.
+# How long a consumer rests after it has read something, so that what comes right behind is read together: a little at
+# first, twice as long after each further reading, until a look finds nothing. A lone event is never kept waiting.
 REST_S: Final = 0.02
-REST_BUSY_S: Final = 0.08
-BUSY_BATCHES: Final = 3
+REST_MAX_S: Final = 0.16
 PASS_OVER_AFTER: Final = 1000
 COMPLAIN_AFTER: Final = 5
 # What an event can itself be at fault for. Everything else (a missing column or right, a deadlock, a service that is
@@ -132,9 +131,10 @@ class Consumer:
                     continue
                 self._failures = 0
                 if busy:
-                    # The first event after a quiet moment goes at once; what comes right behind it is read together.
                     await asyncio.sleep(self._rest_s)
+                    self._rest_s = min(2 * self._rest_s, REST_MAX_S)
                 else:
+                    self._rest_s = REST_S
                     with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_ANYWAY_S):
                             await self._wake.wait()
@@ -216,7 +216,6 @@ class Consumer:
                 "UPDATE event_log.consumer SET position = $2, updated_at = now() WHERE name = $1", self._name, last
             )
         self._seen = self._stored = last
-        self._rest_s = REST_S if len(rows) < BUSY_BATCHES else REST_BUSY_S
         _lag.labels(self._name).set(len(rows) if len(rows) == BATCHES_PER_READ else 0)
         self._tell([delivery.event for delivery in handed])
         return True
