@@ -85,21 +85,23 @@ class SettleInBackground:
             await asyncio.wait(self._tasks, timeout=1)
 
 
-def _log_answer(command: ConfirmPayment, answer: PaymentView | PayflowError) -> None:
+def _log_answers(commands: Sequence[ConfirmPayment], answers: Answers[PaymentView]) -> None:
     """One line per request, found by the trace id that the client was told: ids and outcome, nothing personal."""
-    trace_id = command.traceparent[3:35]
-    if isinstance(answer, PayflowError):
-        log.info("payment.not_taken", trace_id=trace_id, transaction_id=command.transaction_id, error=answer.code)
-        return
-    log.info(
-        "payment.answered",
-        trace_id=trace_id,
-        payment_id=str(answer.payment_id),
-        transaction_id=command.transaction_id,
-        state=answer.state.value,
-        risk_level=answer.risk_level,
-        error=answer.error_code,
-    )
+    tell = log.bind().info
+    for command, answer in zip(commands, answers, strict=True):
+        trace_id = command.traceparent[3:35]
+        if isinstance(answer, PayflowError):
+            tell("payment.not_taken", trace_id=trace_id, transaction_id=command.transaction_id, error=answer.code)
+            continue
+        tell(
+            "payment.answered",
+            trace_id=trace_id,
+            payment_id=str(answer.payment_id),
+            transaction_id=command.transaction_id,
+            state=answer.state.value,
+            risk_level=answer.risk_level,
+            error=answer.error_code,
+        )
 
 
 _open_payments: Final = Gauge("payflow_payments_open", "Unfinished payments.", ["state"])
@@ -129,8 +131,7 @@ class ConfirmApi:
         answers = await repeat_then_halve(
             lambda batch: confirm_payments(commands=batch, ports=self._ports, background=self._background), commands
         )
-        for command, answer in zip(commands, answers, strict=True):
-            _log_answer(command, answer)
+        _log_answers(commands, answers)
         return answers
 
     async def confirm_with_otp(self, commands: list[ConfirmPayment]) -> Answers[PaymentView]:
