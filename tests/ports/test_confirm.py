@@ -167,7 +167,8 @@ async def world(
         # What other tests left due is none of this test's business.
         store = PostgresStore(database=database, cipher=cipher, outbox=Outbox(database), ids=UuidV7())
         await database.execute(
-            "UPDATE transactions SET state = 'EXPIRED', due_at = NULL, error_code = 'X' WHERE due_at IS NOT NULL"
+            "UPDATE transactions SET state = 'EXPIRED', due_at = NULL, wake_at = NULL, error_code = 'X' "
+            "WHERE due_at IS NOT NULL"
         )
     made = World(store)
     await made.open_accounts()

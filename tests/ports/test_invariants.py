@@ -69,7 +69,14 @@ INSERT INTO account.fund_reservations (payment_id, hold_id, account_id, amount_m
     placed_at, ended_at)
 VALUES ('{PAYMENT}', '{ENTRY}', '{ONE}', 100, 'USD', '%s', 1, now(), %s);
 """
-UNFINISHED = f"UPDATE confirm.transactions SET state = '%s', completed_at = NULL, due_at = now() %s WHERE payment_id = '{PAYMENT}'"
+UNFINISHED = (
+    "UPDATE confirm.transactions SET state = '%s', completed_at = NULL, due_at = now() %s, wake_at = now() %s "
+    f"WHERE payment_id = '{PAYMENT}'"
+)
+NOT_WOKEN = (
+    "UPDATE confirm.transactions SET state = 'AWAITING_OTP', completed_at = NULL, due_at = now() + interval '1 hour' "
+    f"WHERE payment_id = '{PAYMENT}'"
+)
 
 BREAKS = {
     "entries_balance": "UPDATE account.posting SET amount_minor = 101 WHERE sequence = 2 AND amount_minor = 100",
@@ -91,17 +98,19 @@ BREAKS = {
         "UPDATE confirm.transactions SET state = 'REJECTED', completed_at = NULL, error_code = 'X'"
     ),
     "held_funds_belong_to_unfinished_payments": A_HOLD % ("HELD", "NULL"),
-    "waiting_payments_hold_their_funds": UNFINISHED % ("UNDER_REVIEW", "+ interval '1 hour'"),
+    "waiting_payments_hold_their_funds": UNFINISHED % ("UNDER_REVIEW", "+ interval '1 hour'", "+ interval '1 hour'"),
     "guards_stand": "ALTER TABLE account.journal_entry DROP CONSTRAINT one_booking_per_payment",
     "transitions_have_no_gaps": "DELETE FROM confirm.payment_transition WHERE version = 2",
     "transitions_follow_one_another": "UPDATE confirm.payment_transition SET source = 'HELD' WHERE version = 3",
     "transitions_are_legal": "UPDATE confirm.payment_transition SET target = 'SUBMITTED' WHERE version = 2",
-    "nothing_is_left_behind": UNFINISHED % ("SUBMITTED", "- interval '1 hour'"),
+    "nothing_is_left_behind": UNFINISHED % ("SUBMITTED", "- interval '1 hour'", "- interval '1 hour'"),
+    "every_unfinished_payment_is_found": NOT_WOKEN,
     "no_release_after_submission_without_a_word": AN_INSTRUCTION % ("OUTGOING", "UNKNOWN")
     + A_HOLD % ("RELEASED", "now()"),
     "completed_inter_bank_payments_were_accepted": "UPDATE confirm.transactions SET creditor_account_id = NULL",
     "accepted_instructions_are_completed": (
-        AN_INSTRUCTION % ("OUTGOING", "ACCEPTED") + UNFINISHED % ("SUBMITTED", "+ interval '1 hour'")
+        AN_INSTRUCTION % ("OUTGOING", "ACCEPTED")
+        + UNFINISHED % ("SUBMITTED", "+ interval '1 hour'", "+ interval '1 hour'")
     ),
     "incoming_money_is_credited_once": AN_INSTRUCTION % ("INCOMING", "CREDITED"),
     "booked_payments_were_assessed": "UPDATE risk.assessment SET creditor = 'ACC3'",
@@ -168,7 +177,7 @@ async def test_what_breaks_a_rule_is_named(owner: asyncpg.Connection[Any], query
 
 
 async def test_what_is_under_way_is_waited_for_before_it_is_called_broken(owner: asyncpg.Connection[Any]) -> None:
-    await owner.execute(UNFINISHED % ("SUBMITTED", "- interval '10 seconds'"))
+    await owner.execute(UNFINISHED % ("SUBMITTED", "- interval '10 seconds'", "- interval '10 seconds'"))
 
     finding = (await find(owner))["nothing_is_left_behind"]
 
@@ -180,9 +189,9 @@ def test_every_query_is_a_rule() -> None:
 
 
 STUCK = {
-    "payments_past_their_deadline": UNFINISHED % ("APPROVED", "- interval '1 hour'"),
+    "payments_past_their_deadline": UNFINISHED % ("APPROVED", "- interval '1 hour'", "- interval '1 hour'"),
     "payments_without_a_word": (
-        UNFINISHED % ("SUBMITTED", "+ interval '1 hour'")
+        UNFINISHED % ("SUBMITTED", "+ interval '1 hour'", "+ interval '1 hour'")
         + "; UPDATE confirm.transactions SET agent_bic = 'NORDDEFFXXX', updated_at = now() - interval '2 days'"
     ),
     "reviews_that_wait": (

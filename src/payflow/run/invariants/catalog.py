@@ -83,6 +83,7 @@ RULES: Final = (
     Rule(_P, "every step begins where the one before ended", "transitions_follow_one_another"),
     Rule(_P, "every step is one that the state machine allows", "transitions_are_legal", _legal_steps()),
     Rule(_P, "nothing is left behind: every unfinished payment has a next step to come", "nothing_is_left_behind"),
+    Rule(_P, "every unfinished payment is where its next step looks for it", "every_unfinished_payment_is_found"),
     Rule(
         _B,
         "after submission funds are released only on the bank's no",

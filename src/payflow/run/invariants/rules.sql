@@ -131,6 +131,14 @@ SELECT 'payment ' || payment_id::text || ' (' || state || ')' AS what,
   FROM confirm.transactions
  WHERE due_at IS NOT NULL
 
+-- every_unfinished_payment_is_found --
+SELECT 'payment ' || payment.payment_id::text || ' (' || payment.state || ')' AS what,
+       payment.wake_at IS NULL AND NOT EXISTS (
+           SELECT FROM confirm.claimed_batch WHERE payment.payment_id = ANY(payment_ids)) AS is_broken,
+       false AS is_waiting
+  FROM confirm.transactions AS payment
+ WHERE payment.due_at IS NOT NULL AND $1::timestamptz IS NOT NULL
+
 -- no_release_after_submission_without_a_word --
 SELECT 'payment ' || hold.payment_id::text AS what,
        instruction.status <> 'REJECTED' AS is_broken, false AS is_waiting

@@ -22,19 +22,26 @@ WITH claimed AS (
                  creditor_agent, remittance, debtor_account_id, creditor_account_id, agent_bic, state, version,
                  leased_until, due_at, reason, error_code, error_detail, traceparent, execute_at)
         ON CONFLICT DO NOTHING
-    RETURNING payment_id
+    RETURNING payment_id, due_at
 ), stepped AS (
     INSERT INTO payment_transition (payment_id, version, source, target, at, reason)
     SELECT step.payment_id, step.version, step.source, step.target, $25, step.reason
       FROM unnest($27::uuid[], $28::int[], $29::text[], $30::text[], $31::text[])
            AS step (payment_id, version, source, target, reason)
       JOIN claimed USING (payment_id)
+), in_hand AS (
+    INSERT INTO claimed_batch (batch_id, look_at, payment_ids)
+    SELECT $33, min(due_at), array_agg(payment_id)
+      FROM claimed
+     WHERE due_at IS NOT NULL
+    HAVING count(*) > 0
 )
 SELECT payment_id FROM claimed;
 
 -- save_whole --
 -- Store the steps that a process has taken together with their events, if its fencing tokens all are the payments' own;
--- else nothing. One statement instead of a transaction of four: the usual case, where nobody was overtaken.
+-- else nothing. One statement instead of a transaction of four: the usual case, where nobody was overtaken. Batches all
+-- of whose payments end or wait with this go too.
 WITH mine AS (
     SELECT payment.payment_id
       FROM transactions AS payment
@@ -45,7 +52,7 @@ WITH mine AS (
     SELECT count(*) = cardinality($1::uuid[]) AS is_whole FROM mine
 ), saved AS (
     UPDATE transactions AS payment
-       SET state = t.state, version = t.version, leased_until = t.leased_until, due_at = t.due_at,
+       SET state = t.state, version = t.version, leased_until = t.leased_until, due_at = t.due_at, wake_at = t.due_at,
            risk_level = t.risk_level, needs_otp = t.needs_otp, has_hold = t.has_hold, review_id = t.review_id,
            reason = t.reason, error_code = t.error_code, error_detail = t.error_detail, updated_at = t.updated_at,
            completed_at = t.completed_at, expires_at = t.expires_at
@@ -67,6 +74,8 @@ WITH mine AS (
 ), told AS (
     INSERT INTO event_log.batch (types, events, event_count)
     SELECT $23::text[], $24::bytea, $25::int FROM whole WHERE whole.is_whole
+), in_hand AS (
+    DELETE FROM claimed_batch USING whole WHERE batch_id = ANY($26::uuid[]) AND whole.is_whole
 )
 SELECT payment_id FROM saved;
 
@@ -74,7 +83,7 @@ SELECT payment_id FROM saved;
 -- Store the steps that a process has taken, where its fencing token still is the payment's own (see save_whole).
 WITH saved AS (
     UPDATE transactions AS payment
-       SET state = t.state, version = t.version, leased_until = t.leased_until, due_at = t.due_at,
+       SET state = t.state, version = t.version, leased_until = t.leased_until, due_at = t.due_at, wake_at = t.due_at,
            risk_level = t.risk_level, needs_otp = t.needs_otp, has_hold = t.has_hold, review_id = t.review_id,
            reason = t.reason, error_code = t.error_code, error_detail = t.error_detail, updated_at = t.updated_at,
            completed_at = t.completed_at, expires_at = t.expires_at
@@ -98,7 +107,7 @@ SELECT payment_id FROM saved;
 -- lease --
 -- Take over payments that nobody works on. The rows are locked in one order, then checked: of two processes one wins.
 WITH free AS (
-    SELECT payment_id
+    SELECT payment_id, state, due_at
       FROM transactions
      WHERE payment_id = ANY($1::uuid[])
        AND due_at IS NOT NULL
@@ -107,44 +116,68 @@ WITH free AS (
        FOR NO KEY UPDATE
 )
 UPDATE transactions AS payment
-   SET fencing_token = payment.fencing_token + 1, leased_until = $3,
-       due_at = CASE WHEN payment.state IN ('AWAITING_OTP', 'UNDER_REVIEW', 'SCHEDULED') THEN payment.due_at
-                    ELSE $3 END
+   SET fencing_token = payment.fencing_token + 1, leased_until = $3, due_at = next.due_at, wake_at = next.due_at
   FROM free
+       JOIN LATERAL (SELECT CASE WHEN free.state IN ('AWAITING_OTP', 'UNDER_REVIEW', 'SCHEDULED') THEN free.due_at
+                                 ELSE $3 END AS due_at) AS next ON true
  WHERE payment.payment_id = free.payment_id
 RETURNING payment.*;
 
 -- lease_due --
--- Take over payments whose automatic next step is due; several processes share the work without waiting.
-WITH due AS (
-    SELECT payment_id
+-- Take over payments whose automatic next step is due: those that waited for it, and those of batches that nobody has
+-- finished in time. Several processes share the work without waiting.
+WITH waiting AS (
+    SELECT payment_id, state, due_at
       FROM transactions
-     WHERE due_at <= $1
+     WHERE wake_at <= $1
        AND (leased_until IS NULL OR leased_until <= $1)
-     ORDER BY due_at
+     ORDER BY wake_at
      LIMIT $3
        FOR NO KEY UPDATE SKIP LOCKED
+), left_behind AS (
+    SELECT payment_id, state, due_at
+      FROM transactions
+     WHERE payment_id = ANY(ARRAY(SELECT unnest(payment_ids) FROM claimed_batch WHERE look_at <= $1))
+       AND wake_at IS NULL
+       AND due_at <= $1
+       AND (leased_until IS NULL OR leased_until <= $1)
+     ORDER BY payment_id
+     LIMIT $3
+       FOR NO KEY UPDATE SKIP LOCKED
+), due AS (
+    SELECT payment_id, CASE WHEN state IN ('AWAITING_OTP', 'UNDER_REVIEW', 'SCHEDULED') THEN due_at ELSE $2 END AS due_at
+      FROM (SELECT * FROM waiting UNION ALL SELECT * FROM left_behind) AS either
 )
 UPDATE transactions AS payment
-   SET fencing_token = payment.fencing_token + 1, leased_until = $2,
-       due_at = CASE WHEN payment.state IN ('AWAITING_OTP', 'UNDER_REVIEW', 'SCHEDULED') THEN payment.due_at
-                    ELSE $2 END
+   SET fencing_token = payment.fencing_token + 1, leased_until = $2, due_at = due.due_at, wake_at = due.due_at
   FROM due
  WHERE payment.payment_id = due.payment_id
 RETURNING payment.*;
 
+-- forget_batches --
+-- Batches whose time is over and whose payments all have ended, or are woken one by one. After lease_due.
+DELETE FROM claimed_batch
+ WHERE look_at <= $1
+   AND NOT EXISTS (SELECT
+                     FROM unnest(payment_ids) AS member (payment_id)
+                     JOIN transactions AS payment USING (payment_id)
+                    WHERE payment.due_at IS NOT NULL AND payment.wake_at IS NULL);
+
 -- return_leases --
 -- Give leases back without a step. Who has lost the lease changes nothing.
 UPDATE transactions AS payment
-   SET leased_until = NULL,
-       due_at = CASE WHEN payment.state IN ('AWAITING_OTP', 'UNDER_REVIEW') THEN payment.due_at
-                     -- Never before its day, also where only its cancellation has failed.
-                     WHEN payment.state = 'SCHEDULED' THEN greatest(payment.due_at, $3)
-                     ELSE $3 END
-  FROM unnest($1::uuid[], $2::bigint[]) AS t (payment_id, fencing_token)
- WHERE payment.payment_id = t.payment_id
-   AND payment.fencing_token = t.fencing_token
-   AND payment.due_at IS NOT NULL;
+   SET leased_until = NULL, due_at = next.due_at, wake_at = next.due_at
+  FROM (SELECT held.payment_id, held.fencing_token,
+               CASE WHEN held.state IN ('AWAITING_OTP', 'UNDER_REVIEW') THEN held.due_at
+                    -- Never before its day, also where only its cancellation has failed.
+                    WHEN held.state = 'SCHEDULED' THEN greatest(held.due_at, $3)
+                    ELSE $3 END AS due_at
+          FROM unnest($1::uuid[], $2::bigint[]) AS t (payment_id, fencing_token)
+          JOIN transactions AS held USING (payment_id, fencing_token)
+         WHERE held.due_at IS NOT NULL
+         ORDER BY held.payment_id
+           FOR NO KEY UPDATE OF held) AS next
+ WHERE payment.payment_id = next.payment_id;
 
 -- withdraw --
 -- Undo claims of payments that nothing was done for.
@@ -199,8 +232,16 @@ UPDATE transactions SET idempotency_key = NULL
  WHERE idempotency_key IS NOT NULL AND due_at IS NULL AND received_at < $1;
 
 -- open_by_state --
--- Unfinished payments by state, and since when the oldest of each is in it. They all have a next step, and are found by it.
+-- Unfinished payments by state, and since when the oldest of each is in it: those that are woken one by one, and those
+-- that a batch says are in hand.
 SELECT state, count(*) AS payments, min(updated_at) AS since
-  FROM transactions
- WHERE due_at IS NOT NULL
+  FROM (SELECT state, updated_at
+          FROM transactions
+         WHERE wake_at IS NOT NULL
+         UNION ALL
+        SELECT payment.state, payment.updated_at
+          FROM claimed_batch
+         CROSS JOIN LATERAL unnest(payment_ids) AS member (payment_id)
+          JOIN transactions AS payment USING (payment_id)
+         WHERE payment.due_at IS NOT NULL AND payment.wake_at IS NULL) AS unfinished
  GROUP BY state;

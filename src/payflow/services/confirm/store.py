@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -18,7 +19,8 @@ from payflow.services.confirm.domain import MACHINE, WORKING, Payment
 
 queries = load_queries(__package__ or "payflow.services.confirm")
 
-_TOLD = frozenset(MACHINE.states) - WORKING
+BATCHES_IN_HAND_MAX: Final = 4096
+_TOLD: Final = frozenset(MACHINE.states) - WORKING
 
 
 class PostgresStore:
@@ -29,21 +31,26 @@ class PostgresStore:
         self._cipher = cipher
         self._outbox = outbox
         self._ids = ids
+        # The batches in hand, by batch and by payment: a hint for tidying up at once. The tables are the truth.
+        self._in_hand: dict[UUID, set[UUID]] = {}
+        self._batch_of: dict[UUID, UUID] = {}
 
     async def claim(self, payments: Sequence[Payment]) -> set[UUID]:
         # In one order: two processes that store the same keys in opposite orders would wait for each other.
         ordered = sorted(payments, key=lambda payment: (payment.customer_id, payment.idempotency_key))
-        claimed = await repeat_on_conflict(lambda: self._claim(ordered))
+        batch_id = self._ids.new()
+        claimed = await repeat_on_conflict(lambda: self._claim(ordered, batch_id))
+        self._take_in_hand(batch_id, [payment for payment in payments if payment.payment_id in claimed])
         for payment in payments:
             payment.transitions.clear()
         return claimed
 
-    async def _claim(self, payments: Sequence[Payment]) -> set[UUID]:
+    async def _claim(self, payments: Sequence[Payment], batch_id: UUID) -> set[UUID]:
         if not any(payment.is_final for payment in payments):
-            rows = await self._database.write(queries.claim, *self._claim_columns(payments))
+            rows = await self._database.write(queries.claim, *self._claim_columns(payments), batch_id)
             return {row["payment_id"] for row in rows}
         async with self._database.transaction() as connection:
-            rows = await connection.fetch(queries.claim, *self._claim_columns(payments))
+            rows = await connection.fetch(queries.claim, *self._claim_columns(payments), batch_id)
             claimed = {row["payment_id"] for row in rows}
             refused = [payment for payment in payments if payment.is_final and payment.payment_id in claimed]
             await self._outbox.append(connection, self._events(refused))
@@ -118,9 +125,13 @@ class PostgresStore:
         events = self._events(payments)
         if not events:
             return set()
-        rows = await self._database.write(queries.save_whole, *_save_columns(payments), *encode_events(events))
+        finished = self._batches_finished_by(payments)
+        rows = await self._database.write(
+            queries.save_whole, *_save_columns(payments), *encode_events(events), finished
+        )
         if rows:
             self._outbox.wake_consumers()
+            self._let_go(payments)
         return {row["payment_id"] for row in rows}
 
     async def _save(self, payments: Sequence[Payment]) -> set[UUID]:
@@ -141,6 +152,7 @@ class PostgresStore:
 
     async def lease_due(self, *, now: datetime, until: datetime, limit: int) -> list[Payment]:
         rows = await self._database.write(queries.lease_due, now, until, limit)
+        await self._database.execute(queries.forget_batches, now)
         return [self._payment(row) for row in rows]
 
     async def return_leases(self, payments: Sequence[Payment], *, due_at: datetime) -> None:
@@ -151,12 +163,39 @@ class PostgresStore:
                 [payment.fencing_token for payment in payments],
                 due_at,
             )
+            self._let_go(payments)
 
     async def withdraw(self, payments: Sequence[Payment]) -> set[UUID]:
         if not payments:
             return set()
         rows = await self._database.write(queries.withdraw, [payment.payment_id for payment in payments])
+        self._let_go(payments)
         return {row["payment_id"] for row in rows}
+
+    def _take_in_hand(self, batch_id: UUID, payments: Sequence[Payment]) -> None:
+        unfinished = {payment.payment_id for payment in payments if not payment.is_final}
+        if unfinished:
+            if len(self._in_hand) >= BATCHES_IN_HAND_MAX:
+                # Left behind by calls that failed: the recovery finds them by their rows.
+                self._in_hand.clear()
+                self._batch_of.clear()
+            self._in_hand[batch_id] = unfinished
+            self._batch_of.update(dict.fromkeys(unfinished, batch_id))
+
+    def _batches_finished_by(self, payments: Sequence[Payment]) -> list[UUID]:
+        """The batches that have no other payments left than these."""
+        saved = {payment.payment_id for payment in payments}
+        batches = {self._batch_of[payment_id] for payment_id in saved if payment_id in self._batch_of}
+        return [batch_id for batch_id in batches if self._in_hand[batch_id] <= saved]
+
+    def _let_go(self, payments: Sequence[Payment]) -> None:
+        """These have ended, wait, or are gone: they are in no batch any more."""
+        for payment in payments:
+            batch_id = self._batch_of.pop(payment.payment_id, None)
+            if batch_id is not None:
+                self._in_hand[batch_id].discard(payment.payment_id)
+                if not self._in_hand[batch_id]:
+                    del self._in_hand[batch_id]
 
     async def open_by_state(self) -> dict[PaymentState, tuple[int, datetime]]:
         rows = await self._database.fetch(queries.open_by_state)
