@@ -55,6 +55,10 @@ class Coalescer(Generic[Q, A]):
         self._is_gathering = False
         self._turns = 0
         self._seen = 0
+        # Who waits for an answer, and one timer for all their deadlines: a timer each would cost as much as the ask.
+        self._asking: set[_Asked[Q, A]] = set()
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._deadline_at = 0.0
 
     @property
     def waiting(self) -> int:
@@ -82,16 +86,36 @@ class Coalescer(Generic[Q, A]):
         self._waiting += len(items)
         self._pace.arrived(asked.asked_at)
         self._gather_soon()
+        self._asking.add(asked)
+        if self._deadline_timer is None or deadline < self._deadline_at:
+            self._look_at_deadlines(loop, deadline)
         try:
-            async with asyncio.timeout_at(deadline):
-                return await asked.answer
-        except TimeoutError:
-            if asked.is_sent:
-                raise UnknownOutcome("No answer came in time.") from None
-            raise DeadlineExceeded("The deadline passed before the call was sent.") from None
+            return await asked.answer
         finally:
+            self._asking.discard(asked)
             if not asked.is_sent:
                 self._forget(asked)
+
+    def _look_at_deadlines(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._deadline_at = at
+        self._deadline_timer = loop.call_at(at, self._end_overdue, loop)
+
+    def _end_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell those whose deadline has passed, and look again when the next one's does."""
+        self._deadline_timer = None
+        now = loop.time()
+        for asked in self._asking:
+            if asked.deadline <= now and not asked.answer.done():
+                asked.answer.set_exception(
+                    UnknownOutcome("No answer came in time.")
+                    if asked.is_sent
+                    else DeadlineExceeded("The deadline passed before the call was sent.")
+                )
+        waiting = [asked.deadline for asked in self._asking if not asked.answer.done()]
+        if waiting:
+            self._look_at_deadlines(loop, min(waiting))
 
     def _forget(self, asked: _Asked[Q, A]) -> None:
         """Take out what nobody waits for any more, so that it neither is sent nor keeps others out."""

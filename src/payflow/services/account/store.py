@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 import asyncpg
@@ -29,6 +30,7 @@ from payflow.platform.eventlog import Outbox
 from payflow.platform.postgres import Connection, Database, load_queries
 from payflow.services.account.domain import Balance, Changes, Entry, Hold, Outcomes, Refusal, internal_number
 
+PARTIES_KNOWN_MAX: Final = 50_000
 queries = load_queries(__package__ or "payflow.services.account")
 
 
@@ -149,6 +151,9 @@ class PostgresStore:
         self._outbox = outbox
         self._ids = ids
         self._internal: dict[str, UUID] = {}
+        # Whose account a number is never changes, nor the owner's name, so it is read and decrypted once. What can
+        # change (states, balances) is not in it.
+        self._parties: dict[str, Party] = {}
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PostgresLedger]:
@@ -190,18 +195,26 @@ class PostgresStore:
         return self._internal[number]
 
     async def parties(self, numbers: Sequence[str]) -> dict[str, Party]:
-        rows = await self._database.fetch(queries.parties, numbers)
-        return {
-            row["number"]: Party(
-                account_id=row["account_id"],
-                number=row["number"],
-                customer_id=row["customer_id"],
-                name=self._decrypt(row["name_encrypted"], "name", row["customer_id"]) or "",
-                country=row["country"],
-                currency=row["currency"],
-            )
-            for row in rows
-        }
+        known = {number: party for number in numbers if (party := self._parties.get(number)) is not None}
+        unknown = [number for number in numbers if number not in known]
+        if unknown:
+            rows = await self._database.fetch(queries.parties, unknown)
+            read = {row["number"]: self._party(row) for row in rows}
+            if len(self._parties) + len(read) > PARTIES_KNOWN_MAX:
+                self._parties.clear()
+            self._parties |= read
+            known |= read
+        return known
+
+    def _party(self, row: asyncpg.Record) -> Party:
+        return Party(
+            account_id=row["account_id"],
+            number=row["number"],
+            customer_id=row["customer_id"],
+            name=self._decrypt(row["name_encrypted"], "name", row["customer_id"]) or "",
+            country=row["country"],
+            currency=row["currency"],
+        )
 
     async def customers(self, customer_ids: Sequence[str]) -> dict[str, CustomerView]:
         rows = await self._database.fetch(queries.customers, customer_ids)
