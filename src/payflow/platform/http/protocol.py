@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
 import httptools
@@ -21,6 +21,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from payflow.kernel.errors import Overloaded, PayflowError
+from payflow.platform.http.answer import WholeAnswers
+from payflow.platform.http.asgi import ASGIApp
 from payflow.platform.http.errors import HeadersTooLarge, MalformedHead, PayloadTooLarge, RequestTimedOut
 from payflow.platform.http.headers import PUBLIC
 from payflow.platform.http.problem import problem_response
@@ -198,7 +200,8 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        whole = WholeAnswers(cast(ASGIApp, app), cycle)
+        super()._start_asgi_task(cycle, cast(ASGI3Application, whole))
 
     # The checks
 
