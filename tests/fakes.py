@@ -111,7 +111,7 @@ class FakeLedger:
             if not balance.is_internal and balance.available_minor < 0:
                 raise RuntimeError("customers_do_not_overdraw")
             version = self._tables.balances[account_id].version + 1
-            self._tables.balances[account_id] = replace(balance, version=version)
+            self._tables.balances[account_id] = replace(balance, version=version, booked_at=changes.at)
 
     async def insert_customers(self, customers: Sequence[NewCustomer], now: datetime) -> set[str]:
         inserted = set()

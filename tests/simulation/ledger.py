@@ -53,6 +53,7 @@ class LedgerTables(FakeAccountStore):
             held_minor=known.held_minor,
             sequence=known.sequence,
             version=known.version,
+            booked_at=known.booked_at,
         )
 
     async def lock(self, account_ids: Sequence[UUID], *, owner: object, door: Door) -> list[UUID]:
@@ -108,7 +109,7 @@ class LedgerTables(FakeAccountStore):
         for account_id, balance in changes.balances.items():
             known = rows.balances[account_id]
             known.posted_minor, known.held_minor = balance.posted_minor, balance.held_minor
-            known.sequence = balance.sequence
+            known.sequence, known.booked_at = balance.sequence, changes.at
             known.version += 1
 
     def outcomes_of(self, payment_ids: Sequence[UUID]) -> Outcomes:

@@ -4,7 +4,8 @@ SELECT payment_id, account_id FROM fund_reservations WHERE payment_id = ANY($1::
 
 -- lock_balances --
 -- The balances that a batch is about to decide on, locked. Ordered: one order everywhere, or two batches can deadlock.
-SELECT account_id, currency, state, is_owner_blocked, is_internal, posted_minor, held_minor, sequence, version
+SELECT account_id, currency, state, is_owner_blocked, is_internal, posted_minor, held_minor, sequence, booked_at,
+       version
   FROM account_balance
  WHERE account_id = ANY($1::uuid[])
  ORDER BY account_id
@@ -12,16 +13,18 @@ SELECT account_id, currency, state, is_owner_blocked, is_internal, posted_minor,
 
 -- balances --
 -- Balances as they are, not locked: for a batch that is written only if their versions are still the same (book_whole).
-SELECT account_id, currency, state, is_owner_blocked, is_internal, posted_minor, held_minor, sequence, version
+SELECT account_id, currency, state, is_owner_blocked, is_internal, posted_minor, held_minor, sequence, booked_at,
+       version
   FROM account_balance
  WHERE account_id = ANY($1::uuid[]);
 
 -- outcomes --
--- What earlier commands for these payments came to: entry, hold and refusals, one row each.
+-- What earlier commands for these payments came to: entry, hold and refusals, one row each. $2 and $3 are the least and
+-- the greatest id: partitions that cannot have them are left out.
 SELECT 'entry' AS what, payment_id, entry_id AS id, kind AS word, fencing_token, booked_at AS at,
        NULL::uuid AS account_id, NULL::bigint AS amount_minor, NULL::text AS currency,
        NULL::timestamptz AS expires_at, NULL::timestamptz AS ended_at, NULL::text AS text
-  FROM journal_entry WHERE payment_id = ANY($1::uuid[])
+  FROM journal_entry WHERE payment_id = ANY($1::uuid[]) AND payment_id BETWEEN $2 AND $3
 UNION ALL
 SELECT 'hold', payment_id, hold_id, state, fencing_token, placed_at,
        account_id, amount_minor, currency, expires_at, ended_at, end_reason
@@ -39,22 +42,24 @@ WITH entry AS (
     SELECT entry_id, payment_id, kind, fencing_token, $5
       FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[]) AS t (entry_id, payment_id, kind, fencing_token)
 ), leg AS (
-    INSERT INTO posting (account_id, sequence, entry_id, amount_minor, balance_minor, booked_at)
-    SELECT account_id, sequence, entry_id, amount_minor, balance_minor, $5
-      FROM unnest($6::uuid[], $7::bigint[], $8::uuid[], $9::bigint[], $10::bigint[])
-           AS t (account_id, sequence, entry_id, amount_minor, balance_minor)
+    INSERT INTO posting (account_id, sequence, entry_id, payment_id, amount_minor, balance_minor, booked_at)
+    SELECT account_id, sequence, entry_id, payment_id, amount_minor, balance_minor, $5
+      FROM unnest($6::uuid[], $7::bigint[], $8::uuid[], $15::uuid[], $9::bigint[], $10::bigint[])
+           AS t (account_id, sequence, entry_id, payment_id, amount_minor, balance_minor)
 )
 UPDATE account_balance AS balance
-   SET posted_minor = t.posted_minor, held_minor = t.held_minor, sequence = t.sequence, version = balance.version + 1
+   SET posted_minor = t.posted_minor, held_minor = t.held_minor, sequence = t.sequence, booked_at = $5,
+       version = balance.version + 1
   FROM unnest($11::uuid[], $12::bigint[], $13::bigint[], $14::bigint[])
        AS t (account_id, posted_minor, held_minor, sequence)
  WHERE balance.account_id = t.account_id;
 
 -- book_whole --
 -- Write a batch of first transfers that was decided on balances known by their versions, if those versions are still the
--- true ones and nothing was ever written about the payments; else nothing. One statement instead of a transaction of
--- five. A lock that was waited for shows the row as it then is, and whatever else is written about a payment raises its
--- debtor's version: so the versions also answer for what this statement's snapshot cannot see.
+-- true ones and nothing was ever written about the payments; else nothing. $23 and $24 are the least and the greatest of
+-- the payments' ids: partitions that cannot have them are left out. One statement instead of a transaction of five. A
+-- lock that was waited for shows the row as it then is, and whatever else is written about a payment raises its debtor's
+-- version: so the versions also answer for what this statement's snapshot cannot see.
 WITH known AS (
     SELECT balance.account_id
       FROM account_balance AS balance
@@ -63,7 +68,8 @@ WITH known AS (
        FOR NO KEY UPDATE OF balance
 ), whole AS (
     SELECT count(*) = cardinality($11::uuid[])
-           AND NOT EXISTS (SELECT FROM journal_entry WHERE payment_id = ANY($16::uuid[]))
+           AND NOT EXISTS (SELECT FROM journal_entry WHERE payment_id = ANY($16::uuid[])
+                            AND payment_id BETWEEN $23 AND $24)
            AND NOT EXISTS (SELECT FROM fund_reservations WHERE payment_id = ANY($16::uuid[]))
            AND NOT EXISTS (SELECT FROM refused_command WHERE payment_id = ANY($16::uuid[])) AS is_whole
       FROM known
@@ -74,10 +80,10 @@ WITH known AS (
            whole
      WHERE is_whole
 ), leg AS (
-    INSERT INTO posting (account_id, sequence, entry_id, amount_minor, balance_minor, booked_at)
-    SELECT account_id, sequence, entry_id, amount_minor, balance_minor, $5
-      FROM unnest($6::uuid[], $7::bigint[], $8::uuid[], $9::bigint[], $10::bigint[])
-           AS t (account_id, sequence, entry_id, amount_minor, balance_minor), whole
+    INSERT INTO posting (account_id, sequence, entry_id, payment_id, amount_minor, balance_minor, booked_at)
+    SELECT account_id, sequence, entry_id, payment_id, amount_minor, balance_minor, $5
+      FROM unnest($6::uuid[], $7::bigint[], $8::uuid[], $22::uuid[], $9::bigint[], $10::bigint[])
+           AS t (account_id, sequence, entry_id, payment_id, amount_minor, balance_minor), whole
      WHERE is_whole
 ), refused AS (
     INSERT INTO refused_command (payment_id, step, code, detail, fencing_token, refused_at)
@@ -88,7 +94,7 @@ WITH known AS (
 ), moved AS (
     UPDATE account_balance AS balance
        SET posted_minor = t.posted_minor, held_minor = t.held_minor, sequence = t.sequence,
-           version = balance.version + 1
+           booked_at = $5, version = balance.version + 1
       FROM unnest($11::uuid[], $12::bigint[], $13::bigint[], $14::bigint[])
            AS t (account_id, posted_minor, held_minor, sequence), whole
      WHERE balance.account_id = t.account_id AND is_whole

@@ -53,7 +53,8 @@ class PostgresLedger:
 
     async def outcomes(self, payment_ids: Sequence[UUID]) -> Outcomes:
         outcomes = Outcomes()
-        for row in await self._connection.fetch(queries.outcomes, payment_ids):
+        rows = await self._connection.fetch(queries.outcomes, payment_ids, *_span(payment_ids))
+        for row in rows:
             payment_id = row["payment_id"]
             if row["what"] == "entry":
                 outcomes.entries[payment_id] = _entry(row)
@@ -73,7 +74,8 @@ class PostgresLedger:
             await self._book(changes)
 
     async def _book(self, changes: Changes) -> None:
-        await self._connection.execute(queries.book, *_booking_columns(changes, list(changes.balances.values())))
+        columns = _booking_columns(changes, list(changes.balances.values()))
+        await self._connection.execute(queries.book, *columns, _payments_of(changes))
 
     async def _save_holds(self, holds: Sequence[Hold]) -> None:
         await self._connection.execute(
@@ -181,6 +183,8 @@ class PostgresStore:
             [refusal.code for refusal in refusals],
             [refusal.detail for refusal in refusals],
             [refusal.fencing_token for refusal in refusals],
+            _payments_of(changes),
+            *_span(payment_ids),
         )
         return bool(rows[0]["is_whole"])
 
@@ -276,6 +280,7 @@ def _balance(row: asyncpg.Record) -> Balance:
         held_minor=row["held_minor"],
         sequence=row["sequence"],
         version=row["version"],
+        booked_at=row["booked_at"],
     )
 
 
@@ -297,6 +302,15 @@ def _booking_columns(changes: Changes, balances: Sequence[Balance]) -> list[obje
         [balance.held_minor for balance in balances],
         [balance.sequence for balance in balances],
     ]
+
+
+def _payments_of(changes: Changes) -> list[UUID | None]:
+    return [posting.payment_id for posting in changes.postings]
+
+
+def _span(payment_ids: Sequence[UUID]) -> tuple[UUID | None, UUID | None]:
+    """The least and the greatest id."""
+    return min(payment_ids, default=None), max(payment_ids, default=None)
 
 
 def _entry(row: asyncpg.Record) -> Entry:

@@ -57,12 +57,17 @@ class Batch:
         self._balances = balances
         self._outcomes = outcomes
         self._now = now
-        self.changes = Changes(at=now)
+        # An account's instants never go back, although clocks differ and a batch waits for its locks: the balance as of
+        # an instant is then that of the last posting up to it.
+        self._at = max((now, *(balance.booked_at for balance in balances.values() if balance.booked_at is not None)))
+        self.changes = Changes(at=self._at)
 
     def balances_after(self) -> list[Balance]:
         """All balances of the batch as they are once its changes are written."""
         return [
-            replace(balance, version=balance.version + (account_id in self.changes.balances))
+            replace(balance, version=balance.version + 1, booked_at=self._at)
+            if account_id in self.changes.balances
+            else balance
             for account_id, balance in self._balances.items()
         ]
 
@@ -120,11 +125,11 @@ class Batch:
                 currency=command.currency,
                 state=HELD,
                 fencing_token=command.fencing_token,
-                placed_at=self._now,
+                placed_at=self._at,
                 expires_at=command.expires_at,
             )
         )
-        return HoldPlaced(hold_id=hold_id, placed_at=self._now)
+        return HoldPlaced(hold_id=hold_id, placed_at=self._at)
 
     def keep_hold(self, payment_id: UUID, token: int) -> HoldKept | PayflowError:
         """Take the expiry off an open hold."""
@@ -170,12 +175,12 @@ class Batch:
                 self._remember_refusal(payment_id, step, token, PaymentEnded(), account_id)
         hold = self._outcomes.holds.get(payment_id)
         if hold is None:
-            return Released(released_at=self._now)
+            return Released(released_at=self._at)
         if hold.state == HELD:
             self._touch(hold.account_id).held_minor -= hold.amount_minor
-            self._write_hold(_changed(hold, fencing_token=token, state=RELEASED, ended_at=self._now, end_reason=reason))
-            return Released(released_at=self._now)
-        return Released(released_at=hold.ended_at or self._now)
+            self._write_hold(_changed(hold, fencing_token=token, state=RELEASED, ended_at=self._at, end_reason=reason))
+            return Released(released_at=self._at)
+        return Released(released_at=hold.ended_at or self._at)
 
     def expire_hold(self, payment_id: UUID) -> bool:
         """Release a hold whose expiry has passed; whether it was released. Submission takes the expiry off."""
@@ -183,7 +188,7 @@ class Batch:
         if hold is None or not is_expired(hold, now=self._now):
             return False
         self._touch(hold.account_id).held_minor -= hold.amount_minor
-        self._write_hold(_changed(hold, fencing_token=0, state=RELEASED, ended_at=self._now, end_reason="expired"))
+        self._write_hold(_changed(hold, fencing_token=0, state=RELEASED, ended_at=self._at, end_reason="expired"))
         return True
 
     def credit(
@@ -267,13 +272,13 @@ class Batch:
         if hold is None or hold.state != HELD or hold.amount_minor != amount_minor:
             return HoldNotFound("The payment's funds are no longer held.")
         self._touch(hold.account_id).held_minor -= amount_minor
-        self._write_hold(_changed(hold, fencing_token=token, state=CAPTURED, ended_at=self._now, end_reason="captured"))
+        self._write_hold(_changed(hold, fencing_token=token, state=CAPTURED, ended_at=self._at, end_reason="captured"))
         return None
 
     def _book(
         self, *, payment_id: UUID | None, kind: str, token: int, entry_id: UUID, legs: Iterable[tuple[UUID, int]]
     ) -> Booked:
-        entry = Entry(entry_id, payment_id, kind, token, self._now)
+        entry = Entry(entry_id, payment_id, kind, token, self._at)
         self.changes.entries.append(entry)
         if payment_id is not None:
             self._outcomes.entries[payment_id] = entry
@@ -282,9 +287,11 @@ class Batch:
             balance.posted_minor += amount_minor
             balance.sequence += 1
             self.changes.postings.append(
-                Posting(account_id, balance.sequence, entry_id, amount_minor, balance.posted_minor, self._now)
+                Posting(
+                    account_id, balance.sequence, entry_id, payment_id, amount_minor, balance.posted_minor, self._at
+                )
             )
-        return Booked(entry_id=entry_id, booked_at=self._now)
+        return Booked(entry_id=entry_id, booked_at=self._at)
 
     def _touch(self, account_id: UUID) -> Balance:
         balance = self._balances[account_id]

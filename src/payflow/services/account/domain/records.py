@@ -25,6 +25,7 @@ class Balance:
     """An account's balance, locked for this batch, or known by its `version` and checked when the batch is written.
 
     `sequence` numbers its postings without gaps; `version` rises with whatever is written about the account.
+    `booked_at` is the instant of the last one: none is before the one that it follows.
     """
 
     account_id: UUID
@@ -36,6 +37,7 @@ class Balance:
     held_minor: int
     sequence: int
     version: int = 0
+    booked_at: datetime | None = None
 
     @property
     def available_minor(self) -> int:
@@ -61,6 +63,7 @@ class Posting:
     account_id: UUID
     sequence: int
     entry_id: UUID
+    payment_id: UUID | None
     amount_minor: int
     balance_minor: int
     booked_at: datetime

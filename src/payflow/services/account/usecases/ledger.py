@@ -98,7 +98,8 @@ async def _transfer_at_once(
     )
     if not is_written:
         return None
-    known.learn(replace(balance, version=balance.version + 1) for balance in balances.values())
+    at = batch.changes.at
+    known.learn(replace(balance, version=balance.version + 1, booked_at=at) for balance in balances.values())
     return answers
 
 
