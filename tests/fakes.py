@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 from uuid import UUID
+
+import msgspec
 
 from payflow.contracts.account import (
     AccountState,
     AccountView,
     CustomerState,
     CustomerView,
+    EntryCursor,
     EntryLine,
     EntryPage,
     LedgerVerified,
@@ -37,6 +41,10 @@ from payflow.services.account.domain import (
     internal_number,
 )
 from tests.builders import NOON
+
+
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class _AccountRow:
@@ -243,6 +251,24 @@ class FakeAccountStore:
         rows = [self._tables.accounts.get(number) for number in numbers]
         return {row.number: self._view(row) for row in rows if row is not None and row.kind == "customer"}
 
+    async def accounts_at(self, wanted: Sequence[tuple[str, datetime]]) -> dict[tuple[str, datetime], AccountView]:
+        found = await self.accounts([number for number, _ in wanted])
+        return {(number, at): self._as_of(found[number], at) for number, at in wanted if number in found}
+
+    def _as_of(self, view: AccountView, at: datetime) -> AccountView:
+        account_id = self._tables.accounts[view.number].account_id
+        open_then = [
+            hold.amount_minor
+            for hold in self._tables.holds.values()
+            if hold.account_id == account_id and hold.placed_at <= at and (hold.ended_at is None or hold.ended_at > at)
+        ]
+        return msgspec.structs.replace(
+            view,
+            as_of=at,
+            posted_minor=self._posted(account_id, lambda booked_at: booked_at <= at),
+            held_minor=sum(open_then),
+        )
+
     async def accounts_of(self, customer_ids: Sequence[str]) -> dict[str, list[AccountView]]:
         found: dict[str, list[AccountView]] = {}
         for row in sorted(self._tables.accounts.values(), key=lambda row: row.number):
@@ -252,11 +278,20 @@ class FakeAccountStore:
 
     async def entries(self, query: ListEntries) -> EntryPage:
         row = self._tables.accounts[query.number]
+        begin, end = query.booked_from or _FIRST, query.booked_until or _LAST
         by_id = {entry.entry_id: entry for entry in (*self._tables.entries.values(), *self._tables.openings)}
+        after = None if query.cursor is None else (query.cursor.booked_at, query.cursor.sequence)
         postings = [
             posting
-            for posting in reversed(self._tables.postings)
-            if posting.account_id == row.account_id and (query.cursor is None or posting.sequence < query.cursor)
+            for posting in sorted(
+                (posting for posting in self._tables.postings if posting.account_id == row.account_id),
+                key=lambda posting: posting.sequence,
+                reverse=not query.is_oldest_first,
+            )
+            if begin <= posting.booked_at < end
+            if after is None
+            or ((posting.booked_at, posting.sequence) > after) == query.is_oldest_first
+            and (posting.booked_at, posting.sequence) != after
         ]
         lines = [
             EntryLine(
@@ -271,7 +306,20 @@ class FakeAccountStore:
             )
             for posting in postings[: query.limit]
         ]
-        return EntryPage(entries=lines, next_cursor=lines[-1].sequence if len(postings) > query.limit else None)
+        is_last = len(postings) <= query.limit
+        return EntryPage(
+            entries=lines,
+            next_cursor=None if is_last else EntryCursor(lines[-1].booked_at, lines[-1].sequence),
+            opening_minor=self._posted(row.account_id, lambda booked_at: booked_at < begin),
+            closing_minor=self._posted(row.account_id, lambda booked_at: booked_at < end),
+        )
+
+    def _posted(self, account_id: UUID, is_wanted: Callable[[datetime], bool]) -> int:
+        return sum(
+            posting.amount_minor
+            for posting in self._tables.postings
+            if posting.account_id == account_id and is_wanted(posting.booked_at)
+        )
 
     async def expired_holds(self, *, now: datetime, limit: int) -> list[UUID]:
         holds = [hold for hold in self._tables.holds.values() if hold.state == HELD and hold.expires_at is not None]

@@ -68,6 +68,12 @@ class AccountNotEmpty(Rejection):
     code = "ACCOUNT_NOT_EMPTY"
 
 
+class InstantNotPassed(Rejection):
+    """Balances are known as of instants that have passed."""
+
+    code = "INSTANT_NOT_PASSED"
+
+
 class InvalidAccountNumber(Rejection):
     """A customer's account number is 1 to 34 letters, digits, dots, dashes or underscores."""
 
@@ -96,6 +102,12 @@ class HoldNotFound(Conflict):
     """The payment holds no funds."""
 
     code = "HOLD_NOT_FOUND"
+
+
+class CaptureTooLarge(Conflict):
+    """More is to be captured than the payment holds."""
+
+    code = "CAPTURE_TOO_LARGE"
 
 
 class AlreadyBooked(Conflict):
@@ -206,11 +218,15 @@ class HoldPlaced(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CaptureHold(msgspec.Struct, frozen=True, kw_only=True):
-    """Book the held amount to another bank's nostro account (inter-bank)."""
+    """Book the held amount to another bank's nostro account (inter-bank), and end the hold.
+
+    `amount_minor`: book only this part of it; the rest is available again by the same entry.
+    """
 
     payment_id: UUID
     fencing_token: int
     agent_bic: str
+    amount_minor: int | None = None
 
 
 class ReleaseHold(msgspec.Struct, frozen=True, kw_only=True):
@@ -300,7 +316,10 @@ class GetCustomer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountView(msgspec.Struct, frozen=True, kw_only=True):
-    """An account with its balances in minor units; `available` is posted minus held."""
+    """An account with its balances in minor units; `available` is posted minus held.
+
+    `as_of`: the instant that the balances are of, where one was asked for; the rest is as it is now.
+    """
 
     number: str
     customer_id: str
@@ -309,6 +328,7 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
     posted_minor: int
     held_minor: int
     opened_at: datetime
+    as_of: datetime | None = None
 
     @property
     def available_minor(self) -> int:
@@ -317,10 +337,14 @@ class AccountView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GetAccount(msgspec.Struct, frozen=True, kw_only=True):
-    """`customer_id` None asks as an operator; else another customer's account is AccountNotFound."""
+    """`customer_id` None asks as an operator; else another customer's account is AccountNotFound.
+
+    `at`: the balances after everything that was booked, and with the holds that were open, at this instant.
+    """
 
     number: str
     customer_id: str | None = None
+    at: datetime | None = None
 
 
 class ListAccounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -331,13 +355,26 @@ class AccountList(msgspec.Struct, frozen=True, kw_only=True):
     accounts: list[AccountView]
 
 
+class EntryCursor(msgspec.Struct, frozen=True):
+    """A posting's place in its account's statement. New postings do not move it."""
+
+    booked_at: datetime
+    sequence: int
+
+
 class ListEntries(msgspec.Struct, frozen=True, kw_only=True):
-    """Statement lines, newest first, after `cursor` (a posting's sequence number), at most `limit`."""
+    """Statement lines, newest first, after `cursor`, at most `limit`; `is_oldest_first` turns them round.
+
+    Only those with booked_from <= booked_at < booked_until, where these are given.
+    """
 
     number: str
     customer_id: str | None = None
-    cursor: int | None = None
+    booked_from: datetime | None = None
+    booked_until: datetime | None = None
+    cursor: EntryCursor | None = None
     limit: int = 50
+    is_oldest_first: bool = False
 
 
 class EntryLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -354,8 +391,12 @@ class EntryLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EntryPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some lines, and the account's posted balance before the first and after the last line of the whole range."""
+
     entries: list[EntryLine]
-    next_cursor: int | None
+    opening_minor: int
+    closing_minor: int
+    next_cursor: EntryCursor | None
 
 
 class VerifyLedger(msgspec.Struct, frozen=True, kw_only=True):

@@ -80,6 +80,7 @@ _ROWS: Final = (
     ("ASSESSMENT_MISMATCH", 409, "Assessment mismatch", "The payment was assessed for other contents.", None),
     ("USER_EXISTS", 409, "User exists", "The user name is taken.", None),
     ("HOLD_NOT_FOUND", 409, "Hold not found", "The payment holds no funds.", None),
+    ("CAPTURE_TOO_LARGE", 409, "Capture too large", "More is to be captured than the payment holds.", None),
     ("ALREADY_BOOKED", 409, "Already booked", "The payment's money has moved.", None),
     ("WEBHOOK_DISABLED", 409, "Webhook disabled", "Nothing is sent to a disabled webhook; enable it first.", None),
     ("STALE_COMMAND", 409, "Stale command", "Another process has taken this payment over.", None),
@@ -94,6 +95,7 @@ _ROWS: Final = (
     ("INSUFFICIENT_FUNDS", 422, "Insufficient funds", "The available balance does not cover the amount.", "AM04"),
     ("ACCOUNT_NOT_FOUND", 422, "Account not found", "No such account.", "AC01"),
     ("ACCOUNT_NOT_EMPTY", 422, "Account not empty", "Only an account without money and holds can be closed.", None),
+    ("INSTANT_NOT_PASSED", 400, "Instant not passed", "Send an instant that has passed.", None),
     (
         "INVALID_ACCOUNT_NUMBER",
         422,

@@ -167,8 +167,8 @@ async def _compare_openings(
     ]
     if not doubtful:
         return
-    # A posting's sequence begins with 1, and an opening balance is an account's first posting.
-    first = [ListEntries(number=view.number, cursor=2, limit=1) for _, view in doubtful]
+    # An opening balance is an account's first posting.
+    first = [ListEntries(number=view.number, limit=1, is_oldest_first=True) for _, view in doubtful]
     for (item, view), page in zip(doubtful, await account.list_entries(first), strict=True):
         if not isinstance(page, EntryPage):
             raise StartError(f"{item.label}: its opening balance cannot be compared ({page.code}).")

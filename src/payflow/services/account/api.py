@@ -129,13 +129,13 @@ class AccountApi:
         return await reads.get_customers(customer_ids=[query.customer_id for query in queries], store=self._store)
 
     async def get_accounts(self, queries: list[GetAccount]) -> Answers[AccountView]:
-        return await reads.get_accounts(queries=queries, store=self._store)
+        return await reads.get_accounts(queries=queries, store=self._store, now=self._clock.now())
 
     async def list_accounts(self, queries: list[ListAccounts]) -> Answers[AccountList]:
         return await reads.list_accounts(queries=queries, store=self._store)
 
     async def list_entries(self, queries: list[ListEntries]) -> Answers[EntryPage]:
-        return await reads.list_entries(queries=queries, store=self._store)
+        return await reads.list_entries(queries=queries, store=self._store, now=self._clock.now())
 
     async def verify_ledger(self, queries: list[VerifyLedger]) -> Answers[LedgerVerified]:
         return [await self._store.verify() for _ in queries]

@@ -99,12 +99,16 @@ class Store(Protocol):
         """Accounts by number; unknown numbers are left out."""
         ...
 
+    async def accounts_at(self, wanted: Sequence[tuple[str, datetime]]) -> dict[tuple[str, datetime], AccountView]:
+        """Accounts by number with their balances as of an instant each; unknown numbers are left out."""
+        ...
+
     async def accounts_of(self, customer_ids: Sequence[str]) -> dict[str, list[AccountView]]:
         """Each customer's accounts, ordered by number."""
         ...
 
     async def entries(self, query: ListEntries) -> EntryPage:
-        """One page of an account's statement lines, newest first."""
+        """One page of an account's statement lines, with the balances around the range that was asked for."""
         ...
 
     async def expired_holds(self, *, now: datetime, limit: int) -> list[UUID]:

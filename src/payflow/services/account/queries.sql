@@ -181,6 +181,27 @@ SELECT account.number, account.customer_id, account.currency, account.state, acc
  WHERE account.number = ANY($1::text[])
    AND account.kind = 'customer';
 
+-- accounts_at --
+-- Customers' accounts with their balances as of an instant each: after everything booked until then, and with the holds
+-- that were open then.
+SELECT wanted.at, account.number, account.customer_id, account.currency, account.state, account.opened_at,
+       coalesce(posted.balance_minor, 0) AS posted_minor, held.amount_minor AS held_minor
+  FROM unnest($1::text[], $2::timestamptz[]) AS wanted (number, at)
+  JOIN accounts AS account USING (number)
+  LEFT JOIN LATERAL (SELECT balance_minor
+                       FROM posting
+                      WHERE posting.account_id = account.account_id AND booked_at <= wanted.at
+                      ORDER BY booked_at DESC, sequence DESC
+                      LIMIT 1) AS posted ON true
+  CROSS JOIN LATERAL (SELECT coalesce(sum(amount_minor), 0)::bigint AS amount_minor
+                        FROM (SELECT amount_minor FROM fund_reservations AS hold
+                               WHERE hold.account_id = account.account_id AND state = 'HELD' AND placed_at <= wanted.at
+                              UNION ALL
+                              SELECT amount_minor FROM fund_reservations AS hold
+                               WHERE hold.account_id = account.account_id AND ended_at > wanted.at
+                                 AND ended_at IS NOT NULL AND placed_at <= wanted.at) AS open_then) AS held
+ WHERE account.kind = 'customer';
+
 -- accounts_of --
 -- The accounts of customers with their balances.
 SELECT account.number, account.customer_id, account.currency, account.state, account.opened_at,
@@ -191,16 +212,56 @@ SELECT account.number, account.customer_id, account.currency, account.state, acc
  ORDER BY account.number;
 
 -- entries --
--- Statement lines of one account, newest first.
-SELECT posting.sequence, posting.entry_id, entry.payment_id, entry.kind, posting.amount_minor, posting.balance_minor,
-       account.currency, posting.booked_at
+-- Statement lines of one account, newest first: those of [$2, $3) that come after the line ($4, $5). An entry is found by
+-- its payment, whose id tells its month; one without a payment, or from before there were months, by its own id.
+SELECT line.sequence, line.entry_id, coalesce(line.payment_id, undated.payment_id) AS payment_id,
+       coalesce(entry.kind, undated.kind) AS kind, line.amount_minor, line.balance_minor, account.currency, line.booked_at
   FROM accounts AS account
-  JOIN posting USING (account_id)
-  JOIN journal_entry AS entry USING (entry_id)
+ CROSS JOIN LATERAL (SELECT *
+                       FROM posting
+                      WHERE posting.account_id = account.account_id AND booked_at >= $2 AND booked_at < $3
+                        AND booked_at <= $4 AND (booked_at, sequence) < ($4, $5)
+                      ORDER BY booked_at DESC, sequence DESC
+                      LIMIT $6) AS line
+  LEFT JOIN journal_entry AS entry ON entry.payment_id = line.payment_id
+  LEFT JOIN LATERAL (SELECT kind, payment_id FROM journal_entry_other
+                      WHERE line.payment_id IS NULL AND entry_id = line.entry_id
+                     UNION ALL
+                     SELECT kind, payment_id FROM journal_entry_before
+                      WHERE line.payment_id IS NULL AND entry_id = line.entry_id) AS undated ON true
  WHERE account.number = $1
-   AND ($2::bigint IS NULL OR posting.sequence < $2)
- ORDER BY posting.sequence DESC
- LIMIT $3;
+ ORDER BY line.booked_at DESC, line.sequence DESC;
+
+-- entries_oldest_first --
+-- The same, oldest first.
+SELECT line.sequence, line.entry_id, coalesce(line.payment_id, undated.payment_id) AS payment_id,
+       coalesce(entry.kind, undated.kind) AS kind, line.amount_minor, line.balance_minor, account.currency, line.booked_at
+  FROM accounts AS account
+ CROSS JOIN LATERAL (SELECT *
+                       FROM posting
+                      WHERE posting.account_id = account.account_id AND booked_at >= $2 AND booked_at < $3
+                        AND booked_at >= $4 AND (booked_at, sequence) > ($4, $5)
+                      ORDER BY booked_at, sequence
+                      LIMIT $6) AS line
+  LEFT JOIN journal_entry AS entry ON entry.payment_id = line.payment_id
+  LEFT JOIN LATERAL (SELECT kind, payment_id FROM journal_entry_other
+                      WHERE line.payment_id IS NULL AND entry_id = line.entry_id
+                     UNION ALL
+                     SELECT kind, payment_id FROM journal_entry_before
+                      WHERE line.payment_id IS NULL AND entry_id = line.entry_id) AS undated ON true
+ WHERE account.number = $1
+ ORDER BY line.booked_at, line.sequence;
+
+-- range_balances --
+-- An account's posted balance before and after [$2, $3).
+SELECT coalesce((SELECT balance_minor FROM posting
+                  WHERE posting.account_id = account.account_id AND booked_at < $2
+                  ORDER BY booked_at DESC, sequence DESC LIMIT 1), 0) AS opening_minor,
+       coalesce((SELECT balance_minor FROM posting
+                  WHERE posting.account_id = account.account_id AND booked_at < $3
+                  ORDER BY booked_at DESC, sequence DESC LIMIT 1), 0) AS closing_minor
+  FROM accounts AS account
+ WHERE account.number = $1;
 
 -- set_customer_state --
 -- Change a customer's state, also where the ledger looks: on the balances of all their accounts.

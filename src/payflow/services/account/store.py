@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from payflow.contracts.account import (
     AccountView,
     CustomerState,
     CustomerView,
+    EntryCursor,
     EntryLine,
     EntryPage,
     LedgerVerified,
@@ -31,6 +32,9 @@ from payflow.platform.postgres import Connection, Database, load_queries
 from payflow.services.account.domain import Balance, Changes, Entry, Hold, Outcomes, Refusal, internal_number
 
 PARTIES_KNOWN_MAX: Final = 50_000
+# Beyond all that is booked.
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 queries = load_queries(__package__ or "payflow.services.account")
 
 
@@ -228,6 +232,12 @@ class PostgresStore:
         rows = await self._database.fetch(queries.accounts, numbers)
         return {row["number"]: _account(row) for row in rows}
 
+    async def accounts_at(self, wanted: Sequence[tuple[str, datetime]]) -> dict[tuple[str, datetime], AccountView]:
+        rows = await self._database.fetch(
+            queries.accounts_at, [number for number, _ in wanted], [at for _, at in wanted]
+        )
+        return {(row["number"], row["at"]): _account(row, as_of=row["at"]) for row in rows}
+
     async def accounts_of(self, customer_ids: Sequence[str]) -> dict[str, list[AccountView]]:
         accounts: dict[str, list[AccountView]] = {}
         for row in await self._database.fetch(queries.accounts_of, customer_ids):
@@ -235,9 +245,25 @@ class PostgresStore:
         return accounts
 
     async def entries(self, query: ListEntries) -> EntryPage:
-        rows = await self._database.fetch(queries.entries, query.number, query.cursor, query.limit + 1)
+        begin, end = query.booked_from or _FIRST, query.booked_until or _LAST
+        if query.is_oldest_first:
+            text, start = queries.entries_oldest_first, EntryCursor(_FIRST, 0)
+        else:
+            text, start = queries.entries, EntryCursor(_LAST, 0)
+        after = query.cursor or start
+        async with self._database.transaction(is_read_only=True) as connection:
+            rows = await connection.fetch(
+                text, query.number, begin, end, after.booked_at, after.sequence, query.limit + 1
+            )
+            balances = await connection.fetchrow(queries.range_balances, query.number, begin, end)
         lines = [EntryLine(**dict(row)) for row in rows[: query.limit]]
-        return EntryPage(entries=lines, next_cursor=lines[-1].sequence if len(rows) > query.limit else None)
+        is_last = len(rows) <= query.limit
+        return EntryPage(
+            entries=lines,
+            next_cursor=None if is_last else EntryCursor(lines[-1].booked_at, lines[-1].sequence),
+            opening_minor=balances["opening_minor"] if balances else 0,
+            closing_minor=balances["closing_minor"] if balances else 0,
+        )
 
     async def expired_holds(self, *, now: datetime, limit: int) -> list[UUID]:
         rows = await self._database.fetch(queries.expired_holds, now, limit)
@@ -333,7 +359,7 @@ def _hold(row: asyncpg.Record) -> Hold:
     )
 
 
-def _account(row: asyncpg.Record) -> AccountView:
+def _account(row: asyncpg.Record, as_of: datetime | None = None) -> AccountView:
     return AccountView(
         number=row["number"],
         customer_id=row["customer_id"],
@@ -342,4 +368,5 @@ def _account(row: asyncpg.Record) -> AccountView:
         posted_minor=row["posted_minor"],
         held_minor=row["held_minor"],
         opened_at=row["opened_at"],
+        as_of=as_of,
     )

@@ -19,6 +19,7 @@ from payflow.contracts.account import (
     AccountState,
     AlreadyBooked,
     Booked,
+    CaptureTooLarge,
     HoldKept,
     HoldNotFound,
     HoldPlaced,
@@ -30,7 +31,7 @@ from payflow.contracts.account import (
     Transfer,
 )
 from payflow.kernel.errors import PayflowError, Rejection
-from payflow.kernel.money import CurrencyMismatch, format_minor
+from payflow.kernel.money import CurrencyMismatch, InvalidAmount, format_minor
 from payflow.services.account.domain.records import (
     CAPTURED,
     HELD,
@@ -143,19 +144,30 @@ class Batch:
         return HoldKept(hold_id=hold.hold_id)
 
     def capture_hold(
-        self, payment_id: UUID, token: int, *, nostro_account_id: UUID, entry_id: UUID
+        self,
+        payment_id: UUID,
+        token: int,
+        *,
+        nostro_account_id: UUID,
+        entry_id: UUID,
+        amount_minor: int | None = None,
     ) -> Booked | PayflowError:
-        """Book the held amount to another bank's nostro account."""
+        """Book the held amount, or a part of it, to another bank's nostro account; the hold ends with it in any case."""
         earlier = self._earlier(payment_id, token, step="book")
         if earlier is not None:
             return earlier
         hold = self._outcomes.holds.get(payment_id)
         if hold is None:
             return HoldNotFound()
+        amount = hold.amount_minor if amount_minor is None else amount_minor
+        if amount <= 0:
+            return InvalidAmount("What is captured must be more than nothing.")
+        if amount > hold.amount_minor:
+            return CaptureTooLarge()
         error = self._take_from_hold(payment_id, token, hold.amount_minor)
         if error is not None:
             return error
-        legs = ((hold.account_id, -hold.amount_minor), (nostro_account_id, hold.amount_minor))
+        legs = ((hold.account_id, -amount), (nostro_account_id, amount))
         return self._book(payment_id=payment_id, kind="capture", token=token, entry_id=entry_id, legs=legs)
 
     def release_hold(

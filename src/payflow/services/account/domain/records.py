@@ -16,6 +16,9 @@ CAPTURED: Final = "CAPTURED"
 RELEASED: Final = "RELEASED"
 # Internal accounts have a slash in their number, which no customer's account can have.
 CUSTOMER_NUMBER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,33}", re.ASCII)
+# Our money at another bank; the other side of opening balances; money under review; fees earned; funds that the law
+# has us set aside.
+INTERNAL_KINDS: Final = frozenset({"nostro", "opening", "suspense", "fees", "blocked"})
 # The steps whose refusals are remembered.
 STEPS: Final = ("book", "hold")
 
@@ -141,7 +144,12 @@ class Changes:
 
 
 def internal_number(*, kind: str, currency: str, agent_bic: str | None) -> str:
-    """The number of an internal account: NOSTRO/<BIC>/EUR, SUSPENSE/EUR, OPENING/EUR."""
+    """The number of an internal account: NOSTRO/<BIC>/EUR, SUSPENSE/EUR, OPENING/EUR, FEES/EUR, BLOCKED/EUR.
+
+    A nostro account is one at a bank, all others are ours alone. Raises ValueError for anything else.
+    """
+    if kind not in INTERNAL_KINDS or (kind == "nostro") != (agent_bic is not None):
+        raise ValueError(f"no internal account is of kind {kind} with bank {agent_bic}")
     return "/".join(part for part in (kind.upper(), agent_bic, currency) if part)
 
 

@@ -150,7 +150,10 @@ async def keep_hold(*, commands: Sequence[KeepHold], store: Store, now: datetime
 
 
 async def capture_hold(*, commands: Sequence[CaptureHold], store: Store, ids: Ids, now: datetime) -> Answers[Booked]:
-    """Book held amounts to the other banks' nostro accounts. Items may be HoldNotFound, StaleCommand."""
+    """Book held amounts, or parts of them, to the other banks' nostro accounts; the rest is released with the booking.
+
+    Items may be HoldNotFound, CaptureTooLarge, InvalidAmount (nothing happened: the hold stays), StaleCommand.
+    """
     nostros: dict[UUID, UUID] = {}
     async with store.transaction() as ledger:
         earlier = await ledger.outcomes([command.payment_id for command in commands])
@@ -168,6 +171,7 @@ async def capture_hold(*, commands: Sequence[CaptureHold], store: Store, ids: Id
             command.fencing_token,
             nostro_account_id=nostros.get(command.payment_id, command.payment_id),
             entry_id=ids.new(),
+            amount_minor=command.amount_minor,
         )
 
     return await _decide_on_holds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from payflow.contracts.account import (
     AccountList,
@@ -15,6 +16,7 @@ from payflow.contracts.account import (
     EntryPage,
     ExternalParty,
     GetAccount,
+    InstantNotPassed,
     ListAccounts,
     ListEntries,
     PartiesResolved,
@@ -62,12 +64,19 @@ async def get_customers(*, customer_ids: Sequence[str], store: Store) -> Answers
     return [known.get(customer_id) or CustomerNotFound() for customer_id in customer_ids]
 
 
-async def get_accounts(*, queries: Sequence[GetAccount], store: Store) -> Answers[AccountView]:
-    """Accounts by number. Items may be AccountNotFound, also where the account is another customer's."""
-    known = await store.accounts(sorted({query.number for query in queries}))
+async def get_accounts(*, queries: Sequence[GetAccount], store: Store, now: datetime) -> Answers[AccountView]:
+    """Accounts by number, as they are or with their balances as of an instant.
+
+    Items may be AccountNotFound, also where the account is another customer's, and InstantNotPassed.
+    """
+    known = await store.accounts(sorted({query.number for query in queries if query.at is None}))
+    wanted = {(query.number, query.at) for query in queries if query.at is not None}
+    known_at = await store.accounts_at(sorted(wanted)) if wanted else {}
 
     def pick(query: GetAccount) -> AccountView | PayflowError:
-        account = known.get(query.number)
+        if query.at is not None and query.at > now:
+            return InstantNotPassed()
+        account = known.get(query.number) if query.at is None else known_at.get((query.number, query.at))
         if account is None or query.customer_id not in (None, account.customer_id):
             return AccountNotFound()
         return account
@@ -81,10 +90,10 @@ async def list_accounts(*, queries: Sequence[ListAccounts], store: Store) -> Ans
     return [AccountList(accounts=known.get(query.customer_id, [])) for query in queries]
 
 
-async def list_entries(*, queries: Sequence[ListEntries], store: Store) -> Answers[EntryPage]:
-    """Statement lines, newest first, a page for each query. Items may be AccountNotFound."""
+async def list_entries(*, queries: Sequence[ListEntries], store: Store, now: datetime) -> Answers[EntryPage]:
+    """Statement lines, a page for each query. Items may be AccountNotFound."""
     owners = [GetAccount(number=query.number, customer_id=query.customer_id) for query in queries]
-    accounts = await get_accounts(queries=owners, store=store)
+    accounts = await get_accounts(queries=owners, store=store, now=now)
     pages: Answers[EntryPage] = []
     for query, account in zip(queries, accounts, strict=True):
         pages.append(account if isinstance(account, PayflowError) else await store.entries(query))

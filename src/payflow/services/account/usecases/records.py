@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from payflow.contracts.account import (
+    AccountClosed,
     AccountNotEmpty,
     AccountNotFound,
     AccountState,
@@ -28,7 +29,7 @@ from payflow.kernel.clock import Ids
 from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError
 from payflow.kernel.money import InvalidAmount, UnknownCurrency, decimals_of
-from payflow.services.account.domain import CUSTOMER_NUMBER, Batch, Outcomes
+from payflow.services.account.domain import CUSTOMER_NUMBER, Balance, Batch, Outcomes
 from payflow.services.account.ports import LedgerTransaction, Store
 
 SOURCE = "account"
@@ -194,7 +195,10 @@ async def change_customer_state(
 async def change_account_state(
     *, command: ChangeAccountState, store: Store, events: EventMaker
 ) -> AccountView | PayflowError:
-    """Open, block or close an account. AccountNotEmpty: closing needs an empty balance and no open hold."""
+    """Open, block or close an account; the state that it has already changes nothing.
+
+    AccountNotEmpty: closing needs an empty balance and no open hold. AccountClosed: a closed account stays closed.
+    """
     before = (await store.accounts([command.number])).get(command.number)
     if before is None:
         return AccountNotFound()
@@ -202,18 +206,26 @@ async def change_account_state(
     async with store.transaction() as ledger:
         # Locked in any case: a batch that is being booked sees either the old state or the new one, and we its end.
         balance = (await ledger.lock_balances([party.account_id]))[party.account_id]
-        if command.state is AccountState.CLOSED and (balance.posted_minor or balance.held_minor):
-            return AccountNotEmpty()
-        version = await ledger.set_account_state(command.number, command.state)
-        if version is None:
-            return AccountNotFound()
-        data = AccountChanged(
-            account=mask_account(command.number),
-            customer_id=before.customer_id,
-            state=command.state,
-            currency=before.currency,
-            reason=command.reason,
-            changed_by=command.changed_by,
-        )
-        await ledger.append_events([events.account("account.state_changed", version, data)])
+        refusal = _refuse_state(balance, command.state)
+        if refusal is not None:
+            return refusal
+        if balance.state is not command.state:
+            version = await ledger.set_account_state(command.number, command.state)
+            data = AccountChanged(
+                account=mask_account(command.number),
+                customer_id=before.customer_id,
+                state=command.state,
+                currency=before.currency,
+                reason=command.reason,
+                changed_by=command.changed_by,
+            )
+            await ledger.append_events([events.account("account.state_changed", version or 1, data)])
     return (await store.accounts([command.number]))[command.number]
+
+
+def _refuse_state(balance: Balance, state: AccountState) -> PayflowError | None:
+    if balance.state is AccountState.CLOSED and state is not AccountState.CLOSED:
+        return AccountClosed("A closed account stays closed.")
+    if state is AccountState.CLOSED and (balance.posted_minor or balance.held_minor):
+        return AccountNotEmpty()
+    return None
