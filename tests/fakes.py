@@ -42,7 +42,6 @@ from payflow.services.account.domain import (
 )
 from tests.builders import NOON
 
-
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -290,8 +289,8 @@ class FakeAccountStore:
             )
             if begin <= posting.booked_at < end
             if after is None
-            or ((posting.booked_at, posting.sequence) > after) == query.is_oldest_first
-            and (posting.booked_at, posting.sequence) != after
+            or (((posting.booked_at, posting.sequence) > after) == query.is_oldest_first
+            and (posting.booked_at, posting.sequence) != after)
         ]
         lines = [
             EntryLine(

@@ -21,6 +21,7 @@ from payflow.contracts.account import (
     AccountNotFound,
     AccountState,
     AccountView,
+    EntryCursor,
     EntryLine,
     EntryPage,
     GetAccount,
@@ -398,10 +399,19 @@ class FakeAccount:
             lines = [
                 line
                 for line in reversed(self.entries.get(query.number, []))
-                if query.cursor is None or line.sequence < query.cursor
+                if query.cursor is None
+                or (line.booked_at, line.sequence) < (query.cursor.booked_at, query.cursor.sequence)
             ]
             page = lines[: query.limit]
-            pages.append(EntryPage(entries=page, next_cursor=page[-1].sequence if len(lines) > query.limit else None))
+            is_last = len(lines) <= query.limit
+            pages.append(
+                EntryPage(
+                    entries=page,
+                    opening_minor=lines[-1].balance_minor - lines[-1].amount_minor if lines else 0,
+                    closing_minor=lines[0].balance_minor if lines else 0,
+                    next_cursor=None if is_last else EntryCursor(page[-1].booked_at, page[-1].sequence),
+                )
+            )
         return pages
 
 

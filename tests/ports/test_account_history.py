@@ -1,4 +1,4 @@
-"""What an account was at an instant, what moved it in a range, and how it changes: over both stores, by the contract."""
+"""What an account was at an instant, what moved it in a range, how it changes: both stores, by the contract."""
 
 from __future__ import annotations
 
@@ -212,7 +212,9 @@ async def test_a_part_of_a_hold_is_captured_and_the_rest_is_available_again(worl
     assert await world.balance(account) == (880, 0)
 
 
-@pytest.mark.parametrize(("amount", "code"), [(301, "CAPTURE_TOO_LARGE"), (0, "INVALID_AMOUNT"), (-1, "INVALID_AMOUNT")])
+@pytest.mark.parametrize(
+    ("amount", "code"), [(301, "CAPTURE_TOO_LARGE"), (0, "INVALID_AMOUNT"), (-1, "INVALID_AMOUNT")]
+)
 async def test_what_cannot_be_captured_leaves_the_hold_as_it_is(world: World, amount: int, code: str) -> None:
     account = await world.account(1_000)
     hold = a_hold(await world.id_of(account), 300)
@@ -311,5 +313,3 @@ async def _change(world: World, account: AccountView, state: AccountState) -> st
     command = ChangeAccountState(number=account.number, state=state, reason="test", changed_by="operator")
     (answer,) = await world.operator.change_account_state([command])
     return answer.state if isinstance(answer, AccountView) else answer.code
-
-

@@ -204,6 +204,54 @@ async def test_an_account_is_blocked_and_opened_again(world: OperatorWorld) -> N
     assert world.accounts.events[-1].data["changed_by"] == "operator"
 
 
+@pytest.mark.parametrize("role", [Role.CUSTOMER, Role.OPERATOR])
+async def test_an_account_is_shown_as_of_an_instant(world: OperatorWorld, role: Role) -> None:
+    await world.customer()
+    body = {"number": "ACC100", "customer_id": "cust_001", "currency": "USD", "opening_balance": "25.00"}
+    await world.as_role(Role.OPERATOR, "POST", "/accounts", body)
+
+    shown = [
+        (await world.as_role(role, "GET", f"/accounts/ACC100?at={at}")).json
+        for at in ("2026-03-02", "2026-03-02T13:00:00+01:00", "2026-03-02T12:00:00.000Z", "2026-03-02T11:59:59.999999Z")
+    ]
+    future = await world.as_role(role, "GET", "/accounts/ACC100?at=2026-03-02T12:00:01Z")
+
+    assert [(one["posted"], one["as_of"]) for one in shown] == [
+        ("0.00", "2026-03-02T00:00:00Z"),
+        ("25.00", "2026-03-02T12:00:00Z"),
+        ("25.00", "2026-03-02T12:00:00Z"),
+        ("0.00", "2026-03-02T11:59:59.999999Z"),
+    ]
+    assert (future.status, future.json["error"]) == (400, "INSTANT_NOT_PASSED")
+
+
+async def test_a_statement_of_a_range_has_the_balances_around_it(world: OperatorWorld) -> None:
+    await world.customer()
+    body = {"number": "ACC100", "customer_id": "cust_001", "currency": "USD", "opening_balance": "25.00"}
+    await world.as_role(Role.OPERATOR, "POST", "/accounts", body)
+
+    day = await world.as_role(Role.OPERATOR, "GET", "/accounts/ACC100/entries?from=2026-03-02&to=2026-03-03")
+    later = await world.as_role(Role.CUSTOMER, "GET", "/accounts/ACC100/entries?from=2026-03-03")
+
+    assert (day.json["opening_balance"], day.json["closing_balance"], len(day.json["data"])) == ("0.00", "25.00", 1)
+    assert (later.json["opening_balance"], later.json["closing_balance"], later.json["data"]) == ("25.00", "25.00", [])
+
+
+async def test_a_closed_account_stays_closed(world: OperatorWorld) -> None:
+    await world.customer()
+    await world.as_role(
+        Role.OPERATOR, "POST", "/accounts", {"number": "ACC100", "customer_id": "cust_001", "currency": "USD"}
+    )
+
+    replies = [
+        await world.as_role(Role.OPERATOR, "POST", "/accounts/ACC100/state", {"state": state, "reason": "x"})
+        for state in ("BLOCKED", "BLOCKED_CREDIT", "BLOCKED_DEBIT", "CLOSED", "OPEN", "CLOSED")
+    ]
+
+    assert [reply.status for reply in replies] == [200, 200, 200, 200, 422, 200]
+    assert replies[4].json["error"] == "ACCOUNT_CLOSED"
+
+
 async def test_an_account_with_money_is_not_closed(world: OperatorWorld) -> None:
     await world.customer()
     body = {"number": "ACC100", "customer_id": "cust_001", "currency": "USD", "opening_balance": "1.00"}

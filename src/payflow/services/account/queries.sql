@@ -215,7 +215,7 @@ SELECT account.number, account.customer_id, account.currency, account.state, acc
 -- Statement lines of one account, newest first: those of [$2, $3) that come after the line ($4, $5). An entry is found by
 -- its payment, whose id tells its month; one without a payment, or from before there were months, by its own id.
 SELECT line.sequence, line.entry_id, coalesce(line.payment_id, undated.payment_id) AS payment_id,
-       coalesce(entry.kind, undated.kind) AS kind, line.amount_minor, line.balance_minor, account.currency, line.booked_at
+       coalesce(entry.kind, undated.kind, 'unknown') AS kind, line.amount_minor, line.balance_minor, account.currency, line.booked_at
   FROM accounts AS account
  CROSS JOIN LATERAL (SELECT *
                        FROM posting
@@ -235,7 +235,7 @@ SELECT line.sequence, line.entry_id, coalesce(line.payment_id, undated.payment_i
 -- entries_oldest_first --
 -- The same, oldest first.
 SELECT line.sequence, line.entry_id, coalesce(line.payment_id, undated.payment_id) AS payment_id,
-       coalesce(entry.kind, undated.kind) AS kind, line.amount_minor, line.balance_minor, account.currency, line.booked_at
+       coalesce(entry.kind, undated.kind, 'unknown') AS kind, line.amount_minor, line.balance_minor, account.currency, line.booked_at
   FROM accounts AS account
  CROSS JOIN LATERAL (SELECT *
                        FROM posting

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from typing import Final
 
@@ -12,10 +12,6 @@ import msgspec
 from payflow.contracts.confirm import Creditor
 
 _PLAIN_DECIMAL: Final = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?", re.ASCII)
-_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
-_INSTANT: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII
-)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -27,18 +23,6 @@ def canonical_amount(text: str) -> str:
         return text
     fraction = (match[2] or "").rstrip("0")
     return f"{match[1]}.{fraction}" if fraction else match[1]
-
-
-def read_execute_at(text: str) -> datetime:
-    """An instant (RFC 3339, with its offset) or a date, which is its first instant in UTC. Raises ValueError."""
-    try:
-        if _DATE.fullmatch(text):
-            return datetime.fromisoformat(text).replace(tzinfo=UTC)
-        if _INSTANT.fullmatch(text):
-            return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError("execute_at: send an instant such as 2030-01-31T09:00:00Z, or a date such as 2030-01-31.")
 
 
 def fingerprint(

@@ -23,7 +23,8 @@ from payflow.platform.context import current_traceparent
 from payflow.platform.http.asgi import Receive, Scope, Send, read_body, send_response
 from payflow.platform.http.errors import MethodNotAllowed, UnreadableBody
 from payflow.platform.http.strict_json import NumberText, StrictReader
-from payflow.services.gateway.domain.payments import fingerprint, read_execute_at
+from payflow.services.gateway.domain.instants import read_instant
+from payflow.services.gateway.domain.payments import fingerprint
 from payflow.services.gateway.routes.answers import confirm_answer
 from payflow.services.gateway.routes.bodies import Body, check_media_type
 from payflow.services.gateway.routes.queries import refuse_parameters
@@ -157,7 +158,7 @@ def _command(body: ConfirmBody, key: str) -> ConfirmPayment:
 
 def _execute_at(text: str) -> datetime:
     try:
-        return read_execute_at(text)
+        return read_instant("execute_at", text)
     except ValueError as error:
         raise UnreadableBody(str(error), field="execute_at") from None
 

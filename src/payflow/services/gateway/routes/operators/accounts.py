@@ -75,10 +75,13 @@ async def create_account(request: AnyRequest, services: FromServices) -> Account
     guards=[open_to(Role.OPERATOR, Role.COMPLIANCE)],
     tags=["Accounts"],
     summary="Block, open or close an account",
-    opt={"body": AccountStateBody, "errors": ("NOT_FOUND", "ACCOUNT_NOT_EMPTY")},
+    opt={"body": AccountStateBody, "errors": ("NOT_FOUND", "ACCOUNT_NOT_EMPTY", "ACCOUNT_CLOSED")},
 )
 async def change_account_state(request: AnyRequest, services: FromServices, number: PathText) -> AccountBody:
-    """Payments that are under way are refused when they reach the ledger. An account with money cannot be closed."""
+    """Payments that are under way are refused when they reach the ledger.
+
+    Only an account without money and holds can be closed, and it stays closed. The state that it has already is no error.
+    """
     body = await read_json(request, _STATE)
     command = ChangeAccountState(
         number=number,
