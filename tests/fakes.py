@@ -194,6 +194,8 @@ class FakeAccountStore:
         self._tables = _Tables()
         self._lock = asyncio.Lock()
         self._ids = UuidV7()
+        self.verifications: list[tuple[datetime, int]] = []
+        self.is_being_verified = False
 
     @property
     def events(self) -> list[Event]:
@@ -289,8 +291,10 @@ class FakeAccountStore:
             )
             if begin <= posting.booked_at < end
             if after is None
-            or (((posting.booked_at, posting.sequence) > after) == query.is_oldest_first
-            and (posting.booked_at, posting.sequence) != after)
+            or (
+                ((posting.booked_at, posting.sequence) > after) == query.is_oldest_first
+                and (posting.booked_at, posting.sequence) != after
+            )
         ]
         lines = [
             EntryLine(
@@ -339,6 +343,18 @@ class FakeAccountStore:
             open_holds=sum(hold.state == HELD for hold in self._tables.holds.values()),
             broken=broken,
         )
+
+    async def verify_aside(self) -> LedgerVerified | None:
+        return None if self.is_being_verified else await self.verify()
+
+    async def last_verification(self) -> tuple[datetime, int] | None:
+        return self.verifications[-1] if self.verifications else None
+
+    async def save_verification(self, found: LedgerVerified, *, began_at: datetime, verified_at: datetime) -> None:
+        self.verifications.append((verified_at, len(found.broken)))
+
+    async def make_partitions(self) -> int:
+        return 0
 
     def _view(self, row: _AccountRow) -> AccountView:
         balance = self._tables.balances[row.account_id]

@@ -41,7 +41,7 @@ PLACES = {
 }
 # Adapters and data that only one service has.
 OWN_PLACES = {
-    "account": {"directory.py"},
+    "account": {"directory.py", "verification.py", "verification.sql"},
     "audit": {"heads.py"},
     "gateway": {
         "addresses.py",

@@ -3,38 +3,92 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from payflow.run.instance import make_instance
+from payflow.run.errors import StartError
 from payflow.run.options import DataDir
+
+if TYPE_CHECKING:
+    from payflow.contracts.account import LedgerVerified
+
+LEDGER_BROKEN = 1
 
 
 def verify(data_dir: DataDir = None) -> None:
-    """Recompute every balance, hold and entry from the postings, in one snapshot. Exit code 1 when a rule is broken."""
-    from payflow.contracts.account import Account, LedgerVerified, VerifyLedger
-    from payflow.kernel.errors import PayflowError
-    from payflow.run.control import require_running
-    from payflow.run.errors import StartError
-    from payflow.run.local_rpc import local_services
+    """Recompute every balance, hold and entry from the postings, in one snapshot; safe while payments are made.
 
-    instance = require_running(make_instance(data_dir=data_dir)).instance
-
-    async def ask() -> LedgerVerified | PayflowError:
-        async with local_services(instance) as services:
-            (answer,) = await services.client(Account).verify_ledger([VerifyLedger()])
-            return answer
-
-    found = asyncio.run(ask())
-    if isinstance(found, PayflowError):
-        raise StartError(f"The ledger could not be verified: {found.code} {found.detail}")
-    print(
-        f"{found.accounts} accounts, {found.entries} journal entries, {found.postings} postings, "
-        f"{found.open_holds} open holds"
-    )
+    Exit code 1 when anything does not add up, with the accounts and entries named.
+    """
+    found, seconds = recompute(data_dir)
+    _print(found, seconds)
     if found.broken:
-        raise StartError("The ledger is broken:\n  " + "\n  ".join(found.broken))
-    print("The ledger is whole: every entry balances, and every balance is the sum of its postings.")
+        raise typer.Exit(LEDGER_BROKEN)
+
+
+def recompute(data_dir: Path | None) -> tuple[LedgerVerified, float]:
+    """Verify the ledger as the database's owner, with a progress bar; the result, and how many seconds it took.
+
+    Raises StartError when the database cannot be reached.
+    """
+    import time
+
+    import asyncpg
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    from payflow.run.inspection import owner_url
+    from payflow.run.supervisor.console import make_console
+    from payflow.services.account.verification import verify_ledger
+
+    url = owner_url(data_dir)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+
+    async def run() -> LedgerVerified:
+        connection = await asyncpg.connect(url, timeout=10, server_settings={"search_path": "account"})
+        try:
+            with Progress(*columns, console=make_console(), transient=True) as progress:
+                tasks: dict[str, TaskID] = {}
+
+                def tick(what: str, done: int, everything: int) -> None:
+                    if what not in tasks:
+                        tasks[what] = progress.add_task(what)
+                    progress.update(tasks[what], completed=done, total=everything)
+
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    return await verify_ledger(connection, tick=tick)
+        finally:
+            await connection.close(timeout=5)
+
+    began_at = time.monotonic()
+    try:
+        return asyncio.run(run()), time.monotonic() - began_at
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StartError(f"The ledger could not be verified: {error}") from error
+
+
+def _print(found: LedgerVerified, seconds: float) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from payflow.run.supervisor.console import make_console
+
+    console = make_console()
+    table = Table(header_style="bold")
+    for name in ("accounts", "journal entries", "postings", "open holds", "seconds", "broken"):
+        table.add_column(name, justify="right")
+    counts = (found.accounts, found.entries, found.postings, found.open_holds)
+    broken = Text(f"{len(found.broken):,}", style="bold red" if found.broken else "green")
+    table.add_row(*(f"{count:,}" for count in counts), f"{seconds:,.1f}", broken)
+    console.print(table)
+    for line in found.broken:
+        console.print(Text(f"  {line}", style="red"))
+    console.print(
+        "The ledger is broken."
+        if found.broken
+        else "The ledger is whole: every entry balances, and every balance is the sum of its postings."
+    )
 
 
 def register(app: typer.Typer) -> None:

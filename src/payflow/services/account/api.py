@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from datetime import datetime, time
 from typing import Final
+
+import structlog
+from prometheus_client import Gauge
 
 from payflow.contracts.account import (
     AccountList,
@@ -34,15 +40,59 @@ from payflow.contracts.account import (
 )
 from payflow.contracts.operation import Answers
 from payflow.kernel.clock import Clock, Ids
-from payflow.kernel.errors import PayflowError
+from payflow.kernel.errors import PayflowError, Unavailable
 from payflow.platform.context import current_traceparent
 from payflow.platform.postgres import repeat_then_halve
 from payflow.platform.turns import Turns
 from payflow.services.account.domain import KnownBalances
 from payflow.services.account.ports import BankDirectory, Store
-from payflow.services.account.usecases import ledger, reads, records
+from payflow.services.account.usecases import ledger, reads, records, upkeep
 
 TRANSFERS_MAX: Final = 500
+log = structlog.get_logger(__name__)
+
+
+_verified_at: Final = Gauge(
+    "payflow_ledger_verified_at", "When the ledger was last verified, in Unix seconds; 0: never."
+)
+_broken: Final = Gauge("payflow_ledger_broken", "Rules that the last verification of the ledger found broken.")
+_stray: Final = Gauge("payflow_ledger_stray_rows", "Entries and postings outside the month that they belong to.")
+
+
+def read_time_of_day(text: str) -> time:
+    """Read "02:00". Raises ValueError."""
+    if not re.fullmatch(r"[0-2][0-9]:[0-5][0-9]", text):
+        raise ValueError("expected HH:MM such as 02:00")
+    return time.fromisoformat(text)
+
+
+class Upkeep:
+    """The ledger's duties, which tell by logs and metrics what they found."""
+
+    def __init__(self, *, store: Store, clock: Clock, at: time, since: datetime) -> None:
+        self._store, self._clock, self._at, self._since = store, clock, at, since
+        self._told: datetime | None = None
+
+    async def make_partitions(self) -> None:
+        """Make the months to come, and count what stands outside its month."""
+        try:
+            stray = await self._store.make_partitions()
+        except Unavailable as error:
+            log.warning("ledger.no_partition", error=repr(error))
+            return
+        _stray.set(stray)
+        if stray:
+            log.warning("ledger.stray_rows", rows=stray)
+
+    async def verify_daily(self) -> None:
+        """Verify the ledger where this is due, and tell what the last verification found, whoever made it."""
+        last = await upkeep.verify_daily(store=self._store, clock=self._clock, at=self._at, since=self._since)
+        if last is None or last[0] == self._told:
+            return
+        self._told, broken = last
+        _verified_at.set(self._told.timestamp())
+        _broken.set(broken)
+        log.log(logging.ERROR if broken else logging.INFO, "ledger.verified", verified_at=self._told, broken=broken)
 
 
 class AccountApi:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from payflow.contracts.account import Account
 from payflow.contracts.agents import DEMO_AGENTS, AgentDirectory, read_agents
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.service import Runtime, Service, every
 from payflow.platform.settings import CommonSettings, SettingsError, describe
-from payflow.services.account.api import AccountApi
+from payflow.services.account.api import AccountApi, Upkeep, read_time_of_day
 from payflow.services.account.directory import ConfiguredBanks
 from payflow.services.account.store import PostgresStore
 from payflow.services.account.usecases import ledger
+
+_PARTITIONS_CHECK_S: Final = 6 * 3600.0
+_VERIFY_CHECK_S: Final = 60.0
 
 
 class AccountSettings(CommonSettings, frozen=True, kw_only=True):
@@ -23,6 +26,9 @@ class AccountSettings(CommonSettings, frozen=True, kw_only=True):
     ]
     agents: Annotated[str, describe("other banks that can be paid, as a JSON list", check=read_agents)] = DEMO_AGENTS
     hold_expiry_check_s: Annotated[float, describe("pause between looks for expired holds")] = 5.0
+    ledger_verify_at: Annotated[
+        str, describe("when the ledger is verified each day, as HH:MM in UTC", check=read_time_of_day)
+    ] = "02:00"
 
 
 SETTINGS = AccountSettings
@@ -43,6 +49,9 @@ async def build(runtime: Runtime) -> Service:
         ids=runtime.ids,
     )
     api = AccountApi(store=store, banks=banks, clock=runtime.clock, ids=runtime.ids)
+    upkeep = Upkeep(
+        store=store, clock=runtime.clock, at=read_time_of_day(settings.ledger_verify_at), since=runtime.clock.now()
+    )
     return Service(
         implementations=[(Account, api)],
         checks=dict(runtime.checks_for(database=database)),
@@ -50,6 +59,8 @@ async def build(runtime: Runtime) -> Service:
         background={
             "expire_holds": every(
                 settings.hold_expiry_check_s, lambda: ledger.expire_holds(store=store, now=runtime.clock.now())
-            )
+            ),
+            "make_partitions": every(_PARTITIONS_CHECK_S, upkeep.make_partitions),
+            "verify_ledger": every(_VERIFY_CHECK_S, upkeep.verify_daily),
         },
     )

@@ -119,6 +119,25 @@ class Store(Protocol):
         """Recompute the ledger from its postings in one snapshot."""
         ...
 
+    async def verify_aside(self) -> LedgerVerified | None:
+        """The same with pauses, as long as the work takes; None while another process is at it."""
+        ...
+
+    async def last_verification(self) -> tuple[datetime, int] | None:
+        """When the last verification ended that was saved, and how many rules it found broken."""
+        ...
+
+    async def save_verification(self, found: LedgerVerified, *, began_at: datetime, verified_at: datetime) -> None:
+        """Remember what a verification found."""
+        ...
+
+    async def make_partitions(self) -> int:
+        """Make the months to come; returns how many rows stand outside the months that they belong to.
+
+        Raises Unavailable when the ledger is too busy; another time will do.
+        """
+        ...
+
 
 class BankDirectory(Protocol):
     """Which accounts at other banks can be paid."""

@@ -26,10 +26,12 @@ from payflow.contracts.account import (
 )
 from payflow.kernel.clock import Ids
 from payflow.kernel.envelope import Event
+from payflow.kernel.errors import Unavailable
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Outbox
 from payflow.platform.postgres import Connection, Database, load_queries
 from payflow.services.account.domain import Balance, Changes, Entry, Hold, Outcomes, Refusal, internal_number
+from payflow.services.account.verification import rest_as_long_as_it_took, verify_ledger
 
 PARTIES_KNOWN_MAX: Final = 50_000
 # Beyond all that is booked.
@@ -271,13 +273,36 @@ class PostgresStore:
 
     async def verify(self) -> LedgerVerified:
         async with self._database.transaction(is_read_only=True) as connection:
-            counts = await connection.fetchrow(queries.verify_counts, timeout=600)
-            broken: list[str] = []
-            for name in ("entries", "orphans", "balances", "running", "holds", "totals"):
-                rows = await connection.fetch(getattr(queries, f"verify_{name}"), timeout=600)
-                broken.extend(row["broken"] for row in rows)
-        assert counts is not None
-        return LedgerVerified(**dict(counts), broken=broken)
+            return await verify_ledger(connection)
+
+    async def verify_aside(self) -> LedgerVerified | None:
+        async with self._database.transaction(is_read_only=True) as connection:
+            if not await connection.fetchval(queries.claim_verification):
+                return None
+            return await verify_ledger(connection, rest=rest_as_long_as_it_took())
+
+    async def last_verification(self) -> tuple[datetime, int] | None:
+        row = await self._database.fetchrow(queries.last_verification)
+        return None if row is None else (row["verified_at"], row["broken"])
+
+    async def save_verification(self, found: LedgerVerified, *, began_at: datetime, verified_at: datetime) -> None:
+        await self._database.execute(
+            queries.save_verification,
+            began_at,
+            verified_at,
+            found.accounts,
+            found.entries,
+            found.postings,
+            found.open_holds,
+            found.broken,
+        )
+
+    async def make_partitions(self) -> int:
+        try:
+            await self._database.fetchval(queries.make_partitions)
+        except asyncpg.LockNotAvailableError as error:
+            raise Unavailable("The ledger is too busy for a new partition.") from error
+        return int(await self._database.fetchval(queries.stray_rows))
 
     def _customer(self, row: asyncpg.Record) -> CustomerView:
         customer_id = row["customer_id"]

@@ -152,7 +152,7 @@ class Batch:
         entry_id: UUID,
         amount_minor: int | None = None,
     ) -> Booked | PayflowError:
-        """Book the held amount, or a part of it, to another bank's nostro account; the hold ends with it in any case."""
+        """Book the held amount, or a part of it, to another bank's nostro account; either way the hold ends."""
         earlier = self._earlier(payment_id, token, step="book")
         if earlier is not None:
             return earlier

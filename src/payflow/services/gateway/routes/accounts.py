@@ -90,8 +90,8 @@ class StatementLine(msgspec.Struct, kw_only=True):
 class StatementPage(msgspec.Struct):
     """Statement lines, newest first. `next_cursor` is null on the last page.
 
-    `opening_balance` and `closing_balance` are the posted balances before the first and after the last line of the whole
-    range, on each of its pages.
+    `opening_balance` and `closing_balance` are the posted balances before the first and after the last line of the
+    whole range, on each of its pages.
     """
 
     data: list[StatementLine]
@@ -117,8 +117,8 @@ async def list_accounts(request: AnyRequest, services: FromServices) -> AccountP
 async def get_account(request: AnyRequest, services: FromServices, number: FromPath[str], at: At = None) -> AccountBody:
     """One account: a customer's own, 404 for anybody else's; any for operators and compliance officers.
 
-    With `at`, any instant that has passed: `posted` is what was booked until then, that instant included, `held` are the
-    holds that were open then, and `available` is what could be spent. Before it was opened, an account had nothing.
+    With `at`, any instant that has passed: `posted` is what was booked until then, that instant included, `held` are
+    the holds that were open then, and `available` is what could be spent. Before it was opened, an account had nothing.
     `status` is the present one in any case.
     """
     return account_body(await _account(request, services, number, at=_read("at", at)))
@@ -141,8 +141,8 @@ async def list_entries(
 ) -> StatementPage:
     """Postings on an account, newest first: a customer's own, any for operators and compliance officers.
 
-    `from` belongs to the range, `to` does not, so that a month is `from=2026-01-01&to=2026-02-01`. Without them it is all
-    that was ever booked. A cursor stays good while new entries arrive; send it with the same `from` and `to`.
+    `from` belongs to the range, `to` does not, so that a month is `from=2026-01-01&to=2026-02-01`. Without them it is
+    all that was ever booked. A cursor stays good while new entries arrive; send it with the same `from` and `to`.
     """
     begin, end = _read("from", booked_from), _read("to", booked_until)
     if begin is not None and end is not None and begin >= end:

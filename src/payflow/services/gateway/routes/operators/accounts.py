@@ -80,7 +80,7 @@ async def create_account(request: AnyRequest, services: FromServices) -> Account
 async def change_account_state(request: AnyRequest, services: FromServices, number: PathText) -> AccountBody:
     """Payments that are under way are refused when they reach the ledger.
 
-    Only an account without money and holds can be closed, and it stays closed. The state that it has already is no error.
+    Only an account without money and holds can be closed, and it stays closed. The state that it has is no error.
     """
     body = await read_json(request, _STATE)
     command = ChangeAccountState(
