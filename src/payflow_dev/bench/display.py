@@ -95,7 +95,10 @@ def _figures(steps: list[Step]) -> Table:
     table = Table(header_style="bold")
     for name in ("connections", "payments/s", "p50 ms", "p95 ms", "p99 ms", "ratio (spread)", "CPU us/payment"):
         table.add_column(name, justify="right", no_wrap=True)
+    is_long = any(step.history_entries for step in steps)
     table.add_column("errors", overflow="fold")
+    if is_long:
+        table.add_column("entries before", justify="right", no_wrap=True)
     for step in steps:
         ratio = f"{step.ratio.mean:.2f} ({step.ratio.low:.2f}-{step.ratio.high:.2f})" if step.ratio else "-"
         errors = ", ".join(f"{count} x {label}" for label, count in sorted(step.errors.items())) or "0"
@@ -108,6 +111,7 @@ def _figures(steps: list[Step]) -> Table:
             ratio,
             f"{step.cpu_us_per_payment:,.0f}" if step.cpu else "-",
             Text(errors, style="red" if step.errors else "green"),
+            *([f"{step.history_entries:,}"] if is_long else []),
         )
     return table
 

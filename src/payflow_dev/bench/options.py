@@ -14,6 +14,7 @@ CONNECTIONS_MAX: Final = 1000
 SECONDS_MAX: Final = 1800.0
 CUSTOMERS_MIN: Final = 2
 CUSTOMERS_MAX: Final = 20_000
+HISTORY_MAX: Final = 100_000_000
 
 
 class AddressOnly(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +31,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     seconds: float = 10.0
     connections: tuple[int, ...] = (1, 16, 64, 256)
+    history: tuple[int, ...] = ()
     customers: int = 200
     is_hot: bool = False
     inter_bank_share: float = 0.0
@@ -61,6 +63,19 @@ def parse_connections(text: str) -> tuple[int, ...]:
         raise StartError(f"--connections {text} must be numbers with commas, such as 64,256.") from None
     if not all(1 <= count <= CONNECTIONS_MAX for count in found):
         raise StartError(f"--connections {text}: each must be between 1 and {CONNECTIONS_MAX}.")
+    return found
+
+
+def parse_history(text: str | None) -> tuple[int, ...]:
+    """Read "1000000,10000000": the ledger's length in journal entries, growing. Raises StartError."""
+    if text is None:
+        return ()
+    try:
+        found = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise StartError(f"--history {text} must be numbers with commas, such as 1000000,10000000.") from None
+    if not all(1 <= entries <= HISTORY_MAX for entries in found) or list(found) != sorted(set(found)):
+        raise StartError(f"--history {text}: each must be between 1 and {HISTORY_MAX:,}, and more than the one before.")
     return found
 
 
@@ -107,5 +122,7 @@ def check(options: Options) -> None:
         raise StartError("--hot and --inter-bank need customers of the bench's own: give --data-dir as well.")
     if options.payer is not None and not options.is_address_only:
         raise StartError("--username and its companions are for --url alone; otherwise the bench makes its customers.")
+    if options.history and options.is_address_only:
+        raise StartError("--history writes into the instance's database: give --data-dir as well.")
     if options.keeps_instance and not options.starts_own:
         raise StartError("--keep is about the bench's own instance; one that runs already is never stopped.")

@@ -30,10 +30,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One load step. `payments_per_s` counts acknowledged payments, of which `pending` were answered with 202.
 
     `cpu_us_per_payment` is all of the instance's CPU, the work afterwards included and the loader left out.
-    `restarts` counts processes of the instance that died meanwhile.
+    `restarts` counts processes of the instance that died meanwhile. `history_entries`: how many journal entries there
+    were before, where the ledger was filled with some.
     """
 
     connections: int
+    history_entries: int = 0
     seconds: float
     payments_per_s: float
     acknowledged: int
@@ -58,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     seconds: float
     connections: tuple[int, ...]
+    history: tuple[int, ...] = ()
     customers: int
     accounts: int
     is_hot: bool

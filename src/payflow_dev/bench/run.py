@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Final
@@ -16,6 +17,7 @@ from payflow.run.supervisor.console import make_console
 from payflow_dev.bench import cpu
 from payflow_dev.bench.display import Display, print_report
 from payflow_dev.bench.drive import Driven, drive
+from payflow_dev.bench.history import grow_history
 from payflow_dev.bench.job import Job
 from payflow_dev.bench.machine import machine_facts
 from payflow_dev.bench.meter import Measured, Meter
@@ -42,6 +44,7 @@ _START_PLAN_S: Final = 10.0
 _RECORDS_PLAN_S: Final = 12.0
 _INITIALISE_PLAN_S: Final = 6.0
 _SETTLE_PLAN_S: Final = 2.0
+_FILL_PLAN_S: Final = 30e-6
 
 
 def run_bench(options: Options) -> int:
@@ -71,13 +74,19 @@ def _target(options: Options, display: Display) -> AbstractContextManager[Target
 
 
 def _planned_s(options: Options) -> float:
-    steps = len(options.connections)
-    seconds = _RECORDS_PLAN_S + _WARM_UP_S + steps * (options.seconds + _SETTLE_PLAN_S)
+    lengths = max(1, len(options.history))
+    steps = len(options.connections) * lengths
+    seconds = sum(map(_planned_fill_s, options.history))
+    seconds += _RECORDS_PLAN_S + _WARM_UP_S + steps * (options.seconds + _SETTLE_PLAN_S)
     if options.starts_own:
         seconds += _START_PLAN_S
     if options.with_pgbench and not options.is_address_only:
-        seconds += _INITIALISE_PLAN_S + len(CLIENTS) * _choice_s(options) + (steps + 1) * options.seconds
+        seconds += _INITIALISE_PLAN_S + len(CLIENTS) * _choice_s(options) + (steps + lengths) * options.seconds
     return seconds
+
+
+def _planned_fill_s(entries: int) -> float:
+    return entries * _FILL_PLAN_S
 
 
 def _choice_s(options: Options) -> float:
@@ -98,6 +107,7 @@ class _Run:
         self._tokens = Tokens(values=[], ends_at=0.0)
         self._outcomes = bytearray()
         self._meter: Meter | None = None
+        self._history_entries = 0
 
     def play(self) -> Report:
         """Records, warm-up, the turns, the money."""
@@ -170,17 +180,34 @@ class _Run:
     def _take_turns(self, pgbench: Pgbench | None) -> tuple[list[PgbenchRun], list[PgbenchRun], list[Step]]:
         """pgbench, load, pgbench, load, pgbench: the choice of clients, the runs between the steps, the steps."""
         if pgbench is None:
-            return [], [], [self._step(connections) for connections in self._options.connections]
+            return [], [], [step for _ in self._grow() for step in map(self._step, self._options.connections)]
         try:
             choice = self._choose_clients(pgbench)
-            runs, steps = [self._pgbench_run(pgbench, choice[0].clients)], []
-            for connections in self._options.connections:
-                steps.append(self._step(connections))
-                runs.append(self._pgbench_run(pgbench, choice[0].clients))
+            all_runs: list[PgbenchRun] = []
+            all_steps: list[Step] = []
+            for _ in self._grow():
+                runs, steps = [self._pgbench_run(pgbench, choice[0].clients)], []
+                for connections in self._options.connections:
+                    steps.append(self._step(connections))
+                    runs.append(self._pgbench_run(pgbench, choice[0].clients))
+                all_runs += runs
+                all_steps += [_with_ratio(step, runs[place : place + 2]) for place, step in enumerate(steps)]
         finally:
             if not self._options.starts_own:
                 asyncio.run(pgbench.drop_database())
-        return choice, runs, [_with_ratio(step, runs[place : place + 2]) for place, step in enumerate(steps)]
+        return choice, all_runs, all_steps
+
+    def _grow(self) -> Iterator[None]:
+        """Come by once for each length that the ledger is to have, and at least once."""
+        status = self._target.status
+        if not self._options.history or status is None:
+            yield
+            return
+        for entries in self._options.history:
+            self._display.phase(f"filling the ledger up to {entries:,} entries", _planned_fill_s(entries))
+            filling = grow_history(url=owner_url(status), entries=entries, tick=self._display.tick)
+            self._history_entries = asyncio.run(filling)
+            yield
 
     def _pgbench(self) -> Pgbench | None:
         status = self._target.status
@@ -228,7 +255,8 @@ class _Run:
         if self._meter is None:
             return _step_of(connections, work(), None)
         measured = self._meter.measure(work)
-        return _step_of(connections, measured.driven, measured)
+        step = _step_of(connections, measured.driven, measured)
+        return msgspec.structs.replace(step, history_entries=self._history_entries)
 
     def _check_money(self) -> MoneyReport | None:
         status = self._target.refreshed()
@@ -250,6 +278,7 @@ class _Run:
         return Settings(
             seconds=options.seconds,
             connections=options.connections,
+            history=options.history,
             customers=len(self._customers),
             accounts=sum(len(customer.accounts) for customer in self._customers),
             is_hot=options.is_hot,

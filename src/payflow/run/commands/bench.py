@@ -15,6 +15,10 @@ def bench(
     connections: Annotated[str, typer.Option(help="The steps: connections, each with one payment under way.")] = (
         "1,16,64,256"
     ),
+    history: Annotated[
+        str | None,
+        typer.Option(help="Fill the ledger up to so many entries and repeat the steps, such as 1000000,10000000."),
+    ] = None,
     hot: Annotated[bool, typer.Option("--hot", help="One account pays for everything.")] = False,
     inter_bank: Annotated[float, typer.Option(help="The share that goes to other banks, 0 to 1.")] = 0.0,
     customers: Annotated[int, typer.Option(help="How many customers, each with two accounts.")] = 200,
@@ -38,7 +42,7 @@ def bench(
 ) -> None:
     """Measure payments on an instance of its own, beside pgbench on the same PostgreSQL, and check the money."""
     try:
-        from payflow_dev.bench.options import Options, choose_loader, parse_connections, payer_from
+        from payflow_dev.bench.options import Options, choose_loader, parse_connections, parse_history, payer_from
         from payflow_dev.bench.run import run_bench
         from payflow_dev.bench.wrk import find_wrk
     except ModuleNotFoundError as error:
@@ -48,6 +52,7 @@ def bench(
     options = Options(
         seconds=seconds,
         connections=parse_connections(connections),
+        history=parse_history(history),
         customers=customers,
         is_hot=hot,
         inter_bank_share=inter_bank,

@@ -1,0 +1,70 @@
+"""When the ledger is verified by itself, and who does it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+
+import pytest
+
+from payflow.services.account.api import read_time_of_day
+from payflow.services.account.usecases import upkeep
+from tests.builders import NOON, FixedClock
+from tests.fakes import FakeAccountStore
+
+AT = time(2)
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("now", "due"),
+    [
+        (datetime(2026, 3, 2, 1, 59, 59, tzinfo=UTC), datetime(2026, 3, 1, 2, tzinfo=UTC)),
+        (datetime(2026, 3, 2, 2, tzinfo=UTC), datetime(2026, 3, 2, 2, tzinfo=UTC)),
+        (datetime(2026, 3, 2, 23, 59, tzinfo=UTC), datetime(2026, 3, 2, 2, tzinfo=UTC)),
+    ],
+)
+def test_the_time_of_day_comes_once_a_day(now: datetime, due: datetime) -> None:
+    assert upkeep.last_due_at(now=now, at=AT) == due
+
+
+async def test_a_ledger_is_verified_once_after_each_set_time() -> None:
+    store, clock = FakeAccountStore(), FixedClock()
+    counts = []
+    for _ in range(9):
+        await upkeep.verify_daily(store=store, clock=clock, at=AT, since=NOON)
+        counts.append(len(store.verifications))
+        clock.move(DAY / 4)
+
+    # 12:00, 18:00, 0:00, 6:00 ...: at 6:00 it is due.
+    assert counts == [0, 0, 0, 1, 1, 1, 1, 2, 2]
+
+
+async def test_a_verification_that_was_missed_is_made_at_the_start() -> None:
+    store, clock = FakeAccountStore(), FixedClock()
+    store.verifications.append((NOON - 2 * DAY, 3))
+
+    found = await upkeep.verify_daily(store=store, clock=clock, at=AT, since=NOON)
+
+    assert found == (NOON, 0)
+
+
+async def test_what_another_process_found_is_told_by_all() -> None:
+    store, clock = FakeAccountStore(), FixedClock()
+    store.verifications.append((NOON - timedelta(hours=1), 3))
+
+    assert await upkeep.verify_daily(store=store, clock=clock, at=AT, since=NOON) == (NOON - timedelta(hours=1), 3)
+    assert len(store.verifications) == 1
+
+
+async def test_nobody_verifies_what_another_process_is_verifying() -> None:
+    store, clock = FakeAccountStore(), FixedClock(NOON + DAY)
+    store.is_being_verified = True
+
+    assert await upkeep.verify_daily(store=store, clock=clock, at=AT, since=NOON) is None
+    assert store.verifications == []
+
+
+@pytest.mark.parametrize("text", ["2:00", "24:00", "29:00", "02:60", "02:00:00", "", "02.00"])
+def test_a_time_of_day_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        read_time_of_day(text)
