@@ -44,7 +44,7 @@ _START_PLAN_S: Final = 10.0
 _RECORDS_PLAN_S: Final = 12.0
 _INITIALISE_PLAN_S: Final = 6.0
 _SETTLE_PLAN_S: Final = 2.0
-_FILL_PLAN_S: Final = 30e-6
+_FILL_PLAN_S: Final = 50e-6
 
 
 def run_bench(options: Options) -> int:
