@@ -8,7 +8,15 @@ import pytest
 
 from payflow.run.commands.bench import bench
 from payflow.run.errors import StartError
-from payflow_dev.bench.options import AddressOnly, Options, check, choose_loader, parse_connections, payer_from
+from payflow_dev.bench.options import (
+    AddressOnly,
+    Options,
+    check,
+    choose_loader,
+    parse_connections,
+    parse_history,
+    payer_from,
+)
 from payflow_dev.bench.target import parse_url
 
 PAYER = AddressOnly(username="demo", password="secret", from_account="ACC001", to_account="ACC002")
@@ -110,3 +118,19 @@ def test_an_installation_without_the_repository_s_tools_says_where_the_bench_is(
 
     with pytest.raises(StartError, match="part of the repository"):
         bench()
+
+
+def test_lengths_of_the_ledger_grow() -> None:
+    assert parse_history("1000000,10000000") == (1_000_000, 10_000_000)
+    assert parse_history(None) == ()
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "-5", "2,1", "1,1", "100000001", "1,"])
+def test_lengths_that_cannot_be_are_refused(text: str) -> None:
+    with pytest.raises(StartError, match="--history"):
+        parse_history(text)
+
+
+def test_a_history_needs_the_database() -> None:
+    with pytest.raises(StartError, match="--history"):
+        check(Options(history=(10,), url="http://127.0.0.1:8080", payer=PAYER))

@@ -41,9 +41,11 @@ SELECT 'account ' || balance.account_id::text AS what,
 
 -- postings_and_entries_belong_together --
 SELECT 'entry ' || coalesce(entry.entry_id, posting.entry_id)::text AS what,
-       entry.entry_id IS NULL OR posting.entry_id IS NULL AS is_broken, false AS is_waiting
+       entry.entry_id IS NULL OR posting.entry_id IS NULL
+       OR posting.payment_id IS NOT NULL AND posting.payment_id IS DISTINCT FROM entry.payment_id AS is_broken,
+       false AS is_waiting
   FROM account.journal_entry AS entry
-  FULL JOIN (SELECT DISTINCT entry_id FROM account.posting) AS posting USING (entry_id)
+  FULL JOIN (SELECT DISTINCT entry_id, payment_id FROM account.posting) AS posting USING (entry_id)
  WHERE $1::timestamptz IS NOT NULL
 
 -- nobody_is_overdrawn --
@@ -265,7 +267,11 @@ SELECT 'constraint ' || wanted.name || ' on ' || wanted.relation AS what,
 SELECT role || ' on ' || relation AS what,
        has_table_privilege(role, relation, 'UPDATE, DELETE, TRUNCATE') AS is_broken, false AS is_waiting
   FROM (VALUES ('payflow_account', 'account.journal_entry'), ('payflow_account', 'account.posting'),
-               ('payflow_audit', 'audit.audit_logs'), ('payflow_confirm', 'confirm.payment_transition'))
+               ('payflow_account', 'account.refused_command'),
+               ('payflow_audit', 'audit.audit_logs'), ('payflow_confirm', 'confirm.payment_transition')
+        UNION ALL
+        SELECT 'payflow_account', inhrelid::regclass::text
+          FROM pg_inherits WHERE inhparent IN ('account.journal_entry'::regclass, 'account.posting'::regclass))
        AS guarded (role, relation)
  WHERE $1::timestamptz IS NOT NULL
 
