@@ -15,6 +15,7 @@ from payflow.contracts.account import (
     ChangeAccountState,
     EntryPage,
     GetAccount,
+    KeepHold,
     ListEntries,
     ReleaseHold,
 )
@@ -24,6 +25,7 @@ from payflow.platform.ids import UuidV7
 from payflow.platform.postgres import Database
 from payflow.services.account.domain import INTERNAL_KINDS
 from payflow.services.account.store import PostgresStore
+from payflow.services.account.usecases import ledger
 from tests.builders import NOON, a_hold, a_transfer
 from tests.fakes import FakeAccountStore
 from tests.ports.test_account_store import World
@@ -239,6 +241,18 @@ async def test_each_kind_of_internal_account_is_made_once(world: World, kind: st
     ids = {await world.store.internal_account(kind=kind, currency="EUR", agent_bic=bic) for _ in range(2)}  # type: ignore[attr-defined]
 
     assert len(ids) == 1
+
+
+async def test_a_hold_that_is_kept_for_submission_never_expires(world: World) -> None:
+    account = await world.account(1_000)
+    kept, other = [a_hold(await world.id_of(account), 300, expires_in=MINUTE) for _ in range(2)]
+    await world.confirm.place_hold([kept, other])
+    await world.confirm.keep_hold([KeepHold(payment_id=kept.payment_id, fencing_token=1)])
+
+    for days in (1, 10_000):
+        await ledger.expire_holds(store=world.store, now=NOON + timedelta(days=days))  # type: ignore[arg-type]
+
+    assert await world.balance(account) == (1_000, 300)
 
 
 _ALL = list(AccountState)

@@ -1,9 +1,10 @@
-"""The simulated ledger keeps what the port suite asks of PostgreSQL: the same tests run over it."""
+"""The simulated ledger keeps what the port suites ask of PostgreSQL: the same tests run over it."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.ports import test_account_history as history
 from tests.ports import test_account_store as suite
 from tests.simulation.doors import OpenDoor
 from tests.simulation.ledger import LedgerTables, MemoryLedger
@@ -16,3 +17,4 @@ def world() -> suite.World:
 
 
 globals().update(borrowed_from(suite))
+globals().update(borrowed_from(history))
