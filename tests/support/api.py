@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
+from yarl import URL
 
 from payflow.contracts.kyc import VerificationState
 from payflow.contracts.notification import FindDemoCode, Notification
@@ -87,8 +88,10 @@ class Api:
         skip = ["Content-Type"]
         if body is not None and not any(name.lower() == "content-type" for name in sent):
             sent["Content-Type"] = "application/json"
+        # As it stands: the library would resolve an escaped ".." before sending it.
+        url = URL(self.url + path, encoded=True) if "%" in path else self.url + path
         async with self._session.request(
-            method, self.url + path, data=body, headers=sent, skip_auto_headers=skip, allow_redirects=False
+            method, url, data=body, headers=sent, skip_auto_headers=skip, allow_redirects=False
         ) as response:
             content = await response.read()
             return Answer(response.status, {name.lower(): text for name, text in response.headers.items()}, content)
