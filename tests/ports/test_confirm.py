@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -53,7 +53,7 @@ from payflow.platform.rpc import in_process
 from payflow.services.account.api import AccountApi
 from payflow.services.account.directory import ConfiguredBanks
 from payflow.services.confirm.api import ConfirmApi, LocalEndings, SettleInBackground, measure_open_payments
-from payflow.services.confirm.domain import Deadlines
+from payflow.services.confirm.domain import Deadlines, Payment
 from payflow.services.confirm.ports import Ports, Store
 from payflow.services.confirm.store import PostgresStore
 from payflow.services.confirm.usecases.lifecycle import cancel_payments, do_what_is_due
@@ -562,6 +562,21 @@ async def test_a_process_that_was_overtaken_cannot_write_any_more(world: World) 
     assert saved == set()
     assert owner.fencing_token == stale.fencing_token + 1
     assert (await world.store.by_ids([stale.payment_id]))[stale.payment_id].state == "RECEIVED"
+
+
+async def test_a_process_that_was_overtaken_sends_nothing_to_the_other_bank(world: World) -> None:
+    save, far = world.store.save, timedelta(hours=1)
+
+    async def overtaken(payments: Sequence[Payment], *, now: datetime) -> set[UUID]:
+        await world.store.lease([payment.payment_id for payment in payments], now=now + far, until=now + 2 * far)
+        return await save(payments, now=now)
+
+    world.store.save = overtaken  # type: ignore[method-assign]
+    answer = await world.pay(world.request(to=IBAN, creditor=Creditor(name="Erika Musterfrau")))
+    await world.background.finish()
+
+    assert isinstance(answer, PaymentInProgress)
+    assert world.bank.paid == {}
 
 
 async def test_every_step_of_a_payment_is_kept(world: World) -> None:

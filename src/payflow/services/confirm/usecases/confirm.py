@@ -54,8 +54,9 @@ async def confirm_payments(
         payment.payment_id: code for index, payment in taken_over.items() if (code := commands[index].otp) is not None
     }
     unfinished = [payment for payment in driven.values() if not payment.is_final]
-    reached = await Saga(payments=unfinished, codes=codes, ports=ports).drive() if unfinished else {}
-    background.start([payment for payment in unfinished if payment.state is PaymentState.SUBMITTED])
+    saga = Saga(payments=unfinished, codes=codes, ports=ports)
+    reached = await saga.drive() if unfinished else {}
+    background.start(saga.submitted)
     for index, payment in driven.items():
         answers[index] = reached.get(payment.payment_id) or payment.view()
     return [answer if answer is not None else PaymentInProgress(retry_after_s=1) for answer in answers]

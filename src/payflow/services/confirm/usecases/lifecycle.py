@@ -117,7 +117,7 @@ async def _decide(
     leased.approve(now=ports.clock.now())
     await saga.save([leased])
     answers = await saga.drive()
-    background.start(_submitted([leased]))
+    background.start(saga.submitted)
     return answers[leased.payment_id]
 
 
@@ -177,7 +177,7 @@ async def _take_again(payments: Sequence[Payment], ports: Ports) -> list[Payment
 
 async def _do(payments: Sequence[Payment], *, ports: Ports, background: Background) -> None:
     now = ports.clock.now()
-    at_the_bank = _submitted(payments)
+    at_the_bank = [payment for payment in payments if payment.state is PaymentState.SUBMITTED]
     unfinished = []
     for payment in payments:
         if payment.state in WAITS_FOR_A_PERSON:
@@ -189,13 +189,10 @@ async def _do(payments: Sequence[Payment], *, ports: Ports, background: Backgrou
         elif payment.state is not PaymentState.SUBMITTED:
             unfinished.append(payment)
     if unfinished:
-        await Saga(payments=unfinished, codes={}, ports=ports).drive()
-        background.start(_submitted(unfinished))
+        saga = Saga(payments=unfinished, codes={}, ports=ports)
+        await saga.drive()
+        background.start(saga.submitted)
     background.start(at_the_bank)
-
-
-def _submitted(payments: Sequence[Payment]) -> list[Payment]:
-    return [payment for payment in payments if payment.state is PaymentState.SUBMITTED]
 
 
 async def _take(payment: Payment, ports: Ports) -> Payment | None:

@@ -62,6 +62,11 @@ class Saga:
         await self._let_go()
         return {payment.payment_id: self._answer(payment) for payment in self._payments}
 
+    @property
+    def submitted(self) -> list[Payment]:
+        """What may go to the other bank now: stored as SUBMITTED by this process, which was not overtaken."""
+        return self._in_state(PaymentState.SUBMITTED)
+
     def _answer(self, payment: Payment) -> Answer:
         return self.problems.get(payment.payment_id) or payment.view()
 
