@@ -1,4 +1,4 @@
-"""The instance under faults: a proxy before each service, its processes found by name and hit by signals."""
+"""The instance under faults: a proxy before each process, its processes found by name and hit by signals."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import os
 import signal
 import time
 from contextlib import suppress
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import aiohttp
-import psutil
+import asyncpg
 import redis.asyncio as redis
 
 from payflow.run.instance import Instance
-from payflow.run.registry import SERVICES
+from payflow.run.registry import OTHER_BANK, SERVICES
 from payflow.run.supervisor.status import ProcessStatus, read_status
+from payflow_dev.chaos.pgwire import end_connections_with
 from payflow_dev.chaos.proxy import Director, Proxy
 
 # No caller's patience is switched off; the customers' own limits are only out of reach.
@@ -24,17 +26,25 @@ SETTINGS: Final = {
     "PAYFLOW_OTP_ISSUE_PER_PAYMENT": "1000/15m",
 }
 BACK_WITHIN_S: Final = 20.0
+CONNECTIONS_MAX: Final = 1000
 
 
-async def start_proxies(instance: Instance, director: Director) -> tuple[list[Proxy], dict[str, str]]:
-    """A proxy before every service but the gateways; the settings that send every call through them."""
-    proxies, settings = [], dict(SETTINGS)
-    for row in SERVICES:
-        if row.is_gateway:
-            continue
-        proxy = Proxy(service=row.name, port=instance.service_port(row), director=director)
-        settings[f"PAYFLOW_{row.service.upper()}_URL"] = f"http://127.0.0.1:{await proxy.start()}"
-        proxies.append(proxy)
+async def start_proxies(
+    instance: Instance, director: Director, processes: Processes
+) -> tuple[dict[str, Proxy], dict[str, str]]:
+    """A proxy before every process, by its name; the settings that send every call between them through these.
+
+    Those before the gateways are for the run's own clients.
+    """
+    proxies, settings = {}, dict(SETTINGS)
+    for row in (*SERVICES, OTHER_BANK):
+        proxy = Proxy(
+            service=row.name, port=instance.service_port(row), director=director, caller_of=processes.owner_of
+        )
+        port = await proxy.start()
+        proxies[row.name] = proxy
+        if not row.is_gateway:
+            settings[f"PAYFLOW_{row.service.upper()}_URL"] = f"http://127.0.0.1:{port}"
     return proxies, settings
 
 
@@ -51,18 +61,14 @@ class Processes:
             return None
         return next((process for process in status.processes if process.name == name), None)
 
-    def caller(self, name: str, port: int) -> str:
-        """Of the two gateways the one whose connection comes from this port; any other name as it is."""
-        if not name.startswith("gateway-"):
-            return name
-        for gateway in ("gateway-1", "gateway-2"):
-            process = self.find(gateway)
-            with suppress(psutil.Error):
-                if process is not None and process.pid is not None:
-                    connections = psutil.Process(process.pid).net_connections("tcp4")
-                    if any(connection.laddr.port == port for connection in connections):
-                        return gateway
-        return name
+    def owner_of(self, port: int, to: int) -> str | None:
+        """The process whose connection goes from this port of the loopback to that one; None: none of ours."""
+        inode = _socket_between(port, to)
+        status = read_status(self._instance)
+        for process in status.processes if inode and status else ():
+            if process.pid is not None and _has_open(process.pid, f"socket:[{inode}]"):
+                return process.name
+        return None
 
     def signal(self, name: str, number: signal.Signals) -> int | None:
         """Send a signal; the pid that got it, None where there was none."""
@@ -97,6 +103,49 @@ class Processes:
             await client.flushall()
         finally:
             await client.aclose()
+
+
+async def take_all_connections(owner_url: str, *, seconds: float) -> bool:
+    """Be the clients who take every connection that PostgreSQL has, the services' own too; whether it had no more.
+
+    They are held for so many seconds and then given back.
+    """
+    mine: list[asyncpg.Connection[Any]] = [await asyncpg.connect(owner_url, timeout=10)]
+    is_full, until = False, None
+    try:
+        while len(mine) < CONNECTIONS_MAX and (until is None or time.monotonic() < until):
+            try:
+                mine.append(await asyncpg.connect(owner_url, timeout=10))
+            except asyncpg.TooManyConnectionsError:
+                # What the services still have is taken from them; who asks first then gets the place.
+                is_full, until = True, until or time.monotonic() + seconds
+                if await end_connections_with(mine[0]) == 0:
+                    await asyncio.sleep(0.1)
+    finally:
+        for connection in mine:
+            connection.terminate()
+    return is_full
+
+
+def _socket_between(port: int, to: int) -> str | None:
+    """The inode of the TCP socket with these two ports: one port of ours may be in use towards several others."""
+    ends = f":{port:04X}", f":{to:04X}"
+    with suppress(OSError):
+        for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+            words = line.split()
+            if words[1].endswith(ends[0]) and words[2].endswith(ends[1]) and words[9] != "0":
+                return words[9]
+    return None
+
+
+def _has_open(pid: int, target: str) -> bool:
+    with suppress(OSError):
+        folder = f"/proc/{pid}/fd"
+        for name in os.listdir(folder):
+            with suppress(OSError):
+                if os.readlink(f"{folder}/{name}") == target:
+                    return True
+    return False
 
 
 async def _is_healthy(session: aiohttp.ClientSession, url: str) -> bool:

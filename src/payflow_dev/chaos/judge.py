@@ -30,6 +30,8 @@ COMPLETED: Final = "COMPLETED"
 ENDED_UNPAID: Final = frozenset({"REJECTED", "CANCELLED", "EXPIRED"})
 HOLDING: Final = frozenset({"UNDER_REVIEW", "SUBMITTED", "HELD"})
 MAY_WAIT: Final = frozenset({"AWAITING_OTP", "UNDER_REVIEW", "SUBMITTED"})
+# Refused before anybody looks at the payment; 409 and 429 are not among them: they tell nothing of an earlier call.
+NOTHING_DONE: Final = frozenset({400, 401, 403, 404, 413, 415})
 # 422 that count a try and end nothing.
 NOT_THE_END: Final = ("INVALID_OTP", "OTP_EXPIRED")
 VIOLATIONS_MAX: Final = 50
@@ -70,6 +72,16 @@ class _Case:
     @property
     def refusals(self) -> set[str]:
         return {call.body or "" for call in self.calls if _is_final_refusal(call)}
+
+    @property
+    def is_turned_away(self) -> bool:
+        """Whether every single call was told that nothing is done for it."""
+        return all(call.status in NOTHING_DONE for call in self.calls)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether a cancellation was confirmed."""
+        return any(call.operation == "cancel" and call.status == 200 for call in self.calls)
 
     @property
     def is_taken(self) -> bool:
@@ -170,8 +182,10 @@ class _Court:
             return
         if case.successes and state != COMPLETED:
             self._object("lost", f"{name} was acknowledged and is {state}")
-        if case.refusals and state not in ENDED_UNPAID and state is not None:
+        if ((case.refusals and state not in ENDED_UNPAID) or case.is_turned_away) and state is not None:
             self._object("refused with an effect", f"{name} was refused and is {state}")
+        if case.is_cancelled and state != "CANCELLED":
+            self._object("cancelled with an effect", f"{name} was cancelled and is {state}")
         if len(case.successes) + len(case.refusals) > 1:
             self._object("contradicted", f"{name} was told {len(case.successes) + len(case.refusals)} final answers")
         if case.is_taken and state is None:

@@ -6,10 +6,13 @@ Faults live here and in signals only: the product has no hook for them.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 HEAD_MAX: Final = 64 * 1024
 
@@ -20,26 +23,40 @@ class Position(StrEnum):
     BEFORE_DELIVERY = "before_delivery"
     AFTER_DELIVERY = "after_delivery"
     AFTER_ANSWER = "after_answer"
+    HALF_A_REQUEST = "half_a_request"
     HALF_AN_ANSWER = "half_an_answer"
     LATE_DELIVERY = "late_delivery"
 
 
 class Deed:
-    """One fault waiting for its call: `operation` of the service behind a proxy, `strike(caller's port)` what to do."""
+    """One fault waiting for its call: `operation` of the service behind a proxy, `strike` what to do.
+
+    `caller`: only a call of this process will do. `resets`: both ends are cut by a reset instead of an orderly end.
+    """
 
     def __init__(
-        self, *, service: str, operation: str, position: Position, strike: Callable[[int], None], delay_s: float = 0.0
+        self,
+        *,
+        service: str,
+        operation: str,
+        position: Position,
+        strike: Callable[[], None],
+        caller: str | None = None,
+        resets: bool = False,
+        delay_s: float = 0.0,
     ) -> None:
         self.service = service
         self.operation = operation
         self.position = position
+        self.caller = caller
+        self.resets = resets
         self.delay_s = delay_s
         self.struck = asyncio.Event()
         self._strike = strike
 
-    def do(self, caller_port: int) -> None:
-        """The call is where the fault belongs; it came from this port."""
-        self._strike(caller_port)
+    def do(self) -> None:
+        """The call is where the fault belongs."""
+        self._strike()
         self.struck.set()
 
 
@@ -57,30 +74,47 @@ class Director:
         """Wait for none."""
         self._armed = None
 
-    def take(self, service: str, operation: str) -> Deed | None:
-        """The armed deed if it is for this call; it is armed no longer."""
+    def take(self, service: str, operation: str, caller: Callable[[], str | None] = lambda: None) -> Deed | None:
+        """The armed deed if it is for this call; it is armed no longer. `caller` is asked only where it counts."""
         deed = self._armed
         if deed is None or (deed.service, deed.operation) != (service, operation):
             return None
+        if deed.caller is not None and deed.caller != caller():
+            return None
         self._armed = None
         return deed
+
+    @property
+    def armed(self) -> Deed | None:
+        """The deed that waits for its call."""
+        return self._armed
 
 
 class Proxy:
     """Stands before one service. Everything passes, but for the call that a deed waits for."""
 
-    def __init__(self, *, service: str, port: int, director: Director) -> None:
+    def __init__(
+        self,
+        *,
+        service: str,
+        port: int,
+        director: Director,
+        caller_of: Callable[[int, int], str | None] = lambda _port, _to: None,
+    ) -> None:
         self._service = service
         self._port = port
         self._director = director
+        # Which process has the connection from this port: asked once a connection, since it is slow to find out.
+        self._caller_of = caller_of
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self.own_port = 0
 
     async def start(self) -> int:
         """Listen on a free port of 127.0.0.1 and return it."""
         self._server = await asyncio.start_server(self._begin, "127.0.0.1", 0, limit=HEAD_MAX)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        self.own_port = int(self._server.sockets[0].getsockname()[1])
+        return self.own_port
 
     async def close(self) -> None:
         """End every connection."""
@@ -101,37 +135,82 @@ class Proxy:
             with suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
                 await self._serve(reader, writer)
         finally:
-            _reset(writer)
+            cut(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        caller_port: int = writer.get_extra_info("peername")[1]
+        caller = _Caller(partial(self._caller_of, writer.get_extra_info("peername")[1], self.own_port))
         upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self._port, limit=HEAD_MAX)
         try:
             while True:
                 head, body = await _read_message(reader)
-                deed = self._director.take(self._service, _operation_of(head))
-                if deed is not None and deed.position is Position.BEFORE_DELIVERY:
-                    deed.do(caller_port)
-                    return
-                if deed is not None and deed.position is Position.LATE_DELIVERY:
-                    deed.do(caller_port)
-                    await asyncio.sleep(deed.delay_s)
-                upstream.write(head + body)
-                answer = b"".join(await _read_message(upstream_reader))
-                if deed is not None and deed.position is Position.AFTER_DELIVERY:
-                    deed.do(caller_port)
-                    return
-                if deed is not None and deed.position is Position.HALF_AN_ANSWER:
-                    writer.write(answer[: len(answer) // 2])
+                deed = self._director.take(self._service, _operation_of(head), caller.name)
+                if deed is None:
+                    upstream.write(head + body)
+                    writer.write(b"".join(await _read_message(upstream_reader)))
                     await writer.drain()
-                    deed.do(caller_port)
+                elif not await _misbehave(deed, head + body, writer, upstream_reader, upstream):
                     return
-                writer.write(answer)
-                await writer.drain()
-                if deed is not None and deed.position is Position.AFTER_ANSWER:
-                    deed.do(caller_port)
         finally:
-            _reset(upstream)
+            cut(upstream)
+
+
+class _Caller:
+    """Whose connection it is, found out when somebody asks for the first time."""
+
+    def __init__(self, find: Callable[[], str | None]) -> None:
+        self._find = find
+        self._name: str | None = None
+
+    def name(self) -> str | None:
+        if self._name is None:
+            self._name = self._find()
+        return self._name
+
+
+async def _misbehave(
+    deed: Deed,
+    request: bytes,
+    writer: asyncio.StreamWriter,
+    upstream_reader: asyncio.StreamReader,
+    upstream: asyncio.StreamWriter,
+) -> bool:
+    """Carry the call to where the deed strikes; whether the connection goes on."""
+    position = deed.position
+    ends = (writer, upstream)
+    if position is Position.BEFORE_DELIVERY:
+        return _end(deed, ends)
+    if position is Position.HALF_A_REQUEST:
+        upstream.write(request[: len(request) // 2])
+        await upstream.drain()
+        return _end(deed, ends)
+    if position is Position.LATE_DELIVERY:
+        deed.do()
+        await asyncio.sleep(deed.delay_s)
+    upstream.write(request)
+    answer = b"".join(await _read_message(upstream_reader))
+    if position is Position.AFTER_DELIVERY:
+        return _end(deed, ends)
+    if position is Position.HALF_AN_ANSWER:
+        writer.write(answer[: len(answer) // 2])
+        await writer.drain()
+        return _end(deed, ends)
+    writer.write(answer)
+    await writer.drain()
+    if position is Position.AFTER_ANSWER:
+        deed.do()
+        return not deed.resets or _cut_all(ends, resets=True)
+    return True
+
+
+def _end(deed: Deed, ends: tuple[asyncio.StreamWriter, ...]) -> bool:
+    deed.do()
+    return _cut_all(ends, resets=deed.resets)
+
+
+def _cut_all(ends: tuple[asyncio.StreamWriter, ...], *, resets: bool) -> bool:
+    for end in ends:
+        cut(end, resets=resets)
+    return False
 
 
 async def _read_message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
@@ -153,6 +232,11 @@ def _operation_of(head: bytes) -> str:
     return path.rpartition("/")[2]
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
+def cut(writer: asyncio.StreamWriter, *, resets: bool = False) -> None:
+    """End a connection at once: by an end of stream, or by a reset."""
     with suppress(OSError, RuntimeError):
+        raw: Any = writer.get_extra_info("socket")
+        if resets and raw is not None:
+            # No lingering: what is not sent is thrown away, and the other end gets RST instead of FIN.
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()

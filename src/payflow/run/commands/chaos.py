@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from payflow.run.errors import StartError
 
 if TYPE_CHECKING:
-    from payflow_dev.chaos.run import Summary
+    from rich.console import Console
+    from rich.table import Table
+
+    from payflow_dev.chaos.summary import Summary
 
 
-POSITIONS = ("before_delivery", "after_delivery", "after_answer", "half_an_answer", "late_delivery")
+OTHERS = ("cut", "reset", "truncate", "delay", "overtaken", "reply-lost")
+POSITIONS = (
+    "before_delivery",
+    "half_a_request",
+    "after_delivery",
+    "half_an_answer",
+    "after_answer",
+    "late_delivery",
+)
+SCENES = "killed-after-answer, clients-gone, more-requests-than-connections, overload, crossing-bulks"
 
 
 def chaos(
@@ -22,6 +35,12 @@ def chaos(
     payments: Annotated[int, typer.Option(help="... and so many payments were acknowledged.", min=0)] = 5000,
     faults: Annotated[int | None, typer.Option(help="Instead: so many faults.", min=1)] = None,
     customers: Annotated[int, typer.Option(help="How many customers pay.", min=8)] = 64,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Excuse a fault that cannot be done here: disk-full, clock-shift.")
+    ] = None,
+    scene: Annotated[str | None, typer.Option(help=f"Instead: one scene ({SCENES}), or all.")] = None,
+    self_test: Annotated[bool, typer.Option("--self-test", help="Instead: plant bugs, and find each.")] = False,
+    bug: Annotated[str | None, typer.Option(help="With --self-test: only this one.")] = None,
     history: Annotated[
         Path | None, typer.Option(help="Where the history goes; default: chaos-SEED.jsonl here.")
     ] = None,
@@ -30,44 +49,120 @@ def chaos(
 ) -> None:
     """Run payments under faults on an instance of its own: kills and lost answers on every edge of a payment's way."""
     try:
-        from payflow_dev.chaos.judge import judge
-        from payflow_dev.chaos.run import Options, run_chaos
+        import payflow_dev.chaos.plan as plan
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("payflow_dev"):
             raise
         raise StartError("Fault runs are part of the repository: run them from a clone of it.") from None
+    excused = tuple(without or ())
+    if unknown := [name for name in excused if name not in plan.OPTIONAL]:
+        raise StartError(f"--without {unknown[0]}: choose of {', '.join(plan.OPTIONAL)}.")
+    if only_judge:
+        is_good = _judge(history)
+    elif scene is not None:
+        is_good = _play_scenes(scene, seed=seed, json_file=json_file)
+    elif self_test:
+        is_good = _test_the_judge(bug, seed=seed, json_file=json_file)
+    else:
+        from payflow_dev.chaos.run import Options, run_chaos
+
+        options = Options(
+            seed=seed,
+            kills=kills,
+            payments=payments,
+            faults_max=faults,
+            customers=customers,
+            without=excused,
+            history=history,
+        )
+        summary = run_chaos(options)
+        _write(summary, json_file)
+        _print(summary)
+        is_good = summary.is_good
+    raise typer.Exit(0 if is_good else 1)
+
+
+def _judge(history: Path | None) -> bool:
     import msgspec
 
-    if only_judge:
-        if history is None:
-            raise StartError("--judge needs --history FILE.")
-        verdict = judge(history)
-        print(msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode())
-        raise typer.Exit(0 if verdict.is_good else 1)
-    options = Options(
-        seed=seed, kills=kills, payments=payments, faults_max=faults, customers=customers, history=history
-    )
-    summary = run_chaos(options)
+    from payflow_dev.chaos.judge import judge
+
+    if history is None:
+        raise StartError("--judge needs --history FILE.")
+    verdict = judge(history)
+    print(msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode())
+    return verdict.is_good
+
+
+def _play_scenes(name: str, *, seed: int, json_file: Path | None) -> bool:
+    from payflow_dev.chaos.scenes import SCENES, play
+
+    if name != "all" and name not in SCENES:
+        raise StartError(f"There is no scene {name}: choose of {', '.join(SCENES)}, or all.")
+    results = play(list(SCENES) if name == "all" else [name], seed=seed)
+    _write(results, json_file)
+    table = _table("scenes", ("scene", "figure", "payments", "outcome"))
+    for result in results:
+        outcome = "passed" if result.is_good else "FAILED: " + "; ".join(result.problems)
+        table.add_row(result.scene, result.figure, f"{result.acknowledged:,}", outcome)
+    _console().print(table)
+    return all(result.is_good for result in results)
+
+
+def _test_the_judge(bug: str | None, *, seed: int, json_file: Path | None) -> bool:
+    from payflow_dev.chaos.bugs import BUGS
+    from payflow_dev.chaos.selftest import find_bugs
+
+    if bug is not None and bug not in BUGS:
+        raise StartError(f"There is no bug {bug}: choose of {', '.join(BUGS)}.")
+    results = find_bugs([bug] if bug else [*BUGS], seed=seed)
+    _write(results, json_file)
+    table = _table("planted bugs", ("bug", "outcome", "found by", "seconds"))
+    for result in results:
+        outcome = "as expected" if result.is_as_expected else "NOT AS EXPECTED"
+        table.add_row(result.bug, outcome, ", ".join(result.objections) or "-", f"{result.seconds:.0f}")
+    _console().print(table)
+    return all(result.is_as_expected for result in results)
+
+
+def _write(outcome: Any, json_file: Path | None) -> None:
+    import msgspec
+
     if json_file is not None:
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
-    _print(summary)
-    raise typer.Exit(0 if summary.is_good else 1)
+        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=2) + b"\n")
+
+
+def _console() -> Console:
+    from payflow.run.supervisor.console import make_console
+
+    return make_console()
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    from rich.table import Table
+
+    table = Table(header_style="bold", title=title)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == columns[0])
+    return table
 
 
 def _print(summary: Summary) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
-    from payflow.run.supervisor.console import make_console
-
-    console = make_console()
-    table = Table(header_style="bold", title="faults by edge: caller killed / callee killed / cut or delayed")
-    table.add_column("edge", no_wrap=True)
-    for position in POSITIONS:
-        table.add_column(position.replace("_", " "), justify="right", overflow="fold")
+    console = _console()
+    table = _table(
+        "coverage: caller killed / callee killed / cut, reset, truncated, delayed, reply lost",
+        ("edge", *(position.replace("_", " ") for position in POSITIONS)),
+    )
+    whole = []
     for edge, counts in summary.coverage.items():
-        table.add_row(edge, *(_cell(counts, position) for position in POSITIONS))
+        if "->" in edge:
+            table.add_row(edge, *(_cell(counts, position) for position in POSITIONS))
+        else:
+            whole.append(f"{edge}: {', '.join(f'{name} {count}' for name, count in counts.items())}")
     console.print(table)
+    console.print("; ".join(whole))
     verdict = summary.verdict
     console.print(
         f"{summary.kills} kills, {sum(summary.faults.values())} faults, {verdict.acknowledged:,} payments acknowledged,"
@@ -79,18 +174,21 @@ def _print(summary: Summary) -> None:
         console.print(f"[red]{escape(violation)}[/]")
     for finding in summary.broken_rules:
         console.print(f"[red]broken: {escape(finding.words)}: {escape(', '.join(finding.examples))}[/]")
+    for name, reason in summary.not_run.items():
+        console.print(f"[red]not run, and so unknown: {name}: {escape(reason)}; excuse it with --without {name}[/]")
     console.print(
         "[green]Nothing was lost, doubled, made up or left open.[/]"
         if summary.is_good
         else f"[bold red]The run failed: {verdict.by_rule}, {len(summary.broken_rules)} rules broken, "
-        f"{summary.stuck} things stuck.[/]"
+        f"{summary.stuck} things stuck, {len(summary.not_run)} faults not run.[/]"
     )
 
 
 def _cell(counts: dict[str, int], position: str) -> str:
-    caller, callee = counts.get(f"kill-caller {position}", 0), counts.get(f"kill-callee {position}", 0)
-    other = counts.get(f"cut {position}", 0) + counts.get(f"delay {position}", 0)
-    return f"{caller} / {callee} / {other}"
+    def of(*names: str) -> int:
+        return sum(counts.get(f"{name} {position}", 0) for name in names)
+
+    return f"{of('kill-caller')} / {of('kill-callee')} / {of(*OTHERS)}"
 
 
 def register(app: typer.Typer) -> None:
