@@ -1,10 +1,10 @@
 # Thin on purpose: every target is one command that can be typed by hand.
 PYTHON := .venv/bin/python
 
-.PHONY: help setup up down status test bench demo check
+.PHONY: help setup up down status test bench demo check chaos chaos-scenes chaos-self-test
 
 help:  ## Show the targets
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/'
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/'
 
 setup:  ## Make .venv with the locked dependencies
 	@./payflow --version
@@ -26,6 +26,15 @@ bench:  ## Measure payments per second against pgbench
 
 demo:  ## Play the story
 	@./payflow demo
+
+chaos:  ## Pay under faults for some minutes, then judge
+	@./payflow chaos
+
+chaos-scenes:  ## Play the five scenes
+	@./payflow chaos --scene all
+
+chaos-self-test:  ## Plant bugs one at a time, and find each
+	@./payflow chaos --self-test
 
 check: setup  ## Lint, format, types, import rules, architecture
 	$(PYTHON) -m ruff check .
