@@ -24,7 +24,7 @@ PAYING_WITHIN_S: Final = 20.0
 POSTGRES_WITHIN_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Tools:
     """What faults are done with."""
 

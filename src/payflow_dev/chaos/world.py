@@ -132,12 +132,7 @@ async def running_world(instance: Instance, setup: Setup) -> AsyncIterator[World
     missing = _prepare_means(setup.means, clocks=clocks, disk=disk)
     proxies, settings = await start_proxies(instance, director, processes)
     try:
-        if setup.only_direct:
-            settings = {name: value for name, value in settings.items() if not name.endswith("_URL")}
-        settings |= clocks.environment() | setup.settings
-        if setup.source is not None:
-            settings["PYTHONPATH"] = str(setup.source)
-        with settings_for_ours(**settings):
+        with settings_for_ours(**_environment(setup, settings) | clocks.environment()):
             status = await asyncio.to_thread(control.start, instance)
         urls = {process.name: process.url for process in status.processes}
         await _tell_banks(urls["other-bank"])
@@ -155,16 +150,7 @@ async def running_world(instance: Instance, setup: Setup) -> AsyncIterator[World
                 pause_s=setup.pause_s,
             )
             owner = owner_url(instance.data_dir)
-            postgres = PostgresLink(server_url=urls["postgres"], owner_url=owner, director=director)
-            tools = Tools(
-                processes=processes,
-                director=director,
-                clients=clients,
-                postgres=postgres,
-                owner_url=owner,
-                clocks=clocks,
-                disk=disk,
-            )
+            link = PostgresLink(server_url=urls["postgres"], owner_url=owner, director=director)
             try:
                 yield World(
                     setup=setup,
@@ -173,7 +159,7 @@ async def running_world(instance: Instance, setup: Setup) -> AsyncIterator[World
                     tokens=tokens,
                     clients=clients,
                     history=history,
-                    tools=tools,
+                    tools=Tools(processes, director, clients, link, owner, clocks, disk),
                     bank_url=urls["other-bank"],
                     missing=missing,
                 )
@@ -187,6 +173,13 @@ async def running_world(instance: Instance, setup: Setup) -> AsyncIterator[World
         disk.remove()
         clocks.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _environment(setup: Setup, settings: dict[str, str]) -> dict[str, str]:
+    if setup.only_direct:
+        settings = {name: value for name, value in settings.items() if not name.endswith("_URL")}
+    other_product = {} if setup.source is None else {"PYTHONPATH": str(setup.source)}
+    return settings | setup.settings | other_product
 
 
 def _prepare_means(wanted: Sequence[str], *, clocks: Clocks, disk: SmallDisk) -> dict[str, str]:
