@@ -9,6 +9,7 @@ import pytest
 
 import payflow
 from payflow_dev.chaos.bugs import BUGS, plant
+from payflow_dev.chaos.clients import ABROAD
 
 SOURCE = Path(payflow.__file__).resolve().parents[1]
 
@@ -29,3 +30,9 @@ def test_a_bug_can_be_planted_and_leaves_python_that_can_be_read(name: str, tmp_
 def test_at_least_ten_bugs_are_planted_and_one_run_has_none() -> None:
     assert len(BUGS) >= 11
     assert BUGS["control"].changes == ()
+
+
+def test_the_other_banks_accounts_of_a_run_exist() -> None:
+    books = (SOURCE / "payflow_dev/other_bank/migrations/0001_initial.sql").read_text(encoding="utf-8")
+
+    assert [account for account in ABROAD if f"'{account}'" not in books] == []

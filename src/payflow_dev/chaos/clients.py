@@ -30,7 +30,7 @@ TOO_LARGE_MINOR: Final = 10**13
 # Accounts at the simulated other banks, and how these are told to treat them: paid, refused, and paid without a word.
 PAID_ABROAD: Final = "DE08990100100000001001"
 REFUSED_ABROAD: Final = "DE78990100100000001002"
-SILENT_ABROAD: Final = "FR7699002010000000200107"
+SILENT_ABROAD: Final = "FR7699002000010000000200107"
 BANKS: Final = {
     "accounts": {
         REFUSED_ABROAD: {"mode": "reject", "reason_code": "AC04"},
@@ -57,7 +57,6 @@ class Order:
     code: str | None = None
     final: tuple[int, bytes] | None = None
     is_cancelled: bool = False
-    is_pending: bool = False
 
 
 class Clients:
@@ -200,10 +199,17 @@ class Clients:
             for creditor in creditors
         ]
         self._last_cents += 1
+        if self._last_cents % 2:
+            # Every other time all have their codes and the money is held before the others go on; else all race.
+            for order in orders[1:]:
+                status, body = await self.send(order)
+                if status == 200 and b'"OTP_REQUIRED"' in body:
+                    await self._answer_code(order)
         abroad = asyncio.create_task(self.to_the_end(orders[0]))
-        # Every other time the money is held before the others ask for it; else all of them race.
-        while self._last_cents % 2 and not (orders[0].is_pending or abroad.done()):
-            await asyncio.sleep(0.01)
+        while self._last_cents % 2 and not abroad.done():
+            found = await self.read(payer, f"/accounts/{orders[0].debtor}")
+            if found["held"] != "0.00":
+                break
         await asyncio.gather(abroad, *(self.to_the_end(order) for order in orders[1:]))
         return sum(order.final is not None and b'"SUCCESS"' in order.final[1] for order in orders)
 
@@ -211,7 +217,6 @@ class Clients:
         """Repeat the order under its key until it has a final answer."""
         while order.final is None:
             status, body = await self.send(order)
-            order.is_pending = order.is_pending or status == 202
             if status == 200 and b'"status":"OTP_REQUIRED"' in body:
                 await self._answer_code(order)
             elif status == 422 and (b"INVALID_OTP" in body or b"OTP_EXPIRED" in body):
