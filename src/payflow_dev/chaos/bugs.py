@@ -53,9 +53,8 @@ _CONFIRM: Final = "services/confirm"
 _NO_OUTCOMES: Final = (
     Change(
         f"{_ACCOUNT}/queries.sql",
-        """           AND NOT EXISTS (SELECT FROM journal_entry WHERE payment_id = ANY($16::uuid[]))
-""",
-        "",
+        "AND payment_id BETWEEN $23 AND $24)\n",
+        "AND payment_id BETWEEN $23 AND $24 AND false)\n",
     ),
     Change(
         f"{_ACCOUNT}/domain/batch.py",
@@ -86,12 +85,9 @@ BUGS: Final = {
         "a payment may be booked again: no UNIQUE one_booking_per_payment, and nobody looks for an earlier entry",
         (
             Change(
-                f"{_ACCOUNT}/migrations/0001_initial.sql",
-                """    booked_at     timestamptz NOT NULL,
-    CONSTRAINT one_booking_per_payment UNIQUE (payment_id)
-""",
-                """    booked_at     timestamptz NOT NULL
-""",
+                f"{_ACCOUNT}/migrations/0002_ledger_over_time.sql",
+                "ALTER TABLE journal_entry ADD CONSTRAINT one_booking_per_payment UNIQUE (payment_id);\n",
+                "CREATE INDEX ON journal_entry (payment_id);\n",
             ),
             *_NO_OUTCOMES,
         ),
@@ -206,7 +202,7 @@ BUGS: Final = {
             Change(
                 f"{_ACCOUNT}/domain/batch.py",
                 """            self._touch(hold.account_id).held_minor -= hold.amount_minor
-            self._write_hold(_changed(hold, fencing_token=token, state=RELEASED, ended_at=self._now, end_reason=reason))
+            self._write_hold(_changed(hold, fencing_token=token, state=RELEASED, ended_at=self._at, end_reason=reason))
 """,
                 "",
             ),
