@@ -43,6 +43,7 @@ PLACES = {
 OWN_PLACES = {
     "account": {"directory.py", "verification.py", "verification.sql"},
     "audit": {"heads.py"},
+    "confirm": {"bulk"},
     "gateway": {
         "addresses.py",
         "docs",

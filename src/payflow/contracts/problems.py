@@ -49,6 +49,7 @@ _ROWS: Final = (
     # 404, 405, 408, 413, 415, 431
     ("NOT_FOUND", 404, "Not found", "There is nothing at this address.", None),
     ("PAYMENT_NOT_FOUND", 404, "Payment not found", "No such payment.", None),
+    ("BULK_NOT_FOUND", 404, "Bulk order not found", "No such bulk order.", None),
     ("REVIEW_NOT_FOUND", 404, "Review not found", "No such review case.", None),
     ("USER_NOT_FOUND", 404, "User not found", "No such user.", None),
     ("CUSTOMER_NOT_FOUND", 404, "Customer not found", "No such customer.", None),
@@ -61,6 +62,7 @@ _ROWS: Final = (
     ("METHOD_NOT_ALLOWED", 405, "Method not allowed", "This address does not take that method.", None),
     ("REQUEST_TIMEOUT", 408, "Request time-out", "The request did not arrive in time.", None),
     ("PAYLOAD_TOO_LARGE", 413, "Payload too large", "The body is larger than 64 KB.", None),
+    ("TOO_MANY_ITEMS", 413, "Too many payments", "The file has more payments than a bulk order may have.", None),
     ("UNSUPPORTED_MEDIA_TYPE", 415, "Unsupported media type", "Send Content-Type: application/json.", None),
     ("HEADERS_TOO_LARGE", 431, "Headers too large", "The request's header fields are too large.", None),
     # 409
@@ -72,6 +74,14 @@ _ROWS: Final = (
         "A payment with this transaction_id exists under another Idempotency-Key.",
         "AM05",
     ),
+    (
+        "UPLOAD_GAP",
+        409,
+        "Upload does not continue the file",
+        "Send the file from the line that next_line names, or from its beginning.",
+        None,
+    ),
+    ("BULK_ENDED", 409, "Bulk order ended", "The bulk order has ended.", None),
     ("ILLEGAL_TRANSITION", 409, "Illegal transition", "The payment's state does not allow this.", None),
     ("NOT_CANCELLABLE", 409, "Not cancellable", "The payment can no longer be cancelled.", None),
     ("REVIEW_ALREADY_DECIDED", 409, "Review decided", "The case was decided already.", None),
@@ -130,6 +140,13 @@ _ROWS: Final = (
         "AM05",
     ),
     ("INVALID_INSTRUCTION", 422, "Invalid instruction", "The payment cannot be told to the other bank.", "FF01"),
+    (
+        "DUPLICATE_TRANSACTION_ID",
+        422,
+        "Transaction id repeated",
+        "An earlier line of the file has this transaction_id.",
+        "AM05",
+    ),
     ("IDEMPOTENCY_KEY_REUSED", 422, "Idempotency key reused", "This key was used with other content.", None),
     ("INVALID_OTP", 422, "Invalid one-time password", "The one-time password is wrong.", None),
     (
@@ -155,6 +172,7 @@ _ROWS: Final = (
     ("TOO_MANY_WEBHOOKS", 422, "Too many webhooks", "Delete a webhook before registering another one.", None),
     # 429, 500, 503
     ("RATE_LIMITED", 429, "Too many requests", "Too many requests; wait before the next.", None),
+    ("TOO_MANY_BULKS", 429, "Too many bulk orders", "Wait until one of the bulk orders has ended.", None),
     ("TOO_MANY_OTPS", 429, "Too many one-time passwords", "Wait before asking for another one.", None),
     ("INTERNAL_ERROR", 500, "Internal error", "Something went wrong on our side; the trace id finds it.", None),
     ("SERVICE_UNAVAILABLE", 503, "Service unavailable", "Nothing happened; repeat with the same key.", "AB05"),

@@ -101,6 +101,16 @@ class IncomingPayment(msgspec.Struct, frozen=True, kw_only=True):
     agent_bic: str
 
 
+class BulkChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """`bulk.<state>`: a file of payments was accepted or has ended. `counts`: how many lines have each status."""
+
+    bulk_id: UUID
+    customer_id: str
+    state: str
+    total: int
+    counts: dict[str, int]
+
+
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
     """A stream of events of one kind of subject. Order is kept per subject (the key), not across subjects."""
 
@@ -130,6 +140,12 @@ TOPICS: Final = (
                 "expired",
             )
         ),
+    ),
+    Topic(
+        name="bulk",
+        owner="confirm",
+        data=BulkChanged,
+        types=("bulk.accepted", "bulk.completed", "bulk.cancelled", "bulk.expired"),
     ),
     Topic(name="reviews.opened", owner="ofac", data=ReviewOpened, types=("review.opened",)),
     Topic(name="reviews.decided", owner="ofac", data=ReviewDecidedEvent, types=("review.decided",)),

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 
 import msgspec
 
 from payflow.contracts.account import Account
-from payflow.contracts.confirm import Confirm
+from payflow.contracts.bulk import Bulk
+from payflow.contracts.confirm import Confirm, ConfirmPayment, PaymentView
+from payflow.contracts.operation import Answers
 from payflow.contracts.otp import Otp
 from payflow.contracts.partner_bank import PartnerBank
 from payflow.contracts.risk import Risk
 from payflow.platform.crypto import ColumnCipher
+from payflow.platform.postgres import repeat_then_halve
 from payflow.platform.service import Runtime, Service, every
 from payflow.platform.settings import CommonSettings, describe
 from payflow.services.confirm.api import ConfirmApi, LocalEndings, SettleInBackground, measure_open_payments
+from payflow.services.confirm.bulk.api import BulkApi, BulkDuty
+from payflow.services.confirm.bulk.domain import BulkLimits
+from payflow.services.confirm.bulk.ports import BulkPorts
+from payflow.services.confirm.bulk.store import PostgresBulkStore, StoredPayments
 from payflow.services.confirm.domain import Deadlines
 from payflow.services.confirm.ports import Ports
 from payflow.services.confirm.store import PostgresStore
+from payflow.services.confirm.usecases.confirm import confirm_payments
 from payflow.services.confirm.usecases.lifecycle import do_what_is_due
 
 
@@ -38,6 +47,19 @@ class ConfirmSettings(CommonSettings, frozen=True, kw_only=True):
     execute_late_s: Annotated[float, describe("seconds after its time that a scheduled payment is still tried")] = (
         86_400.0
     )
+    bulk_orders_open_max: Annotated[
+        int, describe("unfinished bulk orders that one customer may have"), msgspec.Meta(ge=1)
+    ] = 5
+    bulk_chunks_in_flight: Annotated[
+        int, describe("chunks of bulk orders that one process works on at once"), msgspec.Meta(ge=1, le=16)
+    ] = 2
+    bulk_lease_s: Annotated[float, describe("seconds after which another process takes a bulk order over")] = 15.0
+    bulk_upload_s: Annotated[float, describe("seconds after which a bulk order whose file is not whole expires")] = (
+        86_400.0
+    )
+    bulk_deadline_s: Annotated[
+        float, describe("seconds after a bulk order was accepted in which its payments must have been begun")
+    ] = 86_400.0
     idempotency_key_days: Annotated[int, describe("days that an idempotency key is kept")] = 30
 
 
@@ -79,14 +101,53 @@ async def build(runtime: Runtime) -> Service:
     )
     background = SettleInBackground(ports)
     runtime.on_close(background.finish)
+    bulk_store = PostgresBulkStore(
+        database=database,
+        cipher=runtime.cipher(settings.column_keys),
+        outbox=runtime.outbox(database),
+        ids=runtime.ids,
+    )
+    bulk_api, bulk_duty = _bulk(settings, bulk_store, store, ports, background)
     keep = timedelta(days=settings.idempotency_key_days)
     return Service(
-        implementations=[(Confirm, ConfirmApi(ports=ports, background=background))],
+        implementations=[(Confirm, ConfirmApi(ports=ports, background=background)), (Bulk, bulk_api)],
         checks=dict(runtime.checks_for(database=database)),
         required={"postgres"},
         background={
             "do_what_is_due": every(settings.due_check_s, lambda: do_what_is_due(ports=ports, background=background)),
             "measure_open_payments": every(5, lambda: measure_open_payments(ports=ports)),
+            "bulk_orders": bulk_duty.run,
+            "measure_bulk_orders": every(5, bulk_duty.measure),
             "forget_old_keys": every(3600, lambda: store.forget_old_keys(before=runtime.clock.now() - keep)),
+            "forget_old_bulk_keys": every(3600, lambda: bulk_store.forget_old_keys(before=runtime.clock.now() - keep)),
         },
     )
+
+
+def _bulk(
+    settings: ConfirmSettings,
+    store: PostgresBulkStore,
+    payments: PostgresStore,
+    ports: Ports,
+    background: SettleInBackground,
+) -> tuple[BulkApi, BulkDuty]:
+    """Bulk orders over the single payments' use case."""
+    limits = BulkLimits(
+        lease=timedelta(seconds=settings.bulk_lease_s),
+        upload=timedelta(seconds=settings.bulk_upload_s),
+        processing=timedelta(seconds=settings.bulk_deadline_s),
+        open_per_customer=settings.bulk_orders_open_max,
+    )
+    bulk_ports = BulkPorts(
+        store=store, payments=StoredPayments(payments), clock=ports.clock, ids=ports.ids, limits=limits
+    )
+
+    async def confirm(commands: Sequence[ConfirmPayment]) -> Answers[PaymentView]:
+        return await repeat_then_halve(
+            lambda batch: confirm_payments(commands=batch, ports=ports, background=background), commands
+        )
+
+    duty = BulkDuty(
+        ports=bulk_ports, confirm=confirm, slots=settings.bulk_chunks_in_flight, pause_s=settings.due_check_s
+    )
+    return BulkApi(ports=bulk_ports, duty=duty), duty
