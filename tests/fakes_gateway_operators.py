@@ -12,6 +12,7 @@ import msgspec
 from payflow.contracts.account import Account
 from payflow.contracts.agents import DEMO_AGENTS, AgentDirectory, read_agents
 from payflow.contracts.audit import Audit
+from payflow.contracts.bulk import Bulk
 from payflow.contracts.confirm import (
     Confirm,
     DecideReview,
@@ -48,7 +49,7 @@ from payflow.services.account.api import AccountApi
 from payflow.services.account.directory import ConfiguredBanks
 from payflow.services.audit import usecases as audit_usecases
 from payflow.services.audit.api import AuditApi
-from payflow.services.gateway.app import GatewaySettings, public_app
+from payflow.services.gateway.app import BOUNDS_OWN_BODY, GatewaySettings, public_app
 from payflow.services.gateway.routes.openapi import openapi_document
 from payflow.services.gateway.routes.services import Services
 from payflow.services.kyc.api import KycApi
@@ -199,6 +200,7 @@ class OperatorWorld(GatewayWorld):
         banks = ConfiguredBanks(AgentDirectory(read_agents(DEMO_AGENTS)))
         implementations: dict[type[Any], object] = {
             Audit: self.audit,
+            Bulk: self.bulk,
             Kyc: KycApi(store=self.kyc_records, clock=clock, ids=ids),
             Notification: _NotAsked(),
             Ofac: self.ofac,
@@ -227,7 +229,7 @@ class OperatorWorld(GatewayWorld):
         )
         settings = GatewaySettings(token_keys_dir=str(keys_dir))
         app = public_app(settings=settings, gate=self.gate, services=services, keys=self.keys)
-        self.app = EdgeLayer(app, service="gateway", public=True)
+        self.app = EdgeLayer(app, service="gateway", public=True, bounds_own_body=BOUNDS_OWN_BODY)
         self.client = Client(self.app)
         self._tokens: dict[Role, str] = {}
 

@@ -9,6 +9,7 @@ from litestar.di import NamedDependency
 
 from payflow.contracts.account import Account
 from payflow.contracts.audit import Audit
+from payflow.contracts.bulk import Bulk
 from payflow.contracts.confirm import Confirm
 from payflow.contracts.kyc import Kyc
 from payflow.contracts.notification import Notification, Webhooks
@@ -21,8 +22,8 @@ from payflow.services.gateway.routes.streams import StreamPlaces
 
 C = TypeVar("C")
 
-# What operators' routes ask besides confirm and account.
-OTHER_CONTRACTS: Final[tuple[type[Any], ...]] = (Audit, Kyc, Notification, Ofac, PartnerBank, Risk, Webhooks)
+# What further routes ask besides confirm and account.
+OTHER_CONTRACTS: Final[tuple[type[Any], ...]] = (Audit, Bulk, Kyc, Notification, Ofac, PartnerBank, Risk, Webhooks)
 
 
 @dataclass(frozen=True)
