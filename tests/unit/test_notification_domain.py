@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from payflow.contracts.notification import SendOtpCode
-from payflow.contracts.topics import IncomingPayment, PaymentChanged, ReviewDecidedEvent, SecurityEvent
+from payflow.contracts.topics import BulkChanged, IncomingPayment, PaymentChanged, ReviewDecidedEvent, SecurityEvent
 from payflow.kernel.envelope import Event
 from payflow.platform.eventlog import event_of
 from payflow.services.notification.domain import (
@@ -97,6 +97,33 @@ def test_a_payments_ends_and_reviews_are_told_and_its_steps_are_not(type_: str, 
     assert notice is None or (notice.about, notice.customer_id) == (event.subject, "cust_001")
 
 
+@pytest.mark.parametrize(
+    ("type_", "kind"),
+    [
+        ("bulk.completed", Kind.BULK_COMPLETED),
+        ("bulk.cancelled", Kind.BULK_CANCELLED),
+        ("bulk.expired", Kind.BULK_EXPIRED),
+        ("bulk.accepted", None),
+    ],
+)
+def test_the_end_of_a_file_of_payments_is_told_with_its_sums(type_: str, kind: Kind | None) -> None:
+    bulk_id = new_id()
+    counts = {"SUCCESS": 5, "PENDING": 1, "OTP_REQUIRED": 2, "INVALID": 1, "REJECTED": 1}
+    data = BulkChanged(bulk_id=bulk_id, customer_id="cust_001", state="COMPLETED", total=10, counts=counts)
+
+    notice = notice_of(an_event(type_, data, subject=str(bulk_id)))
+
+    assert (notice.kind if notice else None) == kind
+    assert notice is None or (notice.about, notice.customer_id) == (str(bulk_id), "cust_001")
+    assert notice is None or [notice.values[name] for name in ("total", "made", "waiting", "codes", "unpaid")] == [
+        "10",
+        "5",
+        "1",
+        "2",
+        "2",
+    ]
+
+
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_a_message_names_amount_and_masked_accounts_and_no_reason(language: str) -> None:
     notice = notice_of(a_payment_event("payment.rejected"))
@@ -170,7 +197,8 @@ def test_data_of_another_shape_is_an_error_and_not_a_silent_gap() -> None:
 @pytest.mark.parametrize("language", sorted(TEMPLATES.languages()))
 @pytest.mark.parametrize("kind", list(Kind))
 def test_every_kind_has_a_subject_and_a_body_in_every_language(kind: Kind, language: str) -> None:
-    names = ("transaction_id", "amount", "debtor", "creditor", "agent", "code", "expires")
+    of_payments = ("transaction_id", "amount", "debtor", "creditor", "agent", "code", "expires")
+    names = (*of_payments, "bulk_id", "total", "made", "waiting", "codes", "unpaid")
 
     subject, body = TEMPLATES.render(kind, language, {name: f"<{name}>" for name in names})
 

@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from payflow.contracts.notification import WEBHOOK_EVENT_TYPES, WebhookDeliveryState, WebhookState
+from payflow.contracts.topics import BulkChanged
+from payflow.platform.eventlog import event_of
 from payflow.services.notification.domain import webhooks as domain
 from payflow.services.notification.domain.addresses import AddressPolicy, read_networks
 from payflow.services.notification.domain.webhooks import Attempt, Reply, Schedule, Secret, Webhook
@@ -196,6 +198,29 @@ def test_money_from_another_bank_is_told_with_masked_accounts() -> None:
         "…4001",
         "NORDDEFFXXX",
     )
+
+
+def test_the_end_of_a_file_of_payments_can_be_heard() -> None:
+    data = BulkChanged(
+        bulk_id=new_id(), customer_id="cust_1", state="COMPLETED", total=3, counts={"SUCCESS": 2, "INVALID": 1}
+    )
+    event = event_of(
+        id=new_id(),
+        source="confirm",
+        type="bulk.completed",
+        subject=str(data.bulk_id),
+        version=3,
+        time=NOON,
+        data=data,
+        traceparent="",
+    )
+
+    heard = domain.heard(event)
+
+    assert heard is not None
+    assert heard.customer_id == "cust_1"
+    told = msgspec.json.decode(heard.body)
+    assert (told["type"], told["data"]["counts"]) == ("bulk.completed", {"SUCCESS": 2, "INVALID": 1})
 
 
 @pytest.mark.parametrize("type_", [type_ for type_ in WEBHOOK_EVENT_TYPES if type_.startswith("payment.")])

@@ -16,7 +16,14 @@ from uuid import UUID
 import msgspec
 
 from payflow.contracts.notification import SendOtpCode
-from payflow.contracts.topics import IncomingPayment, PaymentChanged, ReviewDecidedEvent, SecurityEvent, mask_account
+from payflow.contracts.topics import (
+    BulkChanged,
+    IncomingPayment,
+    PaymentChanged,
+    ReviewDecidedEvent,
+    SecurityEvent,
+    mask_account,
+)
 from payflow.kernel.envelope import Event
 from payflow.kernel.machine import Machine
 from payflow.kernel.money import format_minor
@@ -37,6 +44,9 @@ class Kind(StrEnum):
     PAYMENT_EXPIRED = "payment_expired"
     REVIEW_CLEARED = "review_cleared"
     INCOMING_CREDITED = "incoming_credited"
+    BULK_COMPLETED = "bulk_completed"
+    BULK_CANCELLED = "bulk_cancelled"
+    BULK_EXPIRED = "bulk_expired"
     SESSION_ENDED = "session_ended"
 
 
@@ -217,6 +227,12 @@ _PAYMENT_KINDS: Final = {
     "payment.expired": Kind.PAYMENT_EXPIRED,
 }
 
+_BULK_KINDS: Final = {
+    "bulk.completed": Kind.BULK_COMPLETED,
+    "bulk.cancelled": Kind.BULK_CANCELLED,
+    "bulk.expired": Kind.BULK_EXPIRED,
+}
+
 
 def notice_of(event: Event) -> Notice | None:
     """What a customer is told of an event, if anything. Raises msgspec.ValidationError for data of another shape.
@@ -227,6 +243,8 @@ def notice_of(event: Event) -> Notice | None:
     kind = _PAYMENT_KINDS.get(event.type)
     if kind is not None:
         return _payment_notice(kind, event)
+    if event.type in _BULK_KINDS:
+        return _bulk_notice(_BULK_KINDS[event.type], event)
     if event.type == "review.decided":
         review = msgspec.convert(event.data, ReviewDecidedEvent)
         return Notice(Kind.REVIEW_CLEARED, event.subject, review.customer_id, {}) if review.is_cleared else None
@@ -248,6 +266,22 @@ def _payment_notice(kind: Kind, event: Event) -> Notice:
         "creditor": clean(mask_account(payment.creditor_account)),
     }
     return Notice(kind, event.subject, payment.customer_id, values)
+
+
+def _bulk_notice(kind: Kind, event: Event) -> Notice:
+    bulk = msgspec.convert(event.data, BulkChanged)
+    made = bulk.counts.get("SUCCESS", 0)
+    waiting = bulk.counts.get("PENDING", 0)
+    codes = bulk.counts.get("OTP_REQUIRED", 0)
+    values = {
+        "bulk_id": str(bulk.bulk_id),
+        "total": str(bulk.total),
+        "made": str(made),
+        "waiting": str(waiting),
+        "codes": str(codes),
+        "unpaid": str(bulk.total - made - waiting - codes),
+    }
+    return Notice(kind, event.subject, bulk.customer_id, values)
 
 
 def _incoming_notice(event: Event) -> Notice | None:

@@ -24,7 +24,7 @@ from payflow.contracts.notification import (
     WebhookView,
 )
 from payflow.contracts.problems import PROBLEMS
-from payflow.contracts.topics import IncomingPayment, PaymentChanged, mask_account
+from payflow.contracts.topics import BulkChanged, IncomingPayment, PaymentChanged, mask_account
 from payflow.kernel.envelope import Event
 from payflow.kernel.money import format_minor
 
@@ -272,7 +272,7 @@ class Heard:
     body: bytes
 
 
-_READERS: Final[dict[str, Any]] = {"payment": PaymentChanged, "incoming": IncomingPayment}
+_READERS: Final[dict[str, Any]] = {"payment": PaymentChanged, "bulk": BulkChanged, "incoming": IncomingPayment}
 
 
 def heard(event: Event) -> Heard | None:
@@ -280,7 +280,10 @@ def heard(event: Event) -> Heard | None:
     if event.type not in _TYPES:
         return None
     data = msgspec.convert(event.data, _READERS[event.type.partition(".")[0]])
-    told = _payment(event, data) if isinstance(data, PaymentChanged) else _incoming(event, data)
+    if isinstance(data, BulkChanged):
+        told = msgspec.to_builtins(data)
+    else:
+        told = _payment(event, data) if isinstance(data, PaymentChanged) else _incoming(event, data)
     return Heard(event, data.customer_id, _body(event.type, event.time, told))
 
 
