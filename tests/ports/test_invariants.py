@@ -78,6 +78,19 @@ NOT_WOKEN = (
     f"WHERE payment_id = '{PAYMENT}'"
 )
 
+BULK, LINE = new_id(), new_id()
+# A bulk order of two lines that has ended: one became PAYMENT of its own, the other could not be read.
+A_BULK_ORDER = f"""
+INSERT INTO confirm.bulk_order (bulk_id, customer_id, idempotency_key, state, version, fencing_token, items, stored_to,
+    started_to, ran_to, traceparent, received_at, updated_at, counted_at)
+VALUES ('{BULK}', 'cust_1', 'file', 'COMPLETED', 3, 1, 2, 2, 2, 2, '', now(), now() - interval '1 hour', now());
+INSERT INTO confirm.bulk_chunk (bulk_id, first_line, last_line, lines, transaction_ids, fingerprints, payment_ids,
+    error_codes, error_details, counts)
+VALUES ('{BULK}', 1, 2, '{{1,2}}', '{{txn,NULL}}', '{{"",""}}', '{{{PAYMENT},NULL}}', '{{NULL,MALFORMED_REQUEST}}',
+    '{{NULL,x}}', '{{}}');
+UPDATE confirm.transactions SET idempotency_key = 'bulk:{BULK}:1';
+"""
+
 BREAKS = {
     "entries_balance": "UPDATE account.posting SET amount_minor = 101 WHERE sequence = 2 AND amount_minor = 100",
     "currencies_sum_to_zero": f"UPDATE account.account_balance SET posted_minor = 401 WHERE account_id = '{ONE}'",
@@ -105,6 +118,12 @@ BREAKS = {
     "transitions_are_legal": "UPDATE confirm.payment_transition SET target = 'SUBMITTED' WHERE version = 2",
     "nothing_is_left_behind": UNFINISHED % ("SUBMITTED", "- interval '1 hour'", "- interval '1 hour'"),
     "every_unfinished_payment_is_found": NOT_WOKEN,
+    "bulk_orders_have_ended_when_every_line_has_a_result": (
+        A_BULK_ORDER + "UPDATE confirm.bulk_chunk SET error_codes = '{NULL,NULL}'"
+    ),
+    "bulk_lines_became_payments_of_their_own": (
+        A_BULK_ORDER + f"UPDATE confirm.transactions SET idempotency_key = 'bulk:{BULK}:2'"
+    ),
     "no_release_after_submission_without_a_word": AN_INSTRUCTION % ("OUTGOING", "UNKNOWN")
     + A_HOLD % ("RELEASED", "now()"),
     "completed_inter_bank_payments_were_accepted": "UPDATE confirm.transactions SET creditor_account_id = NULL",
@@ -188,8 +207,37 @@ def test_every_query_is_a_rule() -> None:
     assert set(load_queries("payflow.run.invariants", "rules.sql").names()) == {rule.query for rule in RULES}
 
 
+async def test_a_bulk_order_that_has_ended_keeps_every_rule(owner: asyncpg.Connection[Any]) -> None:
+    await owner.execute(A_BULK_ORDER)
+
+    findings = await find(owner)
+
+    assert {name: finding.examples for name, finding in findings.items() if not finding.is_kept} == {}
+    assert findings["bulk_orders_have_ended_when_every_line_has_a_result"].checked == 1
+    assert findings["bulk_lines_became_payments_of_their_own"].checked == 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "UPDATE confirm.bulk_order SET state = 'PROCESSING', due_at = now()",
+        "UPDATE confirm.bulk_order SET items = 3",
+        f"UPDATE confirm.bulk_chunk SET payment_ids = '{{{LINE},NULL}}'",
+    ],
+)
+async def test_a_bulk_order_that_has_lost_a_line_is_named(owner: asyncpg.Connection[Any], broken: str) -> None:
+    await owner.execute(A_BULK_ORDER + broken)
+
+    findings = await find(owner)
+
+    assert sum(finding.broken for name, finding in findings.items() if name.startswith("bulk_")) > 0
+
+
 STUCK = {
     "payments_past_their_deadline": UNFINISHED % ("APPROVED", "- interval '1 hour'", "- interval '1 hour'"),
+    "bulk_orders_past_their_deadline": (
+        A_BULK_ORDER + "UPDATE confirm.bulk_order SET state = 'PROCESSING', due_at = now() + interval '1 minute'"
+    ),
     "payments_without_a_word": (
         UNFINISHED % ("SUBMITTED", "+ interval '1 hour'", "+ interval '1 hour'")
         + "; UPDATE confirm.transactions SET agent_bic = 'NORDDEFFXXX', updated_at = now() - interval '2 days'"

@@ -24,6 +24,9 @@ GUARDS: Final = (
     ("confirm.transactions", "one_payment_per_transaction_id"),
     ("confirm.transactions", "an_unfinished_payment_has_a_next_step"),
     ("confirm.payment_transition", "payment_transition_pkey"),
+    ("confirm.bulk_order", "one_bulk_order_per_idempotency_key"),
+    ("confirm.bulk_order", "an_unfinished_bulk_order_has_a_next_step"),
+    ("confirm.bulk_chunk", "bulk_chunk_pkey"),
     ("risk.assessment", "assessment_pkey"),
     ("partner_bank.instruction", "one_payment_per_bank_and_end_to_end_id"),
     ("audit.audit_logs", "one_row_per_event"),
@@ -84,6 +87,12 @@ RULES: Final = (
     Rule(_P, "every step is one that the state machine allows", "transitions_are_legal", _legal_steps()),
     Rule(_P, "nothing is left behind: every unfinished payment has a next step to come", "nothing_is_left_behind"),
     Rule(_P, "every unfinished payment is where its next step looks for it", "every_unfinished_payment_is_found"),
+    Rule(
+        _P,
+        "a bulk order has ended if, and only if, every line has a result",
+        "bulk_orders_have_ended_when_every_line_has_a_result",
+    ),
+    Rule(_P, "a line of a bulk order became the payment under its own key", "bulk_lines_became_payments_of_their_own"),
     Rule(
         _B,
         "after submission funds are released only on the bank's no",

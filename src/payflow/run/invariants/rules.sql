@@ -132,6 +132,39 @@ SELECT 'payment ' || payment_id::text || ' (' || state || ')' AS what,
        due_at < $1 AS is_broken, due_at < now() AS is_waiting
   FROM confirm.transactions
  WHERE due_at IS NOT NULL
+UNION ALL
+SELECT 'bulk order ' || bulk_id::text || ' (' || state || ')' AS what,
+       due_at < $1 AS is_broken, due_at < now() AS is_waiting
+  FROM confirm.bulk_order
+ WHERE due_at IS NOT NULL
+
+-- bulk_orders_have_ended_when_every_line_has_a_result --
+SELECT 'bulk order ' || bulk.bulk_id::text AS what,
+       found.lines <> bulk.items
+       OR bulk.items > 0 AND (bulk.due_at IS NULL) <> (found.with_result = bulk.items) AS is_broken, false AS is_waiting
+  FROM confirm.bulk_order AS bulk
+ CROSS JOIN LATERAL (
+    SELECT count(line.number) AS lines,
+           count(*) FILTER (WHERE chunk.payment_ids IS NOT NULL
+                              AND (line.payment_id IS NOT NULL OR line.error_code IS NOT NULL)) AS with_result
+      FROM confirm.bulk_chunk AS chunk
+     CROSS JOIN LATERAL unnest(chunk.lines, chunk.payment_ids, chunk.error_codes)
+                        AS line (number, payment_id, error_code)
+     WHERE chunk.bulk_id = bulk.bulk_id) AS found
+ WHERE $1::timestamptz IS NOT NULL
+
+-- bulk_lines_became_payments_of_their_own --
+SELECT 'line ' || line.number::text || ' of bulk order ' || bulk.bulk_id::text AS what,
+       payment.payment_id IS NULL OR payment.customer_id <> bulk.customer_id
+       OR payment.transaction_id <> line.transaction_id
+       OR payment.idempotency_key <> 'bulk:' || bulk.bulk_id::text || ':' || line.number::text AS is_broken,
+       false AS is_waiting
+  FROM confirm.bulk_order AS bulk
+  JOIN confirm.bulk_chunk AS chunk USING (bulk_id)
+ CROSS JOIN LATERAL unnest(chunk.lines, chunk.payment_ids, chunk.transaction_ids)
+                    AS line (number, payment_id, transaction_id)
+  LEFT JOIN confirm.transactions AS payment ON payment.payment_id = line.payment_id
+ WHERE line.payment_id IS NOT NULL AND $1::timestamptz IS NOT NULL
 
 -- every_unfinished_payment_is_found --
 SELECT 'payment ' || payment.payment_id::text || ' (' || payment.state || ')' AS what,
