@@ -388,6 +388,8 @@ async def test_an_upload_that_was_cut_is_resumed_from_its_beginning_or_from_wher
     again = await orders.open()
     assert again.next_line == 5
     assert isinstance(await orders.send(opened.bulk_id, lines[:6]), LinesStored)
+    too_far = await orders.open(first_line=9)
+    assert (told(too_far), too_far.extra) == (UploadGap.code, {"next_line": 7})
     rest = await orders.open(first_line=7)
     assert rest.next_line == 7
     assert told(await orders.send(opened.bulk_id, lines[7:])) == UploadGap.code

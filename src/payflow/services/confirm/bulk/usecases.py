@@ -86,6 +86,8 @@ async def _open(command: OpenBulk, ports: BulkPorts) -> BulkOpened | PayflowErro
             return TooManyBulks(f"At most {ports.limits.open_per_customer} bulk orders may be unfinished.")
     if _is_other_file(command, known):
         return KeyReused(_OTHER_FILE)
+    if command.first_line > known.stored_to + 1:
+        return UploadGap(next_line=known.stored_to + 1)
     return BulkOpened(bulk_id=known.bulk_id, columns=known.columns, next_line=known.stored_to + 1)
 
 
