@@ -16,7 +16,14 @@ from uuid import UUID
 import msgspec
 
 from payflow.contracts.notification import SendOtpCode
-from payflow.contracts.topics import IncomingPayment, PaymentChanged, ReviewDecidedEvent, SecurityEvent, mask_account
+from payflow.contracts.topics import (
+    IncomingPayment,
+    PaymentChanged,
+    ReturnChanged,
+    ReviewDecidedEvent,
+    SecurityEvent,
+    mask_account,
+)
 from payflow.kernel.envelope import Event
 from payflow.kernel.machine import Machine
 from payflow.kernel.money import format_minor
@@ -37,6 +44,8 @@ class Kind(StrEnum):
     PAYMENT_EXPIRED = "payment_expired"
     REVIEW_CLEARED = "review_cleared"
     INCOMING_CREDITED = "incoming_credited"
+    RETURN_RECEIVED = "return_received"
+    RETURN_PAID = "return_paid"
     SESSION_ENDED = "session_ended"
 
 
@@ -218,6 +227,17 @@ _PAYMENT_KINDS: Final = {
 }
 
 
+def notices_of(event: Event) -> list[Notice]:
+    """What customers are told of an event: of a completed return both sides, of anything else one at most.
+
+    Raises msgspec.ValidationError for data of another shape.
+    """
+    if event.type == "return.completed":
+        return _return_notices(event)
+    notice = notice_of(event)
+    return [] if notice is None else [notice]
+
+
 def notice_of(event: Event) -> Notice | None:
     """What a customer is told of an event, if anything. Raises msgspec.ValidationError for data of another shape.
 
@@ -248,6 +268,21 @@ def _payment_notice(kind: Kind, event: Event) -> Notice:
         "creditor": clean(mask_account(payment.creditor_account)),
     }
     return Notice(kind, event.subject, payment.customer_id, values)
+
+
+def _return_notices(event: Event) -> list[Notice]:
+    made = msgspec.convert(event.data, ReturnChanged)
+    values = {
+        "transaction_id": clean(made.transaction_id),
+        "amount": _amount(made.amount_minor, made.currency),
+        "debtor": clean(mask_account(made.debtor_account)),
+        "creditor": clean(mask_account(made.creditor_account)),
+    }
+    # Whose payment it was knows it by its transaction_id; who pays back has never seen that.
+    return [
+        Notice(Kind.RETURN_RECEIVED, event.subject, made.customer_id, values),
+        Notice(Kind.RETURN_PAID, event.subject, made.debtor_customer_id, values),
+    ]
 
 
 def _incoming_notice(event: Event) -> Notice | None:
