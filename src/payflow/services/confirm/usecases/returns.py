@@ -58,6 +58,10 @@ from payflow.services.confirm.ports import ReturnPorts, ReturnStore
 
 # Each lost try means that another return of the same payment was stored meanwhile.
 _CLAIM_TRIES: Final = 20
+_UNKNOWN: Final = (
+    "No customer here has ordered a payment with this id. Money that came in from another bank, and returns themselves,"
+    " cannot be returned."
+)
 
 
 async def request_returns(*, commands: Sequence[RequestReturn], ports: ReturnPorts) -> Answers[ReturnView]:
@@ -77,9 +81,11 @@ async def _request(command: RequestReturn, ports: ReturnPorts) -> ReturnView | P
         if known is not None:
             return answer_to_repeated_return(known, command)
         original = (await ports.payments.by_ids([command.payment_id])).get(command.payment_id)
-        refusal = PaymentNotFound() if original is None else not_returnable(original)
-        if original is None or refusal is not None:
-            return refusal or PaymentNotFound()
+        if original is None:
+            return PaymentNotFound(_UNKNOWN)
+        refusal = not_returnable(original)
+        if refusal is not None:
+            return refusal
         parties = await _parties_of(original, ports)
         if isinstance(parties, PayflowError):
             return parties
