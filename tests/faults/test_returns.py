@@ -11,15 +11,17 @@ import aiohttp
 import pytest
 
 from payflow.run.local_rpc import LocalServices, local_services
+from payflow.run.supervisor.status import read_status
 from tests.support.api import Answer, Api, Client, Customer, Factory, eventually, new_key
 from tests.support.system import RELAXED, System, kill, running_system
 
 PAYMENTS: Final = 12
-ROUNDS: Final = 6
-_BACK_S: Final = 20.0
+ROUNDS: Final = 5
+# Who is killed again and again is started again after a longer and longer pause.
+_BACK_S: Final = 60.0
 _ENDED_S: Final = 40.0
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(480)
 
 
 @pytest.fixture(scope="module")
@@ -101,5 +103,6 @@ async def test_returns_survive_the_death_of_who_makes_them(
 
 
 async def _is_back(system: System, name: str, old_pid: int) -> bool:
-    process = (await asyncio.to_thread(system.processes)).get(name, {})
-    return process.get("pid") not in (None, old_pid) and process.get("state") == "healthy"
+    status = read_status(system.instance)
+    process = None if status is None else next((one for one in status.processes if one.name == name), None)
+    return process is not None and process.pid not in (None, old_pid) and process.state == "healthy"

@@ -239,7 +239,6 @@ def test_every_query_is_a_rule() -> None:
 
 STUCK = {
     "payments_past_their_deadline": UNFINISHED % ("APPROVED", "- interval '1 hour'", "- interval '1 hour'"),
-    "payments_past_their_deadline": UNFINISHED % ("APPROVED", "- interval '1 hour'"),
     "returns_past_their_deadline": RETURNED + RETURN_UNFINISHED % ("APPROVED", "- interval '1 hour'"),
     "returns_that_wait": RETURNED
     + RETURN_UNFINISHED % ("AWAITING_APPROVAL", "+ interval '1 hour'")
