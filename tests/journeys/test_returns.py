@@ -172,10 +172,14 @@ async def test_money_that_has_left_for_another_bank_is_not_ours_to_return(
     make: Factory, operators: Operators, other_bank: OtherBank
 ) -> None:
     payer = await make.customer(EUR="1000.00")
-    answer = await payer.pay(NORDBANK, "250.00")
-    assert (answer.status, answer.json["status"]) == (200, "SUCCESS")
+    body = payer.body(NORDBANK, "250.00")
+    await payer.client.confirm(body, key=new_key())
 
-    refused = await ask(operators["operator"], await payer.payment(answer.json["transaction_id"]))
+    async def completed() -> dict[str, Any] | None:
+        payment = await payer.payment(body["transaction_id"])
+        return payment if payment["status"] == "SUCCESS" else None
+
+    refused = await ask(operators["operator"], await eventually(completed))
 
     assert (refused.status, refused.error) == (422, "RETURN_NOT_POSSIBLE")
 
