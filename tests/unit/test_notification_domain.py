@@ -10,7 +10,14 @@ import msgspec
 import pytest
 
 from payflow.contracts.notification import SendOtpCode
-from payflow.contracts.topics import BulkChanged, IncomingPayment, PaymentChanged, ReviewDecidedEvent, SecurityEvent
+from payflow.contracts.topics import (
+    BulkChanged,
+    IncomingPayment,
+    PaymentChanged,
+    ReturnChanged,
+    ReviewDecidedEvent,
+    SecurityEvent,
+)
 from payflow.kernel.envelope import Event
 from payflow.platform.eventlog import event_of
 from payflow.services.notification.domain import (
@@ -25,6 +32,7 @@ from payflow.services.notification.domain import (
     channels_for,
     clean,
     notice_of,
+    notices_of,
     values_of_code,
 )
 from payflow.services.notification.templates import FileTemplates
@@ -145,6 +153,45 @@ def test_a_payment_refused_before_its_account_was_found_is_told_without_an_amoun
 
     assert notice is not None
     assert notice.values["amount"] == "-"
+
+
+def a_return_event(type_: str) -> Event:
+    data = ReturnChanged(
+        return_id=new_id(),
+        payment_id=new_id(),
+        transaction_id="txn_001",
+        customer_id="cust_001",
+        debtor_customer_id="cust_002",
+        state=type_.partition(".")[2].upper(),
+        amount_minor=25_000,
+        currency="EUR",
+        debtor_account="…1001",
+        creditor_account="…C001",
+        reason_code="FR01",
+        requested_by="olga",
+        decided_by="omar",
+    )
+    return an_event(type_, data)
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_completed_return_is_told_to_both_sides_without_who_decided_and_why(language: str) -> None:
+    notices = notices_of(a_return_event("return.completed"))
+
+    texts = ["\n".join(TEMPLATES.render(notice.kind, language, notice.values)) for notice in notices]
+
+    assert [(notice.kind, notice.customer_id) for notice in notices] == [
+        (Kind.RETURN_RECEIVED, "cust_001"),
+        (Kind.RETURN_PAID, "cust_002"),
+    ]
+    assert all("250.00 EUR" in text and "…1001" in text and "…C001" in text for text in texts)
+    assert not any(word in text for text in texts for word in ("olga", "omar", "FR01"))
+    assert ["txn_001" in text for text in texts] == [True, False]
+
+
+@pytest.mark.parametrize("step", ["requested", "approved", "declined", "under_review", "rejected", "expired"])
+def test_a_return_that_has_moved_nothing_is_told_to_no_customer(step: str) -> None:
+    assert notices_of(a_return_event(f"return.{step}")) == []
 
 
 @pytest.mark.parametrize(("is_cleared", "kind"), [(True, Kind.REVIEW_CLEARED), (False, None)])

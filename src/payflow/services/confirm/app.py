@@ -14,6 +14,7 @@ from payflow.contracts.confirm import Confirm, ConfirmPayment, PaymentView
 from payflow.contracts.operation import Answers
 from payflow.contracts.otp import Otp
 from payflow.contracts.partner_bank import PartnerBank
+from payflow.contracts.returns import Returns
 from payflow.contracts.risk import Risk
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.postgres import repeat_then_halve
@@ -24,11 +25,14 @@ from payflow.services.confirm.bulk.api import BulkApi, BulkDuty
 from payflow.services.confirm.bulk.domain import BulkLimits
 from payflow.services.confirm.bulk.ports import BulkPorts
 from payflow.services.confirm.bulk.store import PostgresBulkStore, StoredPayments
-from payflow.services.confirm.domain import Deadlines
-from payflow.services.confirm.ports import Ports
+from payflow.services.confirm.domain import Deadlines, FourEyes, ReturnDeadlines
+from payflow.services.confirm.ports import Ports, ReturnPorts
+from payflow.services.confirm.return_api import ReturnsApi, measure_open_returns
+from payflow.services.confirm.return_store import PostgresReturns
 from payflow.services.confirm.store import PostgresStore
 from payflow.services.confirm.usecases.confirm import confirm_payments
 from payflow.services.confirm.usecases.lifecycle import do_what_is_due
+from payflow.services.confirm.usecases.returns import do_due_returns
 
 
 class ConfirmSettings(CommonSettings, frozen=True, kw_only=True):
@@ -44,6 +48,15 @@ class ConfirmSettings(CommonSettings, frozen=True, kw_only=True):
     bank_enquiry_s: Annotated[float, describe("pause between enquiries about a submitted payment")] = 15.0
     due_check_s: Annotated[float, describe("pause between looks for payments whose next step is due")] = 0.5
     execute_ahead_days: Annotated[int, describe("days that a payment can be ordered ahead"), msgspec.Meta(ge=1)] = 365
+    return_four_eyes_above: Annotated[
+        str,
+        describe(
+            "what one person returns of a payment alone, in whole units of a currency; exceptions: 1000,JPY=150000",
+            check=FourEyes.parse,
+        ),
+    ] = "1000"
+    return_approval_s: Annotated[float, describe("seconds that a return waits for its second person")] = 259_200.0
+    return_late_s: Annotated[float, describe("seconds that an approved return is tried before it expires")] = 86_400.0
     execute_late_s: Annotated[float, describe("seconds after its time that a scheduled payment is still tried")] = (
         86_400.0
     )
@@ -78,16 +91,30 @@ def _deadlines(settings: ConfirmSettings) -> Deadlines:
     )
 
 
+def _return_ports(settings: ConfirmSettings, ports: Ports, returns: PostgresReturns) -> ReturnPorts:
+    return ReturnPorts(
+        returns=returns,
+        payments=ports.store,
+        account=ports.account,
+        risk=ports.risk,
+        clock=ports.clock,
+        ids=ports.ids,
+        deadlines=ReturnDeadlines(
+            lease=timedelta(seconds=settings.payment_lease_s),
+            approval=timedelta(seconds=settings.return_approval_s),
+            review=timedelta(seconds=settings.review_deadline_s),
+            late=timedelta(seconds=settings.return_late_s),
+        ),
+        four_eyes=FourEyes.parse(settings.return_four_eyes_above),
+    )
+
+
 async def build(runtime: Runtime) -> Service:
     """Wire the confirm service."""
     settings = runtime.settings(ConfirmSettings)
     database = await runtime.database()
-    store = PostgresStore(
-        database=database,
-        cipher=runtime.cipher(settings.column_keys),
-        outbox=runtime.outbox(database),
-        ids=runtime.ids,
-    )
+    cipher, outbox = runtime.cipher(settings.column_keys), runtime.outbox(database)
+    store = PostgresStore(database=database, cipher=cipher, outbox=outbox, ids=runtime.ids)
     ports = Ports(
         store=store,
         account=runtime.client(Account),
@@ -98,6 +125,9 @@ async def build(runtime: Runtime) -> Service:
         ids=runtime.ids,
         deadlines=_deadlines(settings),
         endings=LocalEndings(),
+    )
+    returns = _return_ports(
+        settings, ports, PostgresReturns(database=database, cipher=cipher, outbox=outbox, ids=runtime.ids)
     )
     background = SettleInBackground(ports)
     runtime.on_close(background.finish)
@@ -110,11 +140,17 @@ async def build(runtime: Runtime) -> Service:
     bulk_api, bulk_duty = _bulk(settings, bulk_store, store, ports, background)
     keep = timedelta(days=settings.idempotency_key_days)
     return Service(
-        implementations=[(Confirm, ConfirmApi(ports=ports, background=background)), (Bulk, bulk_api)],
+        implementations=[
+            (Confirm, ConfirmApi(ports=ports, background=background, returns=returns)),
+            (Bulk, bulk_api),
+            (Returns, ReturnsApi(ports=returns)),
+        ],
         checks=dict(runtime.checks_for(database=database)),
         required={"postgres"},
         background={
             "do_what_is_due": every(settings.due_check_s, lambda: do_what_is_due(ports=ports, background=background)),
+            "do_due_returns": every(settings.due_check_s, lambda: do_due_returns(ports=returns)),
+            "measure_open_returns": every(5, lambda: measure_open_returns(ports=returns)),
             "measure_open_payments": every(5, lambda: measure_open_payments(ports=ports)),
             "bulk_orders": bulk_duty.run,
             "measure_bulk_orders": every(5, bulk_duty.measure),

@@ -15,6 +15,7 @@ from payflow.contracts.kyc import Kyc
 from payflow.contracts.notification import Notification, Webhooks
 from payflow.contracts.ofac import Ofac
 from payflow.contracts.partner_bank import PartnerBank
+from payflow.contracts.returns import Returns
 from payflow.contracts.risk import Risk
 from payflow.services.gateway.api import GatewayApi
 from payflow.services.gateway.gate import Gate
@@ -23,7 +24,17 @@ from payflow.services.gateway.routes.streams import StreamPlaces
 C = TypeVar("C")
 
 # What further routes ask besides confirm and account.
-OTHER_CONTRACTS: Final[tuple[type[Any], ...]] = (Audit, Bulk, Kyc, Notification, Ofac, PartnerBank, Risk, Webhooks)
+OTHER_CONTRACTS: Final[tuple[type[Any], ...]] = (
+    Audit,
+    Bulk,
+    Kyc,
+    Notification,
+    Ofac,
+    PartnerBank,
+    Returns,
+    Risk,
+    Webhooks,
+)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from payflow.contracts.topics import (
     BulkChanged,
     IncomingPayment,
     PaymentChanged,
+    ReturnChanged,
     ReviewDecidedEvent,
     SecurityEvent,
     mask_account,
@@ -47,6 +48,8 @@ class Kind(StrEnum):
     BULK_COMPLETED = "bulk_completed"
     BULK_CANCELLED = "bulk_cancelled"
     BULK_EXPIRED = "bulk_expired"
+    RETURN_RECEIVED = "return_received"
+    RETURN_PAID = "return_paid"
     SESSION_ENDED = "session_ended"
 
 
@@ -234,6 +237,17 @@ _BULK_KINDS: Final = {
 }
 
 
+def notices_of(event: Event) -> list[Notice]:
+    """What customers are told of an event: of a completed return both sides, of anything else one at most.
+
+    Raises msgspec.ValidationError for data of another shape.
+    """
+    if event.type == "return.completed":
+        return _return_notices(event)
+    notice = notice_of(event)
+    return [] if notice is None else [notice]
+
+
 def notice_of(event: Event) -> Notice | None:
     """What a customer is told of an event, if anything. Raises msgspec.ValidationError for data of another shape.
 
@@ -282,6 +296,21 @@ def _bulk_notice(kind: Kind, event: Event) -> Notice:
         "unpaid": str(bulk.total - made - waiting - codes),
     }
     return Notice(kind, event.subject, bulk.customer_id, values)
+
+
+def _return_notices(event: Event) -> list[Notice]:
+    made = msgspec.convert(event.data, ReturnChanged)
+    values = {
+        "transaction_id": clean(made.transaction_id),
+        "amount": _amount(made.amount_minor, made.currency),
+        "debtor": clean(mask_account(made.debtor_account)),
+        "creditor": clean(mask_account(made.creditor_account)),
+    }
+    # Whose payment it was knows it by its transaction_id; who pays back has never seen that.
+    return [
+        Notice(Kind.RETURN_RECEIVED, event.subject, made.customer_id, values),
+        Notice(Kind.RETURN_PAID, event.subject, made.debtor_customer_id, values),
+    ]
 
 
 def _incoming_notice(event: Event) -> Notice | None:

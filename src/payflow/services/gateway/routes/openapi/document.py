@@ -47,6 +47,7 @@ _TAGS: Final = {
     "Customers": "Customers' records, for operators.",
     "Users": "Who may sign in, for administrators.",
     "Back office": "Everybody's payments, for the bank's own people.",
+    "Returns": "Completed payments' money given back, for operators.",
     "Reviews": "Possible sanctions matches, for compliance officers.",
     "Sanctions": "Names and lists, for compliance officers.",
     "KYC": "Customers' verifications.",
