@@ -32,7 +32,7 @@ Flaws == { "account_ignores_tokens", "confirm_ignores_tokens", "takeover_keeps_t
 ASSUME Flaw \in Flaws \cup {"none"} /\ OnUs \subseteq Payments
 
 (***************************************************************************)
-(* The transition table: MACHINE in confirm/domain.py, held equal to it by *)
+(* The transition table: MACHINE in confirm/domain/, held equal to it by  *)
 (* a test that reads the pairs between the two marks.                      *)
 (***************************************************************************)
 \* table begins

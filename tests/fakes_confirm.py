@@ -164,6 +164,8 @@ class FakeRisk:
         # For `reassess`: what has changed since the order.
         self.unidentified: set[str] = set()
         self.newly_listed: set[UUID] = set()
+        # For everybody, from now on: the lists have changed.
+        self.listed_now = False
 
     async def assess(self, commands: list[AssessPayment]) -> Answers[Assessed]:
         if self.crashes or any(command.payment_id == self.poison for command in commands):
@@ -173,7 +175,7 @@ class FakeRisk:
         return [self.assessed.setdefault(command.payment_id, self._assess(command)) for command in commands]
 
     def _assess(self, command: AssessPayment) -> Assessed:
-        is_match = any("Listed" in name for name in command.party_names)
+        is_match = self.listed_now or any("Listed" in name for name in command.party_names)
         needs_otp = command.amount_minor > 1_000_000
         points = (50 if needs_otp else 0) + (100 if is_match else 0)
         return Assessed(

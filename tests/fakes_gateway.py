@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import msgspec
@@ -28,6 +28,7 @@ from payflow.contracts.account import (
     ListAccounts,
     ListEntries,
 )
+from payflow.contracts.bulk import Bulk
 from payflow.contracts.confirm import (
     AwaitEnd,
     CancelPayment,
@@ -55,7 +56,7 @@ from payflow.platform.ids import UuidV7
 from payflow.platform.rpc import in_process
 from payflow.services.gateway.addresses import ClientAddresses, read_networks
 from payflow.services.gateway.api import FAILURES_NOTED, GatewayApi, Parts
-from payflow.services.gateway.app import GatewaySettings, public_app
+from payflow.services.gateway.app import BOUNDS_OWN_BODY, GatewaySettings, public_app
 from payflow.services.gateway.domain.limits import Limit
 from payflow.services.gateway.domain.sessions import Lifetimes, NewSession, RefreshToken, Revocation
 from payflow.services.gateway.domain.users import User, name_key
@@ -67,6 +68,7 @@ from payflow.services.gateway.ports import KnownRevocations, Store
 from payflow.services.gateway.routes.services import Services
 from payflow.services.gateway.tokens import JwtAccessTokens
 from tests.builders import NOON, new_id
+from tests.fakes_bulk import FakeBulk
 
 NOWHERE = "unix:///nonexistent/valkey.sock"
 
@@ -472,8 +474,12 @@ class Client:
         key: str | None = None,
         headers: Sequence[tuple[str, str]] = (),
         address: str | None = None,
+        then: Literal["end", "gone", "silence"] = "end",
     ) -> Reply:
-        """One request with its whole answer. A body that is no bytes is sent as JSON."""
+        """One request with its whole answer. A body that is no bytes is sent as JSON.
+
+        `then`: what comes after the body; with anything but its end it is cut, and a client that is gone hears nothing.
+        """
         raw = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
         sent = [(name.lower().encode(), value.encode()) for name, value in headers]
         names = {name for name, _ in sent}
@@ -483,10 +489,12 @@ class Client:
             sent.append((b"authorization", f"Bearer {token}".encode()))
         if key is not None:
             sent.append((b"idempotency-key", key.encode()))
-        sent.append((b"content-length", str(len(raw)).encode()))
+        if b"content-length" not in names:
+            sent.append((b"content-length", str(len(raw) + (then != "end")).encode()))
         scope = self._scope(method, path, sent, address)
         messages: list[Any] = []
-        inbox = iter([{"type": "http.request", "body": raw, "more_body": False}])
+        parts: list[Any] = [{"type": "http.request", "body": raw, "more_body": then != "end"}]
+        inbox = iter([*parts, {"type": "http.disconnect"}] if then == "gone" else parts)
 
         async def receive() -> Any:
             message = next(inbox, None)
@@ -498,6 +506,8 @@ class Client:
             messages.append(message)
 
         await self._app(scope, receive, send)
+        if not messages:
+            return Reply(0, {}, b"")
         start = messages[0]
         content = b"".join(message.get("body", b"") for message in messages[1:])
         return Reply(start["status"], {k.decode(): v.decode() for k, v in start["headers"]}, content)
@@ -578,6 +588,7 @@ class GatewayWorld:
         self.cli: Gateway = in_process(Gateway, self.api, caller="cli")
         self.confirm = confirm or FakeConfirm()
         self.account = FakeAccount()
+        self.bulk = FakeBulk(self.clock)
         self.gate = Gate(
             tokens=self.tokens,
             guard=self.guard,
@@ -589,10 +600,11 @@ class GatewayWorld:
             account=in_process(Account, self.account, caller="gateway"),
             gateway=self.api,
             gate=self.gate,
+            others={Bulk: in_process(Bulk, self.bulk, caller="gateway")},
         )
         settings = GatewaySettings(token_keys_dir=str(keys_dir), bank_wait_s=2.0)
         app = public_app(settings=settings, gate=self.gate, services=services, keys=self.keys)
-        self.app = EdgeLayer(app, service="gateway", public=True)
+        self.app = EdgeLayer(app, service="gateway", public=True, bounds_own_body=BOUNDS_OWN_BODY)
         self.client = Client(self.app)
 
     async def user(

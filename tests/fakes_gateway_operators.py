@@ -12,6 +12,7 @@ import msgspec
 from payflow.contracts.account import Account
 from payflow.contracts.agents import DEMO_AGENTS, AgentDirectory, read_agents
 from payflow.contracts.audit import Audit
+from payflow.contracts.bulk import Bulk
 from payflow.contracts.confirm import (
     Confirm,
     DecideReview,
@@ -38,6 +39,7 @@ from payflow.contracts.partner_bank import (
     SubmissionStatus,
     SubmitCreditTransfer,
 )
+from payflow.contracts.returns import Returns
 from payflow.contracts.risk import AssessPayment, Risk
 from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError
@@ -48,7 +50,10 @@ from payflow.services.account.api import AccountApi
 from payflow.services.account.directory import ConfiguredBanks
 from payflow.services.audit import usecases as audit_usecases
 from payflow.services.audit.api import AuditApi
-from payflow.services.gateway.app import GatewaySettings, public_app
+from payflow.services.confirm.domain import FourEyes, ReturnDeadlines
+from payflow.services.confirm.ports import ReturnPorts
+from payflow.services.confirm.return_api import ReturnsApi
+from payflow.services.gateway.app import BOUNDS_OWN_BODY, GatewaySettings, public_app
 from payflow.services.gateway.routes.openapi import openapi_document
 from payflow.services.gateway.routes.services import Services
 from payflow.services.kyc.api import KycApi
@@ -61,9 +66,11 @@ from payflow.services.risk.rules import default_rules
 from tests.builders import NOON, FixedClock, new_id
 from tests.fakes import FakeAccountStore
 from tests.fakes_audit import FakeAuditStore, FakeHeads
+from tests.fakes_confirm import FakeConfirmStore, FakeRisk
 from tests.fakes_gateway import Client, FakeConfirm, GatewayWorld, Reply, a_payment
 from tests.fakes_kyc import FakeKycStore
 from tests.fakes_ofac import FakeOfacStore
+from tests.fakes_returns import FakeReturnStore
 from tests.fakes_risk import FakeCustomers, FakeRiskStore, FakeSanctions
 from tests.fakes_webhooks import FakeWebhookStore, NumberedSecrets
 from tests.openapi_contract import OpenApiContract
@@ -197,12 +204,28 @@ class OperatorWorld(GatewayWorld):
             clock=clock,
         )
         banks = ConfiguredBanks(AgentDirectory(read_agents(DEMO_AGENTS)))
+        account = AccountApi(store=self.accounts, banks=banks, clock=clock, ids=ids)
+        # Returns look at payments as confirm has them.
+        self.payment_store, self.return_store = FakeConfirmStore(), FakeReturnStore()
         implementations: dict[type[Any], object] = {
             Audit: self.audit,
+            Bulk: self.bulk,
             Kyc: KycApi(store=self.kyc_records, clock=clock, ids=ids),
             Notification: _NotAsked(),
             Ofac: self.ofac,
             PartnerBank: self.bank,
+            Returns: ReturnsApi(
+                ports=ReturnPorts(
+                    returns=self.return_store,
+                    payments=self.payment_store,
+                    account=in_process(Account, account, caller="confirm"),
+                    risk=in_process(Risk, FakeRisk(), caller="confirm"),
+                    clock=clock,
+                    ids=ids,
+                    deadlines=ReturnDeadlines(),
+                    four_eyes=FourEyes.parse("1000"),
+                )
+            ),
             Risk: self.risk,
             Webhooks: WebhooksApi(
                 store=self.webhooks,
@@ -216,7 +239,7 @@ class OperatorWorld(GatewayWorld):
             confirm=in_process(Confirm, self.payments, caller="gateway"),
             account=in_process(
                 Account,
-                AccountApi(store=self.accounts, banks=banks, clock=clock, ids=ids),
+                account,
                 caller="gateway",
             ),
             gateway=self.api,
@@ -227,7 +250,7 @@ class OperatorWorld(GatewayWorld):
         )
         settings = GatewaySettings(token_keys_dir=str(keys_dir))
         app = public_app(settings=settings, gate=self.gate, services=services, keys=self.keys)
-        self.app = EdgeLayer(app, service="gateway", public=True)
+        self.app = EdgeLayer(app, service="gateway", public=True, bounds_own_body=BOUNDS_OWN_BODY)
         self.client = Client(self.app)
         self._tokens: dict[Role, str] = {}
 

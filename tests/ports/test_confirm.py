@@ -43,6 +43,7 @@ from payflow.contracts.confirm import (
 )
 from payflow.contracts.otp import InvalidOtp, Otp
 from payflow.contracts.partner_bank import BankStatus, PartnerBank, UnknownAgent
+from payflow.contracts.returns import Returns
 from payflow.contracts.risk import Risk
 from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
 from payflow.platform.crypto import ColumnCipher
@@ -53,13 +54,16 @@ from payflow.platform.rpc import in_process
 from payflow.services.account.api import AccountApi
 from payflow.services.account.directory import ConfiguredBanks
 from payflow.services.confirm.api import ConfirmApi, LocalEndings, SettleInBackground, measure_open_payments
-from payflow.services.confirm.domain import Deadlines, Payment
-from payflow.services.confirm.ports import Ports, Store
+from payflow.services.confirm.domain import Deadlines, FourEyes, Payment, ReturnDeadlines
+from payflow.services.confirm.ports import Ports, ReturnPorts, ReturnStore, Store
+from payflow.services.confirm.return_api import ReturnsApi
+from payflow.services.confirm.return_store import PostgresReturns
 from payflow.services.confirm.store import PostgresStore
 from payflow.services.confirm.usecases.lifecycle import cancel_payments, do_what_is_due
 from tests.builders import FixedClock, new_id
 from tests.fakes import FakeAccountStore
 from tests.fakes_confirm import FakeBank, FakeConfirmStore, FakeOtp, FakeRisk
+from tests.fakes_returns import FakeReturnStore
 
 IBAN = "DE08990100100000001001"
 
@@ -67,7 +71,7 @@ IBAN = "DE08990100100000001001"
 class World:
     """Confirm with a ledger, a risk, an otp and another bank around it; two customers with money."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, return_store: ReturnStore | None = None) -> None:
         self.store, self.clock = store, FixedClock()
         self.risk, self.otp, self.bank, self.ledger = FakeRisk(), FakeOtp(), FakeBank(), FakeAccountStore()
         banks = ConfiguredBanks(AgentDirectory(read_agents(DEMO_AGENTS)))
@@ -85,9 +89,20 @@ class World:
             deadlines=Deadlines(),
             endings=LocalEndings(),
         )
+        self.return_ports = ReturnPorts(
+            returns=return_store or FakeReturnStore(),
+            payments=store,
+            account=self.ports.account,
+            risk=self.ports.risk,
+            clock=self.clock,
+            ids=ids,
+            deadlines=ReturnDeadlines(),
+            four_eyes=FourEyes.parse("1000"),
+        )
         self.background = SettleInBackground(self.ports)
-        self.api = ConfirmApi(ports=self.ports, background=self.background)
+        self.api = ConfirmApi(ports=self.ports, background=self.background, returns=self.return_ports)
         self.gateway: Confirm = in_process(Confirm, self.api, caller="gateway")
+        self.returns: Returns = in_process(Returns, ReturnsApi(ports=self.return_ports), caller="gateway")
         self.customer, self.debtor, self.creditor = f"c{new_id().hex}", f"A{new_id().hex}", f"B{new_id().hex}"
 
     async def open_accounts(self, *, debtor_name: str = "Ada Byron") -> None:
@@ -162,15 +177,20 @@ async def world(
     request: pytest.FixtureRequest, connect_as: Callable[[str], Awaitable[Database]], cipher: ColumnCipher
 ) -> AsyncIterator[World]:
     store: Store = FakeConfirmStore()
+    returns: ReturnStore = FakeReturnStore()
     if request.param == "postgres":
         database = await connect_as("confirm")
         # What other tests left due is none of this test's business.
         store = PostgresStore(database=database, cipher=cipher, outbox=Outbox(database), ids=UuidV7())
+        returns = PostgresReturns(database=database, cipher=cipher, outbox=Outbox(database), ids=UuidV7())
         await database.execute(
             "UPDATE transactions SET state = 'EXPIRED', due_at = NULL, wake_at = NULL, error_code = 'X' "
             "WHERE due_at IS NOT NULL"
         )
-    made = World(store)
+        await database.execute(
+            "UPDATE payment_return SET state = 'EXPIRED', due_at = NULL, error_code = 'X' WHERE due_at IS NOT NULL"
+        )
+    made = World(store, returns)
     await made.open_accounts()
     yield made
     await made.background.finish()

@@ -22,7 +22,7 @@ from tests.fakes_gateway_operators import OperatorWorld
 from tests.openapi_contract import OpenApiContract
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(openapi_document()[0])
-BY_HAND = {"POST /payment/confirm", "GET /health"}
+BY_HAND = {"POST /payment/confirm", "POST /payments/bulk", "GET /health"}
 OPERATIONS = {
     f"{method.upper()} {path}": operation
     for path, methods in DOCUMENT["paths"].items()

@@ -17,7 +17,7 @@ from payflow.run.invariants.check import Finding, check_database, check_rule
 from payflow.run.invariants.stuck import TO_DO, stuck_on
 from tests.builders import new_id
 
-ONE, TWO, ENTRY, PAYMENT = new_id(), new_id(), new_id(), new_id()
+ONE, TWO, ENTRY, PAYMENT, RETURN = new_id(), new_id(), new_id(), new_id(), new_id()
 QUIET = timedelta(seconds=30)
 
 # A payment of 1.00 from account ONE to account TWO, as the services leave it, in all tables that a rule looks at.
@@ -59,6 +59,31 @@ INSERT INTO notification.message (message_id, customer_id, kind, about, language
 VALUES ('{PAYMENT}', 'cust_1', 'payment_completed', '{PAYMENT}', 'en', 's', 'b', now());
 """
 
+# What the return of 0.60 of it leaves.
+RETURNED = f"""
+INSERT INTO account.journal_entry (entry_id, payment_id, kind, fencing_token, booked_at)
+VALUES ('{RETURN}', '{RETURN}', 'return', 1, now());
+INSERT INTO account.posting (account_id, sequence, entry_id, amount_minor, balance_minor, booked_at)
+VALUES ('{TWO}', 3, '{RETURN}', -60, -460, now()), ('{ONE}', 3, '{RETURN}', 60, 460, now());
+UPDATE account.account_balance SET posted_minor = 460, sequence = 3 WHERE account_id = '{ONE}';
+UPDATE account.account_balance SET posted_minor = -460, sequence = 3 WHERE account_id = '{TWO}';
+INSERT INTO confirm.return_total (payment_id, amount_minor, taken_minor, returned_minor) VALUES ('{PAYMENT}', 100, 60, 60);
+INSERT INTO confirm.payment_return (return_id, payment_id, transaction_id, idempotency_key, fingerprint, amount_minor,
+    currency, debtor_customer_id, debtor_account, debtor_account_id, creditor_customer_id, creditor_account,
+    creditor_account_id, reason_code, needs_approval, requested_by, decided_by, state, version, fencing_token, traceparent,
+    requested_at, updated_at, completed_at)
+VALUES ('{RETURN}', '{PAYMENT}', 'txn', 'key', '', 60, 'USD', 'cust_2', 'OPENING/USD', '{TWO}', 'cust_1', 'ACC1', '{ONE}',
+        'AM05', true, 'olga', 'omar', 'COMPLETED', 3, 1, '', now() - interval '1 hour', now() - interval '1 hour', now());
+INSERT INTO confirm.return_step (return_id, version, source, target, at)
+VALUES ('{RETURN}', 1, NULL, 'AWAITING_APPROVAL', now()), ('{RETURN}', 2, 'AWAITING_APPROVAL', 'APPROVED', now()),
+       ('{RETURN}', 3, 'APPROVED', 'COMPLETED', now());
+INSERT INTO risk.assessment (payment_id, customer_id, assessed_at, amount_minor, currency, debtor, creditor, level,
+    points, sanctions_points, needs_otp, is_possible_match, rules_hit, rules_version, list_version, is_kyc_verified,
+    payments_in_window)
+VALUES ('{RETURN}', 'cust_2', now(), 60, 'USD', 'OPENING/USD', 'ACC1', 'LOW', 0, 0, false, false, '{{}}', 1, '1', true, 1);
+"""
+RETURN_UNFINISHED = f"UPDATE confirm.payment_return SET state = '%s', completed_at = NULL, due_at = now() %s WHERE return_id = '{RETURN}'"
+
 AN_INSTRUCTION = f"""
 INSERT INTO partner_bank.instruction (payment_id, direction, agent_bic, end_to_end_id, amount_minor, currency,
     parties_encrypted, fencing_token, status, next_attempt_at, created_at, updated_at)
@@ -77,6 +102,19 @@ NOT_WOKEN = (
     "UPDATE confirm.transactions SET state = 'AWAITING_OTP', completed_at = NULL, due_at = now() + interval '1 hour' "
     f"WHERE payment_id = '{PAYMENT}'"
 )
+
+BULK, LINE = new_id(), new_id()
+# A bulk order of two lines that has ended: one became PAYMENT of its own, the other could not be read.
+A_BULK_ORDER = f"""
+INSERT INTO confirm.bulk_order (bulk_id, customer_id, idempotency_key, state, version, fencing_token, items, stored_to,
+    started_to, ran_to, traceparent, received_at, updated_at, counted_at)
+VALUES ('{BULK}', 'cust_1', 'file', 'COMPLETED', 3, 1, 2, 2, 2, 2, '', now(), now() - interval '1 hour', now());
+INSERT INTO confirm.bulk_chunk (bulk_id, first_line, last_line, lines, transaction_ids, fingerprints, payment_ids,
+    error_codes, error_details, counts)
+VALUES ('{BULK}', 1, 2, '{{1,2}}', '{{txn,NULL}}', '{{"",""}}', '{{{PAYMENT},NULL}}', '{{NULL,MALFORMED_REQUEST}}',
+    '{{NULL,x}}', '{{}}');
+UPDATE confirm.transactions SET idempotency_key = 'bulk:{BULK}:1';
+"""
 
 BREAKS = {
     "entries_balance": "UPDATE account.posting SET amount_minor = 101 WHERE sequence = 2 AND amount_minor = 100",
@@ -105,6 +143,26 @@ BREAKS = {
     "transitions_are_legal": "UPDATE confirm.payment_transition SET target = 'SUBMITTED' WHERE version = 2",
     "nothing_is_left_behind": UNFINISHED % ("SUBMITTED", "- interval '1 hour'", "- interval '1 hour'"),
     "every_unfinished_payment_is_found": NOT_WOKEN,
+    "bulk_orders_have_ended_when_every_line_has_a_result": (
+        A_BULK_ORDER + "UPDATE confirm.bulk_chunk SET error_codes = '{NULL,NULL}'"
+    ),
+    "bulk_lines_became_payments_of_their_own": (
+        A_BULK_ORDER + f"UPDATE confirm.transactions SET idempotency_key = 'bulk:{BULK}:2'"
+    ),
+    "returns_are_within_their_payment": RETURNED
+    + "ALTER TABLE confirm.return_total DROP CONSTRAINT never_more_than_the_payment; "
+    + "UPDATE confirm.payment_return SET amount_minor = 101; UPDATE confirm.return_total SET taken_minor = 101, returned_minor = 101",
+    "completed_returns_are_booked": RETURNED
+    + "UPDATE account.journal_entry SET kind = 'transfer' WHERE kind = 'return'",
+    "return_entries_belong_to_completed_returns": RETURNED
+    + "UPDATE confirm.payment_return SET state = 'EXPIRED', completed_at = NULL, error_code = 'X'",
+    "returns_above_the_limit_had_four_eyes": RETURNED
+    + "ALTER TABLE confirm.payment_return DROP CONSTRAINT four_eyes_are_two_people; "
+    + "UPDATE confirm.payment_return SET decided_by = 'olga'",
+    "booked_returns_were_assessed": RETURNED
+    + f"UPDATE risk.assessment SET amount_minor = 61 WHERE payment_id = '{RETURN}'",
+    "return_steps_are_whole": RETURNED + "UPDATE confirm.return_step SET target = 'UNDER_REVIEW' WHERE version = 2",
+    "no_return_is_left_behind": RETURNED + RETURN_UNFINISHED % ("APPROVED", "- interval '1 hour'"),
     "no_release_after_submission_without_a_word": AN_INSTRUCTION % ("OUTGOING", "UNKNOWN")
     + A_HOLD % ("RELEASED", "now()"),
     "completed_inter_bank_payments_were_accepted": "UPDATE confirm.transactions SET creditor_account_id = NULL",
@@ -166,6 +224,16 @@ async def test_a_whole_payment_keeps_every_rule_and_is_looked_at(owner: asyncpg.
     assert findings["guards_stand"].checked == len(GUARDS)
 
 
+async def test_a_whole_return_keeps_every_rule_and_is_looked_at(owner: asyncpg.Connection[Any]) -> None:
+    await owner.execute(RETURNED)
+
+    findings = await find(owner)
+
+    assert {name: finding.examples for name, finding in findings.items() if not finding.is_kept} == {}
+    assert findings["completed_returns_are_booked"].checked == 1
+    assert findings["returns_are_within_their_payment"].checked == 1
+
+
 @pytest.mark.parametrize("query", [rule.query for rule in RULES])
 async def test_what_breaks_a_rule_is_named(owner: asyncpg.Connection[Any], query: str) -> None:
     await owner.execute(BREAKS[query])
@@ -188,8 +256,41 @@ def test_every_query_is_a_rule() -> None:
     assert set(load_queries("payflow.run.invariants", "rules.sql").names()) == {rule.query for rule in RULES}
 
 
+async def test_a_bulk_order_that_has_ended_keeps_every_rule(owner: asyncpg.Connection[Any]) -> None:
+    await owner.execute(A_BULK_ORDER)
+
+    findings = await find(owner)
+
+    assert {name: finding.examples for name, finding in findings.items() if not finding.is_kept} == {}
+    assert findings["bulk_orders_have_ended_when_every_line_has_a_result"].checked == 1
+    assert findings["bulk_lines_became_payments_of_their_own"].checked == 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "UPDATE confirm.bulk_order SET state = 'PROCESSING', due_at = now()",
+        "UPDATE confirm.bulk_order SET items = 3",
+        f"UPDATE confirm.bulk_chunk SET payment_ids = '{{{LINE},NULL}}'",
+    ],
+)
+async def test_a_bulk_order_that_has_lost_a_line_is_named(owner: asyncpg.Connection[Any], broken: str) -> None:
+    await owner.execute(A_BULK_ORDER + broken)
+
+    findings = await find(owner)
+
+    assert sum(finding.broken for name, finding in findings.items() if name.startswith("bulk_")) > 0
+
+
 STUCK = {
     "payments_past_their_deadline": UNFINISHED % ("APPROVED", "- interval '1 hour'", "- interval '1 hour'"),
+    "bulk_orders_past_their_deadline": (
+        A_BULK_ORDER + "UPDATE confirm.bulk_order SET state = 'PROCESSING', due_at = now() + interval '1 minute'"
+    ),
+    "returns_past_their_deadline": RETURNED + RETURN_UNFINISHED % ("APPROVED", "- interval '1 hour'"),
+    "returns_that_wait": RETURNED
+    + RETURN_UNFINISHED % ("AWAITING_APPROVAL", "+ interval '1 hour'")
+    + "; UPDATE confirm.payment_return SET requested_at = now() - interval '2 days'",
     "payments_without_a_word": (
         UNFINISHED % ("SUBMITTED", "+ interval '1 hour'", "+ interval '1 hour'")
         + "; UPDATE confirm.transactions SET agent_bic = 'NORDDEFFXXX', updated_at = now() - interval '2 days'"

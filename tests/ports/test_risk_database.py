@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from payflow.contracts.risk import AssessPayment
-from payflow.contracts.topics import PaymentChanged
+from payflow.contracts.topics import PaymentChanged, ReturnChanged
 from payflow.kernel.envelope import Event
 from payflow.platform.eventlog import Consumer, Outbox
 from payflow.platform.postgres import Database
@@ -25,6 +25,7 @@ from payflow.services.risk.domain import Screening
 from payflow.services.risk.rules import default_rules
 from payflow.services.risk.rules.evaluate import assess_in_order
 from payflow.services.risk.store import PostgresCorrections, PostgresStore
+from payflow.services.risk.usecases import REFUSED, RETURNS
 from tests.builders import NOON, new_id
 from tests.conftest import role_url
 
@@ -156,6 +157,58 @@ async def test_outcomes_from_the_event_log_take_refused_payments_out_of_the_coun
         pass
 
     assert (before, await count(store, "hears")) == (4, 1)
+
+
+async def test_a_return_does_not_count_as_a_payment_of_who_pays_back(
+    connect_as: ConnectAs, database_url: str, password_files: dict[str, Path]
+) -> None:
+    database, confirm = await connect_as("risk"), await connect_as("confirm")
+    store = PostgresStore(database=database)
+    commands = [a_payment("pays back") for _ in range(3)]
+    await store_payments(store, *commands)
+    ends = ["return.completed", "return.rejected", "return.under_review"]
+    async with confirm.transaction() as connection:
+        events = [a_return(command.payment_id, end) for command, end in zip(commands, ends, strict=True)]
+        await Outbox(confirm).append(connection, events)
+    consumer = Consumer(
+        name="risk",
+        topics=TOPICS,
+        types=REFUSED | RETURNS,
+        handler=OutcomeHandler(PostgresCorrections),
+        database=database,
+        listen_url=role_url(database_url, "risk", password_files),
+    )
+
+    while await consumer.step():
+        pass
+
+    assert await count(store, "pays back") == 0
+
+
+def a_return(return_id: Any, type_: str) -> Event:
+    data = ReturnChanged(
+        return_id=return_id,
+        payment_id=new_id(),
+        transaction_id="txn",
+        customer_id="gets back",
+        debtor_customer_id="pays back",
+        state=type_.upper(),
+        amount_minor=100,
+        currency="USD",
+        debtor_account="…C002",
+        creditor_account="…C001",
+        reason_code="AM05",
+        requested_by="olga",
+    )
+    return Event(
+        id=new_id(),
+        source="confirm",
+        type=type_,
+        subject=str(return_id),
+        version=2,
+        time=NOON,
+        data=msgspec.to_builtins(data),
+    )
 
 
 async def wired(

@@ -60,6 +60,12 @@ ROUTES: dict[str, tuple[str, set[Role]]] = {
     ),
     "GET /operator/payments": ("/operator/payments", {O, K, A, X}),
     "GET /operator/payments/{payment_id}": (f"/operator/payments/{ID}", {O, K, A, X}),
+    "POST /operator/payments/{payment_id}/returns": (f"/operator/payments/{ID}/returns", {O, X}),
+    "GET /operator/payments/{payment_id}/returns": (f"/operator/payments/{ID}/returns", {O, K, A, X}),
+    "GET /returns": ("/returns", {O, K, A, X}),
+    "GET /returns/{return_id}": (f"/returns/{ID}", {O, K, A, X}),
+    "POST /returns/{return_id}/approve": (f"/returns/{ID}/approve", {O, K, X}),
+    "POST /returns/{return_id}/decline": (f"/returns/{ID}/decline", {O, K, X}),
 }
 OPEN = {
     "POST /auth/login",

@@ -10,7 +10,14 @@ import msgspec
 import pytest
 
 from payflow.contracts.notification import SendOtpCode
-from payflow.contracts.topics import IncomingPayment, PaymentChanged, ReviewDecidedEvent, SecurityEvent
+from payflow.contracts.topics import (
+    BulkChanged,
+    IncomingPayment,
+    PaymentChanged,
+    ReturnChanged,
+    ReviewDecidedEvent,
+    SecurityEvent,
+)
 from payflow.kernel.envelope import Event
 from payflow.platform.eventlog import event_of
 from payflow.services.notification.domain import (
@@ -25,6 +32,7 @@ from payflow.services.notification.domain import (
     channels_for,
     clean,
     notice_of,
+    notices_of,
     values_of_code,
 )
 from payflow.services.notification.templates import FileTemplates
@@ -97,6 +105,33 @@ def test_a_payments_ends_and_reviews_are_told_and_its_steps_are_not(type_: str, 
     assert notice is None or (notice.about, notice.customer_id) == (event.subject, "cust_001")
 
 
+@pytest.mark.parametrize(
+    ("type_", "kind"),
+    [
+        ("bulk.completed", Kind.BULK_COMPLETED),
+        ("bulk.cancelled", Kind.BULK_CANCELLED),
+        ("bulk.expired", Kind.BULK_EXPIRED),
+        ("bulk.accepted", None),
+    ],
+)
+def test_the_end_of_a_file_of_payments_is_told_with_its_sums(type_: str, kind: Kind | None) -> None:
+    bulk_id = new_id()
+    counts = {"SUCCESS": 5, "PENDING": 1, "OTP_REQUIRED": 2, "INVALID": 1, "REJECTED": 1}
+    data = BulkChanged(bulk_id=bulk_id, customer_id="cust_001", state="COMPLETED", total=10, counts=counts)
+
+    notice = notice_of(an_event(type_, data, subject=str(bulk_id)))
+
+    assert (notice.kind if notice else None) == kind
+    assert notice is None or (notice.about, notice.customer_id) == (str(bulk_id), "cust_001")
+    assert notice is None or [notice.values[name] for name in ("total", "made", "waiting", "codes", "unpaid")] == [
+        "10",
+        "5",
+        "1",
+        "2",
+        "2",
+    ]
+
+
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_a_message_names_amount_and_masked_accounts_and_no_reason(language: str) -> None:
     notice = notice_of(a_payment_event("payment.rejected"))
@@ -118,6 +153,45 @@ def test_a_payment_refused_before_its_account_was_found_is_told_without_an_amoun
 
     assert notice is not None
     assert notice.values["amount"] == "-"
+
+
+def a_return_event(type_: str) -> Event:
+    data = ReturnChanged(
+        return_id=new_id(),
+        payment_id=new_id(),
+        transaction_id="txn_001",
+        customer_id="cust_001",
+        debtor_customer_id="cust_002",
+        state=type_.partition(".")[2].upper(),
+        amount_minor=25_000,
+        currency="EUR",
+        debtor_account="…1001",
+        creditor_account="…C001",
+        reason_code="FR01",
+        requested_by="olga",
+        decided_by="omar",
+    )
+    return an_event(type_, data)
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_completed_return_is_told_to_both_sides_without_who_decided_and_why(language: str) -> None:
+    notices = notices_of(a_return_event("return.completed"))
+
+    texts = ["\n".join(TEMPLATES.render(notice.kind, language, notice.values)) for notice in notices]
+
+    assert [(notice.kind, notice.customer_id) for notice in notices] == [
+        (Kind.RETURN_RECEIVED, "cust_001"),
+        (Kind.RETURN_PAID, "cust_002"),
+    ]
+    assert all("250.00 EUR" in text and "…1001" in text and "…C001" in text for text in texts)
+    assert not any(word in text for text in texts for word in ("olga", "omar", "FR01"))
+    assert ["txn_001" in text for text in texts] == [True, False]
+
+
+@pytest.mark.parametrize("step", ["requested", "approved", "declined", "under_review", "rejected", "expired"])
+def test_a_return_that_has_moved_nothing_is_told_to_no_customer(step: str) -> None:
+    assert notices_of(a_return_event(f"return.{step}")) == []
 
 
 @pytest.mark.parametrize(("is_cleared", "kind"), [(True, Kind.REVIEW_CLEARED), (False, None)])
@@ -170,7 +244,8 @@ def test_data_of_another_shape_is_an_error_and_not_a_silent_gap() -> None:
 @pytest.mark.parametrize("language", sorted(TEMPLATES.languages()))
 @pytest.mark.parametrize("kind", list(Kind))
 def test_every_kind_has_a_subject_and_a_body_in_every_language(kind: Kind, language: str) -> None:
-    names = ("transaction_id", "amount", "debtor", "creditor", "agent", "code", "expires")
+    of_payments = ("transaction_id", "amount", "debtor", "creditor", "agent", "code", "expires")
+    names = (*of_payments, "bulk_id", "total", "made", "waiting", "codes", "unpaid")
 
     subject, body = TEMPLATES.render(kind, language, {name: f"<{name}>" for name in names})
 

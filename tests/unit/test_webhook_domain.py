@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from payflow.contracts.notification import WEBHOOK_EVENT_TYPES, WebhookDeliveryState, WebhookState
+from payflow.contracts.topics import BulkChanged, ReturnChanged
+from payflow.platform.eventlog import event_of
 from payflow.services.notification.domain import webhooks as domain
 from payflow.services.notification.domain.addresses import AddressPolicy, read_networks
 from payflow.services.notification.domain.webhooks import Attempt, Reply, Schedule, Secret, Webhook
@@ -196,6 +198,76 @@ def test_money_from_another_bank_is_told_with_masked_accounts() -> None:
         "…4001",
         "NORDDEFFXXX",
     )
+
+
+def test_the_end_of_a_file_of_payments_can_be_heard() -> None:
+    data = BulkChanged(
+        bulk_id=new_id(), customer_id="cust_1", state="COMPLETED", total=3, counts={"SUCCESS": 2, "INVALID": 1}
+    )
+    event = event_of(
+        id=new_id(),
+        source="confirm",
+        type="bulk.completed",
+        subject=str(data.bulk_id),
+        version=3,
+        time=NOON,
+        data=data,
+        traceparent="",
+    )
+
+    heard = domain.heard(event)
+
+    assert heard is not None
+    assert heard.customer_id == "cust_1"
+    told = msgspec.json.decode(heard.body)
+    assert (told["type"], told["data"]["counts"]) == ("bulk.completed", {"SUCCESS": 2, "INVALID": 1})
+
+
+def test_a_return_is_told_linked_to_its_payment_and_without_who_decided() -> None:
+    change = ReturnChanged(
+        return_id=new_id(),
+        payment_id=new_id(),
+        transaction_id="txn_001",
+        customer_id="cust_001",
+        debtor_customer_id="cust_002",
+        state="COMPLETED",
+        amount_minor=25_000,
+        currency="EUR",
+        debtor_account="…1001",
+        creditor_account="…4001",
+        reason_code="AM05",
+        requested_by="olga",
+        decided_by="omar",
+    )
+    event = event_of(
+        id=new_id(),
+        source="confirm",
+        type="return.completed",
+        subject=str(change.return_id),
+        version=2,
+        time=NOON,
+        data=change,
+        traceparent="",
+    )
+
+    heard = domain.heard(event)
+
+    assert heard is not None
+    assert heard.customer_id == "cust_001"
+    assert msgspec.json.decode(heard.body)["data"] == {
+        "return_id": str(change.return_id),
+        "payment_id": str(change.payment_id),
+        "transaction_id": "txn_001",
+        "customer_id": "cust_001",
+        "state": "COMPLETED",
+        "version": 2,
+        "amount": "250.00",
+        "currency": "EUR",
+        "from_account": "…1001",
+        "to_account": "…4001",
+        "error": None,
+        "reason_code": "AM05",
+    }
 
 
 @pytest.mark.parametrize("type_", [type_ for type_ in WEBHOOK_EVENT_TYPES if type_.startswith("payment.")])

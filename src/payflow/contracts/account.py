@@ -184,7 +184,8 @@ class PartiesResolved(msgspec.Struct, frozen=True, kw_only=True):
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     """Move money between two accounts of ours; `amount_minor` in minor units of the accounts' currency.
 
-    `captures_hold`: take it from the payment's open hold instead of from the available balance.
+    `captures_hold`: take it from the payment's open hold instead of from the available balance. `is_return`: the
+    payment is a return, and its journal entry is of the kind `return`.
     """
 
     payment_id: UUID
@@ -194,6 +195,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     amount_minor: int
     currency: str
     captures_hold: bool = False
+    is_return: bool = False
 
 
 class Booked(msgspec.Struct, frozen=True, kw_only=True):

@@ -147,6 +147,8 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     # Of the request that made the payment: a stored answer is told again byte for byte, its trace id included.
     trace_id: str = ""
     execute_at: datetime | None = None
+    # What has come back of it by completed returns; told by `get`, `history` and `list_payments` alone.
+    returned_minor: int = 0
 
 
 class SendCode(msgspec.Struct, frozen=True, kw_only=True):

@@ -118,7 +118,7 @@ class Notification(Protocol):
 # What a webhook may be told of; ANY_EVENT is all of it, also what is added later. TEST_EVENT is sent when asked for.
 ANY_EVENT: Final = "*"
 TEST_EVENT: Final = "webhook.test"
-WEBHOOK_TOPICS: Final = ("payments", "incoming")
+WEBHOOK_TOPICS: Final = ("payments", "returns", "bulk", "incoming")
 WEBHOOK_EVENT_TYPES: Final = tuple(
     type_ for name in WEBHOOK_TOPICS for topic in TOPICS if topic.name == name for type_ in topic.types
 )

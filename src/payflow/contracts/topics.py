@@ -101,6 +101,40 @@ class IncomingPayment(msgspec.Struct, frozen=True, kw_only=True):
     agent_bic: str
 
 
+class BulkChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """`bulk.<state>`: a file of payments was accepted or has ended. `counts`: how many lines have each status."""
+
+    bulk_id: UUID
+    customer_id: str
+    state: str
+    total: int
+    counts: dict[str, int]
+
+
+class ReturnChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """`return.*`: a completed payment's money goes back, by a payment of its own (`return_id`) linked to it.
+
+    `customer_id` gets the money back, `debtor_customer_id` pays it back. `requested_by` and `decided_by` are the user
+    names of the bank's own people.
+    """
+
+    return_id: UUID
+    payment_id: UUID
+    transaction_id: str
+    customer_id: str
+    debtor_customer_id: str
+    state: str
+    amount_minor: int
+    currency: str
+    debtor_account: str
+    creditor_account: str
+    reason_code: str
+    requested_by: str
+    decided_by: str | None = None
+    error_code: str | None = None
+    at: datetime | None = None
+
+
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
     """A stream of events of one kind of subject. Order is kept per subject (the key), not across subjects."""
 
@@ -129,6 +163,21 @@ TOPICS: Final = (
                 "cancelled",
                 "expired",
             )
+        ),
+    ),
+    Topic(
+        name="bulk",
+        owner="confirm",
+        data=BulkChanged,
+        types=("bulk.accepted", "bulk.completed", "bulk.cancelled", "bulk.expired"),
+    ),
+    Topic(
+        name="returns",
+        owner="confirm",
+        data=ReturnChanged,
+        types=tuple(
+            f"return.{step}"
+            for step in ("requested", "approved", "declined", "under_review", "completed", "rejected", "expired")
         ),
     ),
     Topic(name="reviews.opened", owner="ofac", data=ReviewOpened, types=("review.opened",)),

@@ -90,7 +90,12 @@ def make_app(*, runtime: Runtime, service: Service) -> ASGIApp:
         service.required,
         metrics_ports=None if own_port is None else {own_port},
     )
-    return EdgeLayer(health.before(app), service=runtime.service, public=service.is_public)
+    return EdgeLayer(
+        health.before(app),
+        service=runtime.service,
+        public=service.is_public,
+        bounds_own_body=service.bounds_own_body,
+    )
 
 
 @asynccontextmanager

@@ -38,6 +38,7 @@ class Service:
 
     `implementations`: pairs of a contract and the object that implements it. `app`: further routes (the gateway's
     public API, the partner bank's inbound rail). `required`: the dependencies without which no payment can be made.
+    `bounds_own_body`: paths of `app` that read long bodies piece by piece, with a limit of their own.
     `background`: coroutine functions that run until the process stops; one that ends with an error is begun again.
     """
 
@@ -47,6 +48,7 @@ class Service:
     required: set[str] = field(default_factory=set)
     background: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     is_public: bool = False
+    bounds_own_body: frozenset[str] = frozenset()
 
 
 class Runtime:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from payflow_dev.bench.money import MoneyReport
+from payflow_dev.bench.population import FILE_PAYMENTS
 from payflow_dev.bench.results import Report, Step
 
 _OTHERS_WORTH_TELLING = 0.1
@@ -78,6 +79,11 @@ def print_report(console: Console, report: Report) -> None:
         f"{settings.customers} customers, {settings.accounts} accounts{', one debtor account' * settings.is_hot}, "
         f"{settings.inter_bank_share:.0%} to other banks, {settings.seconds:g} s a step, loader: {settings.loader}"
     )
+    if settings.loader == "bulk":
+        console.print(
+            f"bulk: files of {FILE_PAYMENTS:,} payments, each from its upload to its last result; "
+            "connections are files at once, latencies a whole file's"
+        )
     if report.idle_load is not None:
         console.print(f"when nobody pays, the instance takes {report.idle_load:.0%} of a core")
     if report.pgbench:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from payflow.run.errors import StartError
+from payflow_dev.bench.bulk_loader import FILE_WITHIN_S
 from payflow_dev.bench.job import Job, Load, read_file, write_file
 from payflow_dev.bench.loader import ANSWER_WITHIN_S
 from payflow_dev.bench.wrk import find_wrk, read_load, start_wrk
@@ -44,12 +45,13 @@ def drive(*, job: Job, loader: str, tick: Callable[[str], None]) -> Driven:
             return Driven(read_load(job=job, directory=directory, cpu_s=cpu_s), cpu_s)
         write_file(directory / "job", job)
         progress = directory / "progress"
-        _wait(_start_own(directory, progress), job=job, tick=lambda: tick(_note(progress)))
+        _wait(_start_own(directory, progress, loader), job=job, tick=lambda: tick(_note(progress)))
         return Driven(read_file(directory / "result", Load), _children_cpu_s() - before)
 
 
-def _start_own(directory: Path, progress: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "payflow_dev.bench.loader", str(directory / "job"), str(directory / "result")]
+def _start_own(directory: Path, progress: Path, loader: str) -> subprocess.Popen[str]:
+    module = "bulk_loader" if loader == "bulk" else "loader"
+    command = [sys.executable, "-m", f"payflow_dev.bench.{module}", str(directory / "job"), str(directory / "result")]
     with progress.open("wb") as output:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, text=True)
 
@@ -63,7 +65,7 @@ def _note(progress: Path) -> str:
 
 
 def _wait(process: subprocess.Popen[str], *, job: Job, tick: Callable[[], None]) -> None:
-    deadline = time.monotonic() + job.seconds + ANSWER_WITHIN_S + _GRACE_S
+    deadline = time.monotonic() + job.seconds + max(ANSWER_WITHIN_S, FILE_WITHIN_S) + _GRACE_S
     try:
         while True:
             try:

@@ -34,6 +34,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     history: tuple[int, ...] = ()
     customers: int = 200
     is_hot: bool = False
+    is_bulk: bool = False
     inter_bank_share: float = 0.0
     seed: int = 1
     loader: Literal["own", "wrk"] = "own"
@@ -53,6 +54,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     def is_address_only(self) -> bool:
         """Whether nothing but the public address is known: no records, no pgbench, no look into the ledger."""
         return self.data_dir is None and self.url is not None
+
+
+CONNECTIONS: Final = "1,16,64,256"
+# In bulk mode: files under way at once.
+FILES: Final = "1,2,4"
 
 
 def parse_connections(text: str) -> tuple[int, ...]:
@@ -120,6 +126,8 @@ def check(options: Options) -> None:
         )
     if options.is_address_only and (options.is_hot or options.inter_bank_share):
         raise StartError("--hot and --inter-bank need customers of the bench's own: give --data-dir as well.")
+    if options.is_bulk and options.is_address_only:
+        raise StartError("--bulk needs customers of the bench's own: give --data-dir as well.")
     if options.payer is not None and not options.is_address_only:
         raise StartError("--username and its companions are for --url alone; otherwise the bench makes its customers.")
     if options.history and options.is_address_only:

@@ -26,6 +26,9 @@ INTER_BANK_CREDITORS: Final = ("DE08990100100000001001",)
 # Another bank's account has no owner that we know: such a payment names its creditor.
 INTER_BANK_CREDITOR_NAME: Final = "Erika Musterfrau"
 
+# Payments in a file of the bulk mode; the stream has a whole number of files.
+FILE_PAYMENTS: Final = 2_000
+
 # Made-up names: a real one is sometimes near a name on the sanctions lists, and such a payment waits for an officer.
 _GIVEN_NAMES: Final = (
     "Alvenka", "Brisolde", "Cordwin", "Delphara", "Eskanor", "Fennimor", "Gwendira", "Hollisbert", "Ilvermund",
@@ -80,10 +83,11 @@ def make_customers(*, count: int, run_id: str, seed: int) -> list[Customer]:
 
 
 def make_payments(
-    *, customers: list[Customer], count: int, seed: int, is_hot: bool, inter_bank_share: float
+    *, customers: list[Customer], count: int, seed: int, is_hot: bool, inter_bank_share: float, in_a_row: int = 1
 ) -> list[Payment]:
     """A stream of payments: payers drawn evenly (`is_hot`: always the first account), creditors by a heavy tail.
 
+    `in_a_row`: so many payments are one payer's before another one is drawn: a file of theirs.
     No customer pays themselves. `inter_bank_share` (0 to 1) of the payments leave for accounts at other banks.
     """
     source = random.Random(seed)
@@ -101,8 +105,10 @@ def make_payments(
                 return account
 
     payments = []
-    for _ in range(count):
-        payer = 0 if is_hot else source.randrange(len(customers))
+    payer = 0
+    for number in range(count):
+        if not is_hot and number % in_a_row == 0:
+            payer = source.randrange(len(customers))
         accounts = customers[payer].accounts
         debtor = accounts[0] if is_hot else source.choice(accounts)
         payments.append(Payment(payer, debtor, creditor_for(payer), random_amount_minor(source)))

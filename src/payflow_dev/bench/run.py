@@ -24,7 +24,7 @@ from payflow_dev.bench.meter import Measured, Meter
 from payflow_dev.bench.money import MoneyReport
 from payflow_dev.bench.options import Options, check
 from payflow_dev.bench.pgbench import CLIENTS, Pgbench, PgbenchRun
-from payflow_dev.bench.population import Customer, Payment, make_customers, make_payments
+from payflow_dev.bench.population import FILE_PAYMENTS, Customer, Payment, make_customers, make_payments
 from payflow_dev.bench.records import Tokens, make_records, new_password, sign_in
 from payflow_dev.bench.results import Report, Settings, Step
 from payflow_dev.bench.single import payer_of, payments_of_one
@@ -108,6 +108,7 @@ class _Run:
         self._outcomes = bytearray()
         self._meter: Meter | None = None
         self._history_entries = 0
+        self._loader = "bulk" if options.is_bulk else options.loader
 
     def play(self) -> Report:
         """Records, warm-up, the turns, the money."""
@@ -145,6 +146,7 @@ class _Run:
             seed=options.seed,
             is_hot=options.is_hot,
             inter_bank_share=options.inter_bank_share,
+            in_a_row=FILE_PAYMENTS if options.is_bulk else 1,
         )
         self._display.phase("making customers and accounts", _RECORDS_PLAN_S)
         asyncio.run(make_records(instance=status.instance, customers=self._customers, password=self._password))
@@ -173,7 +175,8 @@ class _Run:
                 on_settle=partial(self._display.phase, "letting the events settle", _SETTLE_PLAN_S),
             )
         self._display.phase("warming up", _WARM_UP_S)
-        self._load(connections=_WARM_UP_CONNECTIONS, seconds=_WARM_UP_S)
+        connections = 1 if self._options.is_bulk else _WARM_UP_CONNECTIONS
+        self._load(connections=connections, seconds=_WARM_UP_S)
         if self._meter is not None:
             self._meter.settle()
 
@@ -244,13 +247,14 @@ class _Run:
             heads=render_heads(authority=self._target.authority, tokens=self._tokens.values),
             templates=render_templates(payments=self._stream, customers=self._customers, id_length=id_length),
         )
-        driven = drive(job=job, loader=self._options.loader, tick=self._display.tick)
+        driven = drive(job=job, loader=self._loader, tick=self._display.tick)
         self._outcomes += driven.load.outcomes
         return driven
 
     def _step(self, connections: int) -> Step:
         seconds = self._options.seconds
-        self._display.phase(f"load, {connections} connections", seconds)
+        what = "files at once" if self._options.is_bulk else "connections"
+        self._display.phase(f"load, {connections} {what}", seconds)
         work = partial(self._load, connections=connections, seconds=seconds)
         if self._meter is None:
             return _step_of(connections, work(), None)
@@ -284,7 +288,7 @@ class _Run:
             is_hot=options.is_hot,
             inter_bank_share=options.inter_bank_share,
             seed=options.seed,
-            loader=options.loader,
+            loader=self._loader,
             run_id=self._run_id,
         )
 

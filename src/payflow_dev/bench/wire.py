@@ -38,6 +38,10 @@ class Template(msgspec.Struct, frozen=True, array_like=True):
     between: bytes
     after: bytes
 
+    def body(self, name: str) -> bytes:
+        """The request's body alone: a line of a file of payments."""
+        return self.between.partition(b"\r\n\r\n")[2] + name.encode("ascii") + self.after
+
 
 def id_prefix(run_id: str) -> str:
     """What all transaction ids of a run begin with, and no others."""
@@ -58,6 +62,11 @@ def render_heads(*, authority: str, tokens: Sequence[str]) -> list[bytes]:
         ).encode("ascii")
         for token in tokens
     ]
+
+
+def token_of(head: bytes) -> str:
+    """The access token in a head."""
+    return head.partition(b"Bearer ")[2].partition(b"\r\n")[0].decode("ascii")
 
 
 def render_templates(*, payments: Sequence[Payment], customers: Sequence[Customer], id_length: int) -> list[Template]:

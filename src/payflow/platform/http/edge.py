@@ -47,6 +47,7 @@ class EdgeLayer:
 
     `public` chooses the security headers, the default body limit (64 KB; 16 MB inside) and whose sampling decision
     counts: a client's trace id is continued, but only our own `is_sampled` makes us record it; a service's is believed.
+    `bounds_own_body`: paths whose application reads longer bodies piece by piece and has a limit of its own.
     Every error becomes a problem: a PayflowError its own, anything else a bare 500 that is logged with its place in
     the code and its type, without its message, which might hold a customer's data.
     """
@@ -60,6 +61,7 @@ class EdgeLayer:
         body_max_bytes: int | None = None,
         is_sampled: Callable[[], bool] = _never,
         docs_path: str = "/docs",
+        bounds_own_body: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
         self._service = service
@@ -67,6 +69,7 @@ class EdgeLayer:
         self._body_max_bytes = body_max_bytes or (BODY_MAX_BYTES if public else INTERNAL_BODY_MAX_BYTES)
         self._is_sampled = is_sampled
         self._docs_path = docs_path
+        self._bounds_own_body = bounds_own_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,10 +82,8 @@ class EdgeLayer:
         try:
             if scope["method"] not in METHODS:
                 raise MethodNotAllowed(allow=METHODS)
-            if length > self._body_max_bytes:
-                raise PayloadTooLarge(limit_bytes=self._body_max_bytes)
-            if is_chunked:
-                receive = _counted(receive, self._body_max_bytes)
+            if length > self._body_max_bytes or is_chunked:
+                receive = self._bounded(scope, receive, length)
             await self._app(scope, receive, answer.send)
             if not answer.is_started:
                 raise RuntimeError("the application returned without an answer")
@@ -100,6 +101,14 @@ class EdgeLayer:
         except Exception as error:
             self._log_bug(error, scope, traceparent)
             await answer.fail(error)
+
+    def _bounded(self, scope: Scope, receive: Receive, length: int) -> Receive:
+        """`receive` that keeps the limit, but for a path whose application says that it does so itself."""
+        if scope["path"] in self._bounds_own_body:
+            return receive
+        if length > self._body_max_bytes:
+            raise PayloadTooLarge(limit_bytes=self._body_max_bytes)
+        return _counted(receive, self._body_max_bytes)
 
     def _headers_for(self, scope: Scope) -> Headers:
         if not self._public:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from collections.abc import MutableMapping
 from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
@@ -50,12 +51,35 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
     body_wire_bytes_max: int = 32 * 1024 * 1024
     head_s: float = 10.0
     body_s: float = 30.0
+    # A body for which more was allowed may take longer, as long as so much of it arrives in each `body_s`.
+    body_pace_bytes: int = 64 * 1024
     idle_s: float = 75.0
     # For a client that does not read its answer.
     write_s: float = 30.0
     # For a client that still sends while the connection ends.
     linger_s: float = 2.0
     connections_max: int = 8192
+
+
+class _Allowance:
+    """What the application allows the present message beyond the connection's limits."""
+
+    __slots__ = ("body_bytes_max",)
+
+    def __init__(self) -> None:
+        self.body_bytes_max = 0
+
+
+_ALLOWANCE: Final = "payflow.allowance"
+
+
+def allow_large_body(scope: MutableMapping[str, Any], *, bytes_max: int) -> None:
+    """Called by a route that reads a long body piece by piece, once it knows who is sending: so many bytes may come,
+    for as long as they come at a pace. How long that may be in all is the route's to bound."""
+    allowance = scope.get(_ALLOWANCE)
+    if allowance is not None:
+        # Chunk sizes and the like are on the wire, too.
+        allowance.body_bytes_max = bytes_max * 2
 
 
 class EdgeConfig(Config):
@@ -82,6 +106,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._write_deadline = math.inf
         self._fed = 0  # bytes of the present head or body that earlier reads brought
         self._reading = 0  # bytes of the present read
+        self._paced = 0  # bytes of the present body that have put its deadline off
+        self._allowance = _Allowance()
         self._has_completed = False  # whether the present read ended a message
         self._is_ending = False
         self._running: RequestResponseCycle | None = None
@@ -123,6 +149,8 @@ class EdgeProtocol(HttpToolsProtocol):
             return
         if self._phase != _IDLE:
             self._count(phase_before, fed_before)
+            if self._allowance.body_bytes_max and self._phase == _BODY:
+                self._keep_pace()
         if self._deadline is None:
             self._set_deadline()
 
@@ -171,7 +199,8 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._phase, self._deadline, self._fed = _HEAD, None, 0
+        self._allowance = self.scope[_ALLOWANCE] = _Allowance()  # type: ignore[typeddict-unknown-key]
+        self._phase, self._deadline, self._fed, self._paced = _HEAD, None, 0, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._phase == _HEAD:  # a trailer must not become a header after the checks
@@ -242,7 +271,15 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._phase == _HEAD and self._fed > self.limits.head_bytes_max:
             self._refuse(HeadersTooLarge())
         elif self._phase == _BODY and self._fed > self.limits.body_wire_bytes_max:
-            self._refuse(PayloadTooLarge(limit_bytes=self.limits.body_wire_bytes_max))
+            allowed = max(self.limits.body_wire_bytes_max, self._allowance.body_bytes_max)
+            if self._fed > allowed:
+                self._refuse(PayloadTooLarge(limit_bytes=allowed))
+
+    def _keep_pace(self) -> None:
+        """Put the deadline of an allowed long body off each time enough of it has come."""
+        if self._fed - self._paced >= self.limits.body_pace_bytes and not self._is_ending:
+            self._paced = self._fed
+            self._deadline = self.loop.time() + self.limits.body_s
 
     def _set_deadline(self) -> None:
         if self._phase == _HEAD:

@@ -12,13 +12,17 @@ from payflow.run.errors import StartError
 
 def bench(
     seconds: Annotated[float, typer.Option(help="How long each step lasts.")] = 10.0,
-    connections: Annotated[str, typer.Option(help="The steps: connections, each with one payment under way.")] = (
-        "1,16,64,256"
-    ),
+    connections: Annotated[
+        str | None,
+        typer.Option(
+            help="The steps: connections, each with one payment under way (1,16,64,256); files at once (1,2,4)."
+        ),
+    ] = None,
     history: Annotated[
         str | None,
         typer.Option(help="Fill the ledger up to so many entries and repeat the steps, such as 1000000,10000000."),
     ] = None,
+    bulk: Annotated[bool, typer.Option("--bulk", help="Payments in files by POST /payments/bulk.")] = False,
     hot: Annotated[bool, typer.Option("--hot", help="One account pays for everything.")] = False,
     inter_bank: Annotated[float, typer.Option(help="The share that goes to other banks, 0 to 1.")] = 0.0,
     customers: Annotated[int, typer.Option(help="How many customers, each with two accounts.")] = 200,
@@ -42,7 +46,15 @@ def bench(
 ) -> None:
     """Measure payments on an instance of its own, beside pgbench on the same PostgreSQL, and check the money."""
     try:
-        from payflow_dev.bench.options import Options, choose_loader, parse_connections, parse_history, payer_from
+        from payflow_dev.bench.options import (
+            CONNECTIONS,
+            FILES,
+            Options,
+            choose_loader,
+            parse_connections,
+            parse_history,
+            payer_from,
+        )
         from payflow_dev.bench.run import run_bench
         from payflow_dev.bench.wrk import find_wrk
     except ModuleNotFoundError as error:
@@ -51,10 +63,11 @@ def bench(
         raise StartError("The bench is part of the repository: run it from a clone of it.") from None
     options = Options(
         seconds=seconds,
-        connections=parse_connections(connections),
+        connections=parse_connections(connections or (FILES if bulk else CONNECTIONS)),
         history=parse_history(history),
         customers=customers,
         is_hot=hot,
+        is_bulk=bulk,
         inter_bank_share=inter_bank,
         seed=seed,
         loader=choose_loader(loader, wrk=find_wrk()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from payflow.services.confirm.domain import MACHINE
+from payflow.services.confirm.domain import MACHINE, RETURN_BEGINNINGS, RETURN_MACHINE
 
 # Tokens, signing secrets, fields that would carry a secret, and whole IBANs.
 SECRETS: Final = (
@@ -24,6 +24,13 @@ GUARDS: Final = (
     ("confirm.transactions", "one_payment_per_transaction_id"),
     ("confirm.transactions", "an_unfinished_payment_has_a_next_step"),
     ("confirm.payment_transition", "payment_transition_pkey"),
+    ("confirm.bulk_order", "one_bulk_order_per_idempotency_key"),
+    ("confirm.bulk_order", "an_unfinished_bulk_order_has_a_next_step"),
+    ("confirm.bulk_chunk", "bulk_chunk_pkey"),
+    ("confirm.return_total", "never_more_than_the_payment"),
+    ("confirm.payment_return", "one_return_per_key"),
+    ("confirm.payment_return", "four_eyes_are_two_people"),
+    ("confirm.payment_return", "a_return_above_the_limit_goes_on_by_a_second_person"),
     ("risk.assessment", "assessment_pkey"),
     ("partner_bank.instruction", "one_payment_per_bank_and_end_to_end_id"),
     ("audit.audit_logs", "one_row_per_event"),
@@ -50,14 +57,21 @@ def _legal_steps() -> tuple[list[str], list[str]]:
     return [source for source, _ in steps], [target for _, target in steps]
 
 
+def _legal_return_steps() -> tuple[list[str], list[str]]:
+    steps = [("", state.value) for state in sorted(RETURN_BEGINNINGS)]
+    steps += [(source.value, target.value) for source, target in RETURN_MACHINE.transitions()]
+    return [source for source, _ in steps], [target for _, target in steps]
+
+
 def _guards() -> tuple[list[str], list[str]]:
     return [relation for relation, _ in GUARDS], [constraint for _, constraint in GUARDS]
 
 
-_L, _F, _P, _B, _C, _A, _E, _S = (
+_L, _F, _P, _R, _B, _C, _A, _E, _S = (
     "ledger",
     "funds",
     "payments",
+    "returns",
     "other banks",
     "checks",
     "audit",
@@ -84,6 +98,19 @@ RULES: Final = (
     Rule(_P, "every step is one that the state machine allows", "transitions_are_legal", _legal_steps()),
     Rule(_P, "nothing is left behind: every unfinished payment has a next step to come", "nothing_is_left_behind"),
     Rule(_P, "every unfinished payment is where its next step looks for it", "every_unfinished_payment_is_found"),
+    Rule(_R, "never more goes back of a payment than it was", "returns_are_within_their_payment"),
+    Rule(_R, "a completed return is booked once, as one, amount and parties right", "completed_returns_are_booked"),
+    Rule(_R, "a return that ended otherwise has booked nothing", "return_entries_belong_to_completed_returns"),
+    Rule(_R, "above the limit two people returned it, and neither alone", "returns_above_the_limit_had_four_eyes"),
+    Rule(_R, "booked returns were assessed for this amount and these parties", "booked_returns_were_assessed"),
+    Rule(_R, "every return's steps are legal, up to its state", "return_steps_are_whole", _legal_return_steps()),
+    Rule(_R, "no return is left behind", "no_return_is_left_behind"),
+    Rule(
+        _P,
+        "a bulk order has ended if, and only if, every line has a result",
+        "bulk_orders_have_ended_when_every_line_has_a_result",
+    ),
+    Rule(_P, "a line of a bulk order became the payment under its own key", "bulk_lines_became_payments_of_their_own"),
     Rule(
         _B,
         "after submission funds are released only on the bank's no",

@@ -132,6 +132,39 @@ SELECT 'payment ' || payment_id::text || ' (' || state || ')' AS what,
        due_at < $1 AS is_broken, due_at < now() AS is_waiting
   FROM confirm.transactions
  WHERE due_at IS NOT NULL
+UNION ALL
+SELECT 'bulk order ' || bulk_id::text || ' (' || state || ')' AS what,
+       due_at < $1 AS is_broken, due_at < now() AS is_waiting
+  FROM confirm.bulk_order
+ WHERE due_at IS NOT NULL
+
+-- bulk_orders_have_ended_when_every_line_has_a_result --
+SELECT 'bulk order ' || bulk.bulk_id::text AS what,
+       found.lines <> bulk.items
+       OR bulk.items > 0 AND (bulk.due_at IS NULL) <> (found.with_result = bulk.items) AS is_broken, false AS is_waiting
+  FROM confirm.bulk_order AS bulk
+ CROSS JOIN LATERAL (
+    SELECT count(line.number) AS lines,
+           count(*) FILTER (WHERE chunk.payment_ids IS NOT NULL
+                              AND (line.payment_id IS NOT NULL OR line.error_code IS NOT NULL)) AS with_result
+      FROM confirm.bulk_chunk AS chunk
+     CROSS JOIN LATERAL unnest(chunk.lines, chunk.payment_ids, chunk.error_codes)
+                        AS line (number, payment_id, error_code)
+     WHERE chunk.bulk_id = bulk.bulk_id) AS found
+ WHERE $1::timestamptz IS NOT NULL
+
+-- bulk_lines_became_payments_of_their_own --
+SELECT 'line ' || line.number::text || ' of bulk order ' || bulk.bulk_id::text AS what,
+       payment.payment_id IS NULL OR payment.customer_id <> bulk.customer_id
+       OR payment.transaction_id <> line.transaction_id
+       OR payment.idempotency_key <> 'bulk:' || bulk.bulk_id::text || ':' || line.number::text AS is_broken,
+       false AS is_waiting
+  FROM confirm.bulk_order AS bulk
+  JOIN confirm.bulk_chunk AS chunk USING (bulk_id)
+ CROSS JOIN LATERAL unnest(chunk.lines, chunk.payment_ids, chunk.transaction_ids)
+                    AS line (number, payment_id, transaction_id)
+  LEFT JOIN confirm.transactions AS payment ON payment.payment_id = line.payment_id
+ WHERE line.payment_id IS NOT NULL AND $1::timestamptz IS NOT NULL
 
 -- every_unfinished_payment_is_found --
 SELECT 'payment ' || payment.payment_id::text || ' (' || payment.state || ')' AS what,
@@ -140,6 +173,87 @@ SELECT 'payment ' || payment.payment_id::text || ' (' || payment.state || ')' AS
        false AS is_waiting
   FROM confirm.transactions AS payment
  WHERE payment.due_at IS NOT NULL AND $1::timestamptz IS NOT NULL
+
+-- returns_are_within_their_payment --
+SELECT 'payment ' || coalesce(total.payment_id, made.payment_id)::text AS what,
+       total.payment_id IS NULL OR payment.payment_id IS NULL OR payment.state <> 'COMPLETED'
+       OR total.amount_minor <> payment.amount_minor OR total.taken_minor > payment.amount_minor
+       OR total.taken_minor <> coalesce(made.taken, 0) OR total.returned_minor <> coalesce(made.returned, 0) AS is_broken,
+       false AS is_waiting
+  FROM confirm.return_total AS total
+  FULL JOIN (SELECT payment_id,
+                    sum(amount_minor) FILTER (WHERE state NOT IN ('REJECTED', 'DECLINED', 'EXPIRED')) AS taken,
+                    sum(amount_minor) FILTER (WHERE state = 'COMPLETED') AS returned
+               FROM confirm.payment_return GROUP BY payment_id) AS made USING (payment_id)
+  LEFT JOIN confirm.transactions AS payment ON payment.payment_id = coalesce(total.payment_id, made.payment_id)
+ WHERE $1::timestamptz IS NOT NULL
+
+-- completed_returns_are_booked --
+-- From the original's creditor to its debtor, in one entry of the kind return.
+SELECT 'return ' || made.return_id::text AS what,
+       count(DISTINCT posting.entry_id) <> 1 OR NOT coalesce(bool_and(entry.kind = 'return'), false) OR count(*) <> 2
+       OR count(*) FILTER (WHERE posting.account_id = original.creditor_account_id
+                             AND posting.amount_minor = -made.amount_minor) <> 1
+       OR count(*) FILTER (WHERE posting.account_id = original.debtor_account_id
+                             AND posting.amount_minor = made.amount_minor) <> 1 AS is_broken,
+       false AS is_waiting
+  FROM confirm.payment_return AS made
+  LEFT JOIN confirm.transactions AS original USING (payment_id)
+  LEFT JOIN account.journal_entry AS entry ON entry.payment_id = made.return_id
+  LEFT JOIN account.posting AS posting USING (entry_id)
+ WHERE made.state = 'COMPLETED' AND $1::timestamptz IS NOT NULL
+ GROUP BY made.return_id
+
+-- return_entries_belong_to_completed_returns --
+SELECT 'entry ' || entry.entry_id::text || ' of return ' || entry.payment_id::text AS what,
+       made.state IS NULL OR made.state IN ('REJECTED', 'DECLINED', 'EXPIRED')
+       OR made.state <> 'COMPLETED' AND entry.booked_at < $1 AS is_broken,
+       made.state IN ('APPROVED', 'UNDER_REVIEW', 'AWAITING_APPROVAL') AS is_waiting
+  FROM account.journal_entry AS entry
+  LEFT JOIN confirm.payment_return AS made ON made.return_id = entry.payment_id
+ WHERE entry.kind = 'return'
+
+-- returns_above_the_limit_had_four_eyes --
+SELECT 'return ' || return_id::text AS what,
+       decided_by = requested_by OR decided_by IS NULL AND state NOT IN ('AWAITING_APPROVAL', 'EXPIRED') AS is_broken,
+       false AS is_waiting
+  FROM confirm.payment_return
+ WHERE needs_approval AND $1::timestamptz IS NOT NULL
+
+-- booked_returns_were_assessed --
+-- And a possible sanctions match was cleared by a person.
+SELECT 'return ' || made.return_id::text AS what,
+       assessment.payment_id IS NULL OR assessment.amount_minor <> made.amount_minor
+       OR assessment.currency <> made.currency OR assessment.customer_id <> made.debtor_customer_id
+       OR assessment.debtor <> made.debtor_account OR assessment.creditor <> made.creditor_account
+       OR assessment.is_possible_match
+          AND NOT EXISTS (SELECT FROM ofac.review_case
+                           WHERE review_case.payment_id = made.return_id AND review_case.state = 'CLEARED'
+                             AND review_case.decided_by IS NOT NULL) AS is_broken,
+       false AS is_waiting
+  FROM account.journal_entry AS entry
+  JOIN confirm.payment_return AS made ON made.return_id = entry.payment_id
+  LEFT JOIN risk.assessment AS assessment ON assessment.payment_id = made.return_id
+ WHERE entry.kind = 'return' AND $1::timestamptz IS NOT NULL
+
+-- return_steps_are_whole --
+SELECT 'return ' || made.return_id::text AS what,
+       count(step.version) <> made.version OR max(step.version) IS DISTINCT FROM made.version
+       OR (array_agg(step.target ORDER BY step.version DESC))[1] IS DISTINCT FROM made.state
+       OR bool_or(legal.target IS NULL) AS is_broken,
+       false AS is_waiting
+  FROM confirm.payment_return AS made
+  LEFT JOIN confirm.return_step AS step USING (return_id)
+  LEFT JOIN unnest($2::text[], $3::text[]) AS legal (source, target)
+       ON legal.source = coalesce(step.source, '') AND legal.target = step.target
+ WHERE $1::timestamptz IS NOT NULL
+ GROUP BY made.return_id
+
+-- no_return_is_left_behind --
+SELECT 'return ' || return_id::text || ' (' || state || ')' AS what,
+       due_at < $1 AS is_broken, due_at < now() AS is_waiting
+  FROM confirm.payment_return
+ WHERE due_at IS NOT NULL
 
 -- no_release_after_submission_without_a_word --
 SELECT 'payment ' || hold.payment_id::text AS what,
@@ -268,7 +382,8 @@ SELECT role || ' on ' || relation AS what,
        has_table_privilege(role, relation, 'UPDATE, DELETE, TRUNCATE') AS is_broken, false AS is_waiting
   FROM (VALUES ('payflow_account', 'account.journal_entry'), ('payflow_account', 'account.posting'),
                ('payflow_account', 'account.refused_command'),
-               ('payflow_audit', 'audit.audit_logs'), ('payflow_confirm', 'confirm.payment_transition')
+               ('payflow_audit', 'audit.audit_logs'), ('payflow_confirm', 'confirm.payment_transition'),
+               ('payflow_confirm', 'confirm.return_step')
         UNION ALL
         SELECT 'payflow_account', inhrelid::regclass::text
           FROM pg_inherits WHERE inhparent IN ('account.journal_entry'::regclass, 'account.posting'::regclass))

@@ -14,6 +14,9 @@ _queries: Final = load_queries("payflow.run.invariants", "stuck.sql")
 # What a person can do; every query in stuck.sql has its line.
 TO_DO: Final = {
     "payments_past_their_deadline": "confirm should have gone on with it: see `payflow logs confirm`",
+    "bulk_orders_past_their_deadline": "confirm should have gone on with it: see `payflow logs confirm`",
+    "returns_past_their_deadline": "confirm should have gone on with it: see `payflow logs confirm`",
+    "returns_that_wait": "decide it: POST /returns/{id}/approve or /decline, by somebody else",
     "payments_without_a_word": "ask the bank, then enquire again: POST /partner-bank/instructions/{id}/enquiry",
     "reviews_that_wait": "decide it: POST /reviews/{id}/decision, by compliance",
     "decisions_not_delivered": "ofac delivers it as soon as confirm answers: see `payflow logs ofac`",

@@ -6,6 +6,24 @@ SELECT payment_id::text AS what, due_at AS since, 'is ' || state || ' and its ne
   FROM confirm.transactions
  WHERE due_at < $1
 
+-- bulk_orders_past_their_deadline --
+-- Taken up again and again without a line getting its result is no going on either.
+SELECT bulk_id::text AS what, updated_at AS since,
+       'is ' || state || CASE WHEN due_at < $1 THEN ' and its next step is overdue'
+                              ELSE ' and no line has got a result for 10 minutes' END AS why
+  FROM confirm.bulk_order
+ WHERE due_at < $1
+    OR state IN ('PROCESSING', 'CANCELLING') AND updated_at < $1::timestamptz - interval '10 minutes'
+-- returns_past_their_deadline --
+SELECT return_id::text AS what, due_at AS since, 'is ' || state || ' and its next step is overdue' AS why
+  FROM confirm.payment_return
+ WHERE due_at < $1
+
+-- returns_that_wait --
+SELECT return_id::text AS what, requested_at AS since, 'waits for a second person, ' || requested_by || ' asked for it' AS why
+  FROM confirm.payment_return
+ WHERE state = 'AWAITING_APPROVAL' AND requested_at < $1::timestamptz - interval '1 day'
+
 -- payments_without_a_word --
 -- Enquired about again and again: after a day somebody should call the bank.
 SELECT payment.payment_id::text AS what, payment.updated_at AS since,

@@ -28,8 +28,8 @@ from payflow.kernel.errors import PayflowError
 from payflow.platform.context import current_deadline
 from payflow.platform.postgres import repeat_then_halve
 from payflow.services.confirm.domain import CARE, Payment
-from payflow.services.confirm.ports import Ports
-from payflow.services.confirm.usecases import lifecycle, reads
+from payflow.services.confirm.ports import Ports, ReturnPorts
+from payflow.services.confirm.usecases import lifecycle, reads, returns
 from payflow.services.confirm.usecases.bank import settle_submitted
 from payflow.services.confirm.usecases.confirm import confirm_payments
 
@@ -123,9 +123,10 @@ async def measure_open_payments(*, ports: Ports) -> None:
 class ConfirmApi:
     """Implements contracts.confirm.Confirm."""
 
-    def __init__(self, *, ports: Ports, background: SettleInBackground) -> None:
+    def __init__(self, *, ports: Ports, background: SettleInBackground, returns: ReturnPorts) -> None:
         self._ports = ports
         self._background = background
+        self._returns = returns
 
     async def confirm(self, commands: list[ConfirmPayment]) -> Answers[PaymentView]:
         answers = await repeat_then_halve(
@@ -144,19 +145,23 @@ class ConfirmApi:
         return await reads.await_ends(queries=queries, ports=self._ports)
 
     async def get(self, queries: list[GetPayment]) -> Answers[PaymentView]:
-        return await reads.get_payments(queries=queries, store=self._ports.store)
+        answers = await reads.get_payments(queries=queries, store=self._ports.store)
+        return await returns.with_returned(answers=answers, store=self._returns.returns)
 
     async def history(self, queries: list[GetPayment]) -> Answers[PaymentHistory]:
-        return await reads.histories(queries=queries, store=self._ports.store)
+        answers = await reads.histories(queries=queries, store=self._ports.store)
+        return await returns.histories_with_returned(answers=answers, store=self._returns.returns)
 
     async def list_payments(self, queries: list[ListPayments]) -> Answers[PaymentPage]:
-        return await reads.list_payments(queries=queries, store=self._ports.store)
+        pages = await reads.list_payments(queries=queries, store=self._ports.store)
+        return await returns.pages_with_returned(pages=pages, store=self._returns.returns)
 
     async def cancel(self, commands: list[CancelPayment]) -> Answers[PaymentView]:
         return await lifecycle.cancel_payments(commands=commands, ports=self._ports)
 
     async def decide_review(self, commands: list[DecideReview]) -> Answers[PaymentView]:
-        return await lifecycle.decide_reviews(commands=commands, ports=self._ports, background=self._background)
+        answers = await lifecycle.decide_reviews(commands=commands, ports=self._ports, background=self._background)
+        return await returns.decide_return_reviews(commands=commands, answers=answers, ports=self._returns)
 
     async def record_bank_answer(self, commands: list[RecordBankAnswer]) -> Answers[PaymentView]:
         return await lifecycle.record_bank_answers(commands=commands, ports=self._ports)

@@ -12,9 +12,10 @@ from payflow.contracts.account import Account
 from payflow.contracts.confirm import ListPayments, PaymentState, TransitionView
 from payflow.contracts.otp import Otp
 from payflow.contracts.partner_bank import PartnerBank
+from payflow.contracts.returns import ListReturns, ReturnState
 from payflow.contracts.risk import Risk
 from payflow.kernel.clock import Clock, Ids
-from payflow.services.confirm.domain import Deadlines, Payment
+from payflow.services.confirm.domain import Deadlines, FourEyes, Payment, ReturnDeadlines, ReturnPayment, ReturnStep
 
 
 class Store(Protocol):
@@ -78,6 +79,61 @@ class Store(Protocol):
         ...
 
 
+class ReturnStore(Protocol):
+    """Returns in the confirm service's database. Every write checks the fencing token in the same statement.
+
+    A return that is stored has taken its amount of the original; one that is refused gives it back in the same write.
+    """
+
+    async def find(self, keys: Sequence[tuple[str, str]]) -> list[ReturnPayment | None]:
+        """The return of each (requested_by, idempotency_key)."""
+        ...
+
+    async def taken(self, payment_ids: Sequence[UUID]) -> dict[UUID, int]:
+        """What all returns of each payment come to, refused ones left out; payments without a return are left out."""
+        ...
+
+    async def returned(self, payment_ids: Sequence[UUID]) -> dict[UUID, int]:
+        """What the completed returns of each payment come to; payments without one are left out."""
+        ...
+
+    async def claim(self, made: ReturnPayment, *, original_minor: int, taken_minor: int) -> bool:
+        """Store a new return with its first step and event, if its key is new and `taken_minor` is still the truth."""
+        ...
+
+    async def save(self, made: ReturnPayment) -> bool:
+        """Store the steps taken, with an event about the last one; whether its token still held."""
+        ...
+
+    async def lease(self, return_id: UUID, *, now: datetime, until: datetime) -> ReturnPayment | None:
+        """Take the lease of an unfinished return that nobody works on: a higher fencing token."""
+        ...
+
+    async def lease_due(self, *, now: datetime, until: datetime, limit: int) -> list[ReturnPayment]:
+        """Take the lease of returns whose automatic next step is due and that nobody works on."""
+        ...
+
+    async def give_lease_back(self, made: ReturnPayment, *, due_at: datetime) -> None:
+        """Stop working on a return without a step: the next one is due at `due_at`, or at its own deadline."""
+        ...
+
+    async def open_by_state(self) -> dict[ReturnState, tuple[int, datetime]]:
+        """How many unfinished returns there are in each state, and since when the oldest of them is in it."""
+        ...
+
+    async def by_ids(self, return_ids: Sequence[UUID]) -> dict[UUID, ReturnPayment]:
+        """Returns by id."""
+        ...
+
+    async def page(self, query: ListReturns) -> list[ReturnPayment]:
+        """At most `limit` + 1 returns, newest first, after the cursor."""
+        ...
+
+    async def steps(self, return_id: UUID) -> list[ReturnStep]:
+        """The steps of a return, first to last."""
+        ...
+
+
 class Endings(Protocol):
     """Tells waiting requests that a payment has ended; a hint within one process, the store is the truth."""
 
@@ -111,3 +167,17 @@ class Ports:
     ids: Ids
     deadlines: Deadlines
     endings: Endings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnPorts:
+    """Everything that returns reach out to."""
+
+    returns: ReturnStore
+    payments: Store
+    account: Account
+    risk: Risk
+    clock: Clock
+    ids: Ids
+    deadlines: ReturnDeadlines
+    four_eyes: FourEyes

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import msgspec
 
 from payflow.contracts.account import Account
+from payflow.contracts.bulk import Bulk
 from payflow.contracts.confirm import Confirm
 from payflow.contracts.gateway import DEMO_PASSWORD, DEMO_USERNAMES, Gateway
 from payflow.platform.http.admission import Admission
@@ -30,6 +31,8 @@ from payflow.services.gateway.ports import Store
 from payflow.services.gateway.public import PublicApp
 from payflow.services.gateway.routes import make_routes
 from payflow.services.gateway.routes.answers import CONFIRM_PATH
+from payflow.services.gateway.routes.bulk import BULK_PATH
+from payflow.services.gateway.routes.bulk_upload import BulkUploadRoute
 from payflow.services.gateway.routes.payment_confirm import ConfirmRoute
 from payflow.services.gateway.routes.services import OTHER_CONTRACTS, Services
 from payflow.services.gateway.store import PostgresStore
@@ -38,6 +41,7 @@ from payflow.services.gateway.tokens import JwtAccessTokens
 # Without these no payment can be made; the others are reported.
 REQUIRED: Final = ("postgres", "confirm", "account", "risk")
 REPORTED: Final = ("notification", "otp", "audit", "ofac", "kyc", "partner_bank")
+BOUNDS_OWN_BODY: Final = frozenset({BULK_PATH})
 # Longer than any access token lives: who disables a user finds every session that may have one left.
 _KEPT_AFTER_END: Final = timedelta(days=2)
 
@@ -67,6 +71,9 @@ class GatewaySettings(CommonSettings, frozen=True, kw_only=True):
     ] = ""
     public_requests_max: Annotated[int, describe("public requests worked on at once"), msgspec.Meta(ge=1)] = 512
     public_queue_max: Annotated[int, describe("public requests that wait for their turn")] = 1024
+    bulk_chunk_items: Annotated[
+        int, describe("payments of a file that are stored, and later begun, together"), msgspec.Meta(ge=1, le=500)
+    ] = 250
     bank_wait_s: Annotated[float, describe("seconds that an inter-bank payment waits for the other bank")] = 2.0
 
 
@@ -106,6 +113,7 @@ async def build(runtime: Runtime) -> Service:
         implementations=[(Gateway, api)],
         checks=checks,
         required=set(REQUIRED),
+        bounds_own_body=BOUNDS_OWN_BODY,
         background={
             "revocations": guard.look_always,
             "signing_keys": every(1.0, _keep_keys(keys, runtime)),
@@ -117,11 +125,9 @@ async def build(runtime: Runtime) -> Service:
 def public_app(*, settings: GatewaySettings, gate: Gate, services: Services, keys: FileKeyRing) -> ASGIApp:
     """The public API behind its admission: refused early when too much is under way."""
     confirm = ConfirmRoute(confirm=services.confirm, bank_wait_s=settings.bank_wait_s)
-    app = PublicApp(
-        gate=gate,
-        hot={CONFIRM_PATH: confirm},
-        routes=make_routes(services=services, keys=keys),  # type: ignore[arg-type]
-    )
+    routes: ASGIApp = make_routes(services=services, keys=keys)  # type: ignore[assignment]
+    upload = BulkUploadRoute(bulk=services.client(Bulk), others=routes, chunk_items=settings.bulk_chunk_items)
+    app = PublicApp(gate=gate, hot={CONFIRM_PATH: confirm, BULK_PATH: upload}, routes=routes)
     return Admission(settings.public_requests_max, settings.public_queue_max).wrap(app)
 
 

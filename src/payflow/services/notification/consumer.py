@@ -18,7 +18,7 @@ from payflow.services.notification.usecases.webhook_deliveries import queue_even
 
 __all__ = ["TOPICS", "WEBHOOK_CONSUMER", "WEBHOOK_TOPICS", "NotificationConsumer", "WebhookConsumer", "while_heard"]
 
-TOPICS: Final = ("payments", "reviews.decided", "security", "incoming")
+TOPICS: Final = ("payments", "returns", "bulk", "reviews.decided", "security", "incoming")
 WEBHOOK_CONSUMER: Final = "notification.webhooks"
 
 

@@ -14,7 +14,7 @@ from payflow.services.risk.consumer import TOPICS, OutcomeHandler
 from payflow.services.risk.domain import RuleSet
 from payflow.services.risk.rules import default_rules, read_rules
 from payflow.services.risk.store import PostgresCorrections, PostgresStore
-from payflow.services.risk.usecases import REFUSED
+from payflow.services.risk.usecases import REFUSED, RETURNS
 
 
 def _given_rules(text: str) -> RuleSet:
@@ -50,7 +50,7 @@ async def build(runtime: Runtime) -> Service:
         clock=runtime.clock,
     )
     consumer = runtime.consumer(
-        topics=TOPICS, types=REFUSED, handler=OutcomeHandler(PostgresCorrections), database=database
+        topics=TOPICS, types=REFUSED | RETURNS, handler=OutcomeHandler(PostgresCorrections), database=database
     )
     return Service(
         implementations=[(Risk, api)],

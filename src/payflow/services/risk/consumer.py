@@ -1,4 +1,4 @@
-"""Hears how payments ended, and takes the refused ones out of the velocity count."""
+"""Hears how payments ended, and takes the refused ones, and returns, out of the velocity count."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from payflow.platform.postgres import Connection
 from payflow.services.risk import usecases
 from payflow.services.risk.ports import Corrections
 
-TOPICS: Final = ["payments"]
+TOPICS: Final = ["payments", "returns"]
 
 
 class OutcomeHandler:

@@ -23,7 +23,7 @@ from payflow.contracts.risk import (
     GetAssessment,
     NothingToScreen,
 )
-from payflow.contracts.topics import PaymentChanged
+from payflow.contracts.topics import PaymentChanged, ReturnChanged
 from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError, Unavailable
 from payflow.services.risk.domain import Assessment, ExpectedCounts, RuleSet, Screening
@@ -32,6 +32,8 @@ from payflow.services.risk.rules.evaluate import assess_again, assess_in_order
 
 # A payment that ended one of these ways did not happen, and does not count towards the customer's velocity.
 REFUSED: Final = frozenset({"payment.rejected", "payment.cancelled", "payment.expired"})
+# A return is assessed like a payment, but the bank has ordered it: it says nothing of how often its customer pays.
+RETURNS: Final = frozenset({"return.under_review", "return.completed", "return.rejected", "return.expired"})
 
 
 async def assess(
@@ -228,7 +230,11 @@ async def get_assessments(*, queries: Sequence[GetAssessment], store: Store) -> 
 
 
 async def take_out_refused(*, events: Sequence[Event], corrections: Corrections) -> None:
-    """Take payments that were refused, cancelled or expired out of their customers' count; a repeat changes nothing."""
+    """Take payments that were refused, cancelled or expired, and returns, out of their customers' count.
+
+    A repeat changes nothing.
+    """
     refused = [msgspec.convert(event.data, PaymentChanged).payment_id for event in events if event.type in REFUSED]
-    if refused:
-        await corrections.stop_counting(refused)
+    returns = [msgspec.convert(event.data, ReturnChanged).return_id for event in events if event.type in RETURNS]
+    if refused or returns:
+        await corrections.stop_counting(refused + returns)

@@ -88,7 +88,7 @@ class Batch:
                 return error
         return self._book(
             payment_id=command.payment_id,
-            kind="transfer",
+            kind="return" if command.is_return else "transfer",
             token=command.fencing_token,
             entry_id=entry_id,
             legs=(

@@ -1,4 +1,4 @@
-"""What makes two payment requests the same request."""
+"""What makes two payment or return requests the same request."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from datetime import datetime
 from hashlib import sha256
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -23,6 +24,12 @@ def canonical_amount(text: str) -> str:
         return text
     fraction = (match[2] or "").rstrip("0")
     return f"{match[1]}.{fraction}" if fraction else match[1]
+
+
+def return_fingerprint(*, payment_id: UUID, amount: str | None, reason_code: str, note: str | None) -> bytes:
+    """SHA-256 over the parsed values of a return request."""
+    told = None if amount is None else canonical_amount(amount)
+    return sha256(_encode((payment_id, told, reason_code, note))).digest()
 
 
 def fingerprint(

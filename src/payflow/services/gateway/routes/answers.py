@@ -113,7 +113,8 @@ def amount_text(payment: PaymentView) -> str:
 
 class Payment(msgspec.Struct, kw_only=True):
     """A payment. `status` is the word of `POST /payment/confirm`, `state` the step of its life; `amount` is a decimal
-    as text. `error` and `detail` tell why it was refused."""
+    as text. `error` and `detail` tell why it was refused; `returned_amount` is what has come back of a completed one,
+    null where nothing has."""
 
     payment_id: str
     transaction_id: str
@@ -136,6 +137,7 @@ class Payment(msgspec.Struct, kw_only=True):
     confirmed_at: datetime | None
     expires_at: datetime | None
     execute_at: datetime | None
+    returned_amount: str | None
 
 
 _STATUS: Final = {
@@ -151,6 +153,12 @@ def _detail(payment: PaymentView) -> str | None:
     if payment.error_code is None:
         return None
     return payment.error_detail or problem_for(payment.error_code).detail
+
+
+def _returned(payment: PaymentView) -> str | None:
+    if not payment.returned_minor or payment.currency is None:
+        return None
+    return format_minor(payment.returned_minor, payment.currency)
 
 
 def payment_body(payment: PaymentView) -> Payment:
@@ -177,4 +185,5 @@ def payment_body(payment: PaymentView) -> Payment:
         confirmed_at=payment.completed_at,
         expires_at=payment.expires_at,
         execute_at=payment.execute_at,
+        returned_amount=_returned(payment),
     )

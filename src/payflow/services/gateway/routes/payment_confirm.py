@@ -92,7 +92,7 @@ class ConfirmRoute:
         body = _READER.read(await read_body(scope, receive))
         if body.customer_id != customer_id:
             raise Forbidden("customer_id is not the signed-in customer's.")
-        payment = await self._confirmed(_command(body, key))
+        payment = await self._confirmed(command_of(body, key))
         if payment.state in _AT_THE_OTHER_BANK and self._bank_wait_s > 0:
             payment = await self._await_end(payment)
         await send_response(send, confirm_answer(payment))
@@ -125,7 +125,8 @@ def idempotency_key(scope: Scope) -> str:
     return str(keys[0], "ascii")
 
 
-def _command(body: ConfirmBody, key: str) -> ConfirmPayment:
+def command_of(body: ConfirmBody, key: str) -> ConfirmPayment:
+    """What is asked of confirm. Raises UnreadableBody for an `execute_at` that is no instant."""
     given = body.creditor
     creditor = None if given is None else Creditor(name=given.name, country=given.country, agent=given.agent)
     execute_at = None if body.execute_at is None else _execute_at(body.execute_at)

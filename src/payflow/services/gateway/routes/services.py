@@ -9,11 +9,13 @@ from litestar.di import NamedDependency
 
 from payflow.contracts.account import Account
 from payflow.contracts.audit import Audit
+from payflow.contracts.bulk import Bulk
 from payflow.contracts.confirm import Confirm
 from payflow.contracts.kyc import Kyc
 from payflow.contracts.notification import Notification, Webhooks
 from payflow.contracts.ofac import Ofac
 from payflow.contracts.partner_bank import PartnerBank
+from payflow.contracts.returns import Returns
 from payflow.contracts.risk import Risk
 from payflow.services.gateway.api import GatewayApi
 from payflow.services.gateway.gate import Gate
@@ -21,8 +23,18 @@ from payflow.services.gateway.routes.streams import StreamPlaces
 
 C = TypeVar("C")
 
-# What operators' routes ask besides confirm and account.
-OTHER_CONTRACTS: Final[tuple[type[Any], ...]] = (Audit, Kyc, Notification, Ofac, PartnerBank, Risk, Webhooks)
+# What further routes ask besides confirm and account.
+OTHER_CONTRACTS: Final[tuple[type[Any], ...]] = (
+    Audit,
+    Bulk,
+    Kyc,
+    Notification,
+    Ofac,
+    PartnerBank,
+    Returns,
+    Risk,
+    Webhooks,
+)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
-"""Server-sent events: a payment's history, then each step as it is taken, until the end state."""
+"""Server-sent events: a payment's history, then each step as it is taken; a bulk order's progress; until the end."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
 from litestar import Response
 
+from payflow.contracts.bulk import Bulk, BulkView, GetBulk
 from payflow.contracts.confirm import Confirm, GetPayment, PaymentHistory, PaymentState, TransitionView
 from payflow.contracts.gateway import RateLimited
 from payflow.kernel.errors import PayflowError
@@ -50,23 +52,24 @@ class StreamPlaces:
                 del self._open[username]
 
 
-class PaymentStream(Response[None]):
-    """The answer to `GET /payments/{transaction_id}/events`."""
+class EventStream(Response[None], ABC):
+    """Server-sent events: what is new, again and again, until it is over. `user`: whose token must stay good."""
 
-    def __init__(
-        self,
-        *,
-        query: GetPayment,
-        history: PaymentHistory,
-        after: int,
-        user: Identity,
-        confirm: Confirm,
-        gate: Gate,
-        places: StreamPlaces,
-    ) -> None:
+    def __init__(self, *, user: Identity, gate: Gate, places: StreamPlaces) -> None:
         super().__init__(None, media_type="text/event-stream")
-        self._query, self._history, self._heard = query, history, after
-        self._user, self._confirm, self._gate, self._places = user, confirm, gate, places
+        self._user, self._gate, self._places = user, gate, places
+
+    @abstractmethod
+    def news(self) -> bytes:
+        """The events that were not sent yet; empty when nothing has happened."""
+
+    @abstractmethod
+    def is_over(self) -> bool:
+        """Whether no more events will come."""
+
+    @abstractmethod
+    async def look(self) -> None:
+        """Learn what has happened since."""
 
     def to_asgi_response(self, *_: Any, **__: Any) -> Any:
         return self._run
@@ -83,15 +86,13 @@ class PaymentStream(Response[None]):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _tell(self, send: Send, gone: asyncio.Task[None]) -> None:
-        """Send what is new until the payment ends, the client leaves, or its token is no longer good."""
+        """Send what is new until it is over, the client leaves, or its token is no longer good."""
         pause, quiet_since = LOOK_S_MIN, time.monotonic()
         while True:
-            news = b"".join(_event(step) for step in self._history.transitions if step.version > self._heard)
-            if news:
+            if news := self.news():
                 await send({"type": "http.response.body", "body": news, "more_body": True})
-                self._heard = self._history.payment.version
                 pause, quiet_since = LOOK_S_MIN, time.monotonic()
-            if self._history.payment.state in FINAL or gone.done():
+            if self.is_over() or gone.done():
                 return
             await asyncio.wait({gone}, timeout=pause)
             pause = min(pause * 1.3, LOOK_S_MAX)
@@ -100,10 +101,73 @@ class PaymentStream(Response[None]):
                     return
                 await send({"type": "http.response.body", "body": b": still here\n\n", "more_body": True})
                 quiet_since = time.monotonic()
-            (history,) = await self._confirm.history([self._query])
-            # confirm may be away for a moment; the stream outlives that.
-            if not isinstance(history, PayflowError):
-                self._history = history
+            await self.look()
+
+
+class PaymentStream(EventStream):
+    """The answer to `GET /payments/{transaction_id}/events`."""
+
+    def __init__(
+        self,
+        *,
+        query: GetPayment,
+        history: PaymentHistory,
+        after: int,
+        user: Identity,
+        confirm: Confirm,
+        gate: Gate,
+        places: StreamPlaces,
+    ) -> None:
+        super().__init__(user=user, gate=gate, places=places)
+        self._query, self._history, self._heard, self._confirm = query, history, after, confirm
+
+    def news(self) -> bytes:
+        news = b"".join(_event(step) for step in self._history.transitions if step.version > self._heard)
+        self._heard = max(self._heard, self._history.payment.version)
+        return news
+
+    def is_over(self) -> bool:
+        return self._history.payment.state in FINAL
+
+    async def look(self) -> None:
+        (history,) = await self._confirm.history([self._query])
+        # confirm may be away for a moment; the stream outlives that.
+        if not isinstance(history, PayflowError):
+            self._history = history
+
+
+class BulkStream(EventStream):
+    """The answer to `GET /payments/bulk/{bulk_id}/events`: the order as it stands, each time that it has changed."""
+
+    def __init__(
+        self,
+        *,
+        query: GetBulk,
+        view: BulkView,
+        told_as: Callable[[BulkView], msgspec.Struct],
+        user: Identity,
+        bulk: Bulk,
+        gate: Gate,
+        places: StreamPlaces,
+    ) -> None:
+        super().__init__(user=user, gate=gate, places=places)
+        self._query, self._view, self._told_as, self._bulk = query, view, told_as, bulk
+        self._heard: BulkView | None = None
+
+    def news(self) -> bytes:
+        if self._view == self._heard:
+            return b""
+        self._heard = self._view
+        name = self._view.state.value.encode("ascii")
+        return b"event: %s\ndata: %s\n\n" % (name, _encode(self._told_as(self._view)))
+
+    def is_over(self) -> bool:
+        return self._view.ended_at is not None
+
+    async def look(self) -> None:
+        (view,) = await self._bulk.get_bulk([self._query])
+        if not isinstance(view, PayflowError):
+            self._view = view
 
 
 async def _gone(receive: Receive) -> None:

@@ -21,6 +21,7 @@ from payflow.services.notification.domain.messages import (
     channels_for,
     clean,
     notice_of,
+    notices_of,
     values_of_code,
 )
 
@@ -45,5 +46,6 @@ __all__ = [
     "channels_for",
     "clean",
     "notice_of",
+    "notices_of",
     "values_of_code",
 ]

@@ -16,7 +16,15 @@ from uuid import UUID
 import msgspec
 
 from payflow.contracts.notification import SendOtpCode
-from payflow.contracts.topics import IncomingPayment, PaymentChanged, ReviewDecidedEvent, SecurityEvent, mask_account
+from payflow.contracts.topics import (
+    BulkChanged,
+    IncomingPayment,
+    PaymentChanged,
+    ReturnChanged,
+    ReviewDecidedEvent,
+    SecurityEvent,
+    mask_account,
+)
 from payflow.kernel.envelope import Event
 from payflow.kernel.machine import Machine
 from payflow.kernel.money import format_minor
@@ -37,6 +45,11 @@ class Kind(StrEnum):
     PAYMENT_EXPIRED = "payment_expired"
     REVIEW_CLEARED = "review_cleared"
     INCOMING_CREDITED = "incoming_credited"
+    BULK_COMPLETED = "bulk_completed"
+    BULK_CANCELLED = "bulk_cancelled"
+    BULK_EXPIRED = "bulk_expired"
+    RETURN_RECEIVED = "return_received"
+    RETURN_PAID = "return_paid"
     SESSION_ENDED = "session_ended"
 
 
@@ -217,6 +230,23 @@ _PAYMENT_KINDS: Final = {
     "payment.expired": Kind.PAYMENT_EXPIRED,
 }
 
+_BULK_KINDS: Final = {
+    "bulk.completed": Kind.BULK_COMPLETED,
+    "bulk.cancelled": Kind.BULK_CANCELLED,
+    "bulk.expired": Kind.BULK_EXPIRED,
+}
+
+
+def notices_of(event: Event) -> list[Notice]:
+    """What customers are told of an event: of a completed return both sides, of anything else one at most.
+
+    Raises msgspec.ValidationError for data of another shape.
+    """
+    if event.type == "return.completed":
+        return _return_notices(event)
+    notice = notice_of(event)
+    return [] if notice is None else [notice]
+
 
 def notice_of(event: Event) -> Notice | None:
     """What a customer is told of an event, if anything. Raises msgspec.ValidationError for data of another shape.
@@ -227,6 +257,8 @@ def notice_of(event: Event) -> Notice | None:
     kind = _PAYMENT_KINDS.get(event.type)
     if kind is not None:
         return _payment_notice(kind, event)
+    if event.type in _BULK_KINDS:
+        return _bulk_notice(_BULK_KINDS[event.type], event)
     if event.type == "review.decided":
         review = msgspec.convert(event.data, ReviewDecidedEvent)
         return Notice(Kind.REVIEW_CLEARED, event.subject, review.customer_id, {}) if review.is_cleared else None
@@ -248,6 +280,37 @@ def _payment_notice(kind: Kind, event: Event) -> Notice:
         "creditor": clean(mask_account(payment.creditor_account)),
     }
     return Notice(kind, event.subject, payment.customer_id, values)
+
+
+def _bulk_notice(kind: Kind, event: Event) -> Notice:
+    bulk = msgspec.convert(event.data, BulkChanged)
+    made = bulk.counts.get("SUCCESS", 0)
+    waiting = bulk.counts.get("PENDING", 0)
+    codes = bulk.counts.get("OTP_REQUIRED", 0)
+    values = {
+        "bulk_id": str(bulk.bulk_id),
+        "total": str(bulk.total),
+        "made": str(made),
+        "waiting": str(waiting),
+        "codes": str(codes),
+        "unpaid": str(bulk.total - made - waiting - codes),
+    }
+    return Notice(kind, event.subject, bulk.customer_id, values)
+
+
+def _return_notices(event: Event) -> list[Notice]:
+    made = msgspec.convert(event.data, ReturnChanged)
+    values = {
+        "transaction_id": clean(made.transaction_id),
+        "amount": _amount(made.amount_minor, made.currency),
+        "debtor": clean(mask_account(made.debtor_account)),
+        "creditor": clean(mask_account(made.creditor_account)),
+    }
+    # Whose payment it was knows it by its transaction_id; who pays back has never seen that.
+    return [
+        Notice(Kind.RETURN_RECEIVED, event.subject, made.customer_id, values),
+        Notice(Kind.RETURN_PAID, event.subject, made.debtor_customer_id, values),
+    ]
 
 
 def _incoming_notice(event: Event) -> Notice | None:

@@ -24,7 +24,7 @@ from payflow.contracts.notification import (
     WebhookView,
 )
 from payflow.contracts.problems import PROBLEMS
-from payflow.contracts.topics import IncomingPayment, PaymentChanged, mask_account
+from payflow.contracts.topics import BulkChanged, IncomingPayment, PaymentChanged, ReturnChanged, mask_account
 from payflow.kernel.envelope import Event
 from payflow.kernel.money import format_minor
 
@@ -272,7 +272,12 @@ class Heard:
     body: bytes
 
 
-_READERS: Final[dict[str, Any]] = {"payment": PaymentChanged, "incoming": IncomingPayment}
+_READERS: Final[dict[str, Any]] = {
+    "payment": PaymentChanged,
+    "return": ReturnChanged,
+    "bulk": BulkChanged,
+    "incoming": IncomingPayment,
+}
 
 
 def heard(event: Event) -> Heard | None:
@@ -280,7 +285,12 @@ def heard(event: Event) -> Heard | None:
     if event.type not in _TYPES:
         return None
     data = msgspec.convert(event.data, _READERS[event.type.partition(".")[0]])
-    told = _payment(event, data) if isinstance(data, PaymentChanged) else _incoming(event, data)
+    if isinstance(data, BulkChanged):
+        told = msgspec.to_builtins(data)
+    elif isinstance(data, PaymentChanged):
+        told = _payment(event, data)
+    else:
+        told = _return(event, data) if isinstance(data, ReturnChanged) else _incoming(event, data)
     return Heard(event, data.customer_id, _body(event.type, event.time, told))
 
 
@@ -310,6 +320,24 @@ def _payment(event: Event, payment: PaymentChanged) -> dict[str, Any]:
         "risk_level": payment.risk_level,
         "error": payment.error_code,
         "reason_code": None if problem is None else problem.iso_reason,
+    }
+
+
+def _return(event: Event, made: ReturnChanged) -> dict[str, Any]:
+    """Without who asked for it and who approved it: that is the bank's own affair."""
+    return {
+        "return_id": str(made.return_id),
+        "payment_id": str(made.payment_id),
+        "transaction_id": made.transaction_id,
+        "customer_id": made.customer_id,
+        "state": made.state,
+        "version": event.version,
+        "amount": _amount(made.amount_minor, made.currency),
+        "currency": made.currency,
+        "from_account": mask_account(made.debtor_account),
+        "to_account": mask_account(made.creditor_account),
+        "error": made.error_code,
+        "reason_code": made.reason_code,
     }
 
 

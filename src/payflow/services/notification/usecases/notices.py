@@ -7,7 +7,7 @@ from datetime import datetime
 
 from payflow.kernel.clock import Ids
 from payflow.kernel.envelope import Event
-from payflow.services.notification.domain import Preference, notice_of
+from payflow.services.notification.domain import Preference, notices_of
 from payflow.services.notification.ports import Messages, Templates
 from payflow.services.notification.usecases.rendering import render
 
@@ -26,7 +26,7 @@ async def queue_notices(
 
     `kept_by`: those of the channels whose messages are delivered by being stored (Channel.keeps_messages).
     """
-    notices = [notice for notice in map(notice_of, events) if notice is not None]
+    notices = [notice for event in events for notice in notices_of(event)]
     if not notices:
         return
     preferences = await messages.preferences(sorted({notice.customer_id for notice in notices}))

@@ -9,8 +9,10 @@ import msgspec
 
 from payflow.contracts.gateway import Role
 from payflow.services.gateway.routes.answers import CONFIRM_PATH, OtpRequired, PaymentPending, PaymentSucceeded
+from payflow.services.gateway.routes.bulk import BULK_PATH, BulkOrder
+from payflow.services.gateway.routes.bulk_upload import FORMATS
 from payflow.services.gateway.routes.documented import Answer, OneOf
-from payflow.services.gateway.routes.openapi.operations import Operation, idempotency_key
+from payflow.services.gateway.routes.openapi.operations import Input, Operation, idempotency_key
 from payflow.services.gateway.routes.payment_confirm import ConfirmBody
 
 Healthy = Literal["healthy", "unhealthy"]
@@ -79,6 +81,54 @@ _CONFIRM: Final = Operation(
     roles=frozenset({Role.CUSTOMER}),
 )
 
+_BULK: Final = Operation(
+    method="POST",
+    path=BULK_PATH,
+    name="upload_bulk",
+    tag="Payments",
+    summary="Make the payments of a file",
+    description=(
+        "A file of up to 100,000 payments, at most 64 MB, under one Idempotency-Key. Each line of JSON is the body of"
+        " `POST /payment/confirm` (without `otp`; `customer_id` may be left out); CSV has a header line with the same"
+        " names, and `creditor_name`, `creditor_country`, `creditor_agent`.\n\n"
+        "A line that is no payment is a result of its own and keeps no other back. The answer comes when the file is"
+        " whole; only then its payments are begun, in file order, through the same checks as single ones.\n\n"
+        "An upload that was cut is sent again under the same key, from its beginning or, with the header Upload-Line,"
+        " from the line `next_line` on; a CSV file's header line is not sent again then. Another file under a used key"
+        " is IDEMPOTENCY_KEY_REUSED. A file that is not whole after 24 hours expires, and nothing of it is paid."
+    ),
+    answers={
+        200: Answer(BulkOrder, description="The same file again, and its order has ended.", headers=("Location",)),
+        202: Answer(BulkOrder, description="The file is whole and its payments are begun.", headers=("Location",)),
+    },
+    inputs=(
+        idempotency_key(is_required=True),
+        Input(
+            "Upload-Line",
+            "header",
+            int,
+            False,
+            "The number of the file's line that the body begins with; 1 where it is left out.",
+            {"minimum": 1, "default": 1},
+        ),
+    ),
+    body=str,
+    body_media_types=tuple(FORMATS),
+    errors=(
+        "MISSING_IDEMPOTENCY_KEY",
+        "INVALID_IDEMPOTENCY_KEY",
+        "MISSING_REQUIRED_FIELDS",
+        "REQUEST_TIMEOUT",
+        "BULK_NOT_FOUND",
+        "UPLOAD_GAP",
+        "BULK_ENDED",
+        "TOO_MANY_ITEMS",
+        "TOO_MANY_BULKS",
+        "IDEMPOTENCY_KEY_REUSED",
+    ),
+    roles=frozenset({Role.CUSTOMER}),
+)
+
 _HEALTH: Final = Operation(
     method="GET",
     path="/health",
@@ -94,4 +144,4 @@ _HEALTH: Final = Operation(
     is_limited=False,
 )
 
-OPERATIONS: Final = (_CONFIRM, _HEALTH)
+OPERATIONS: Final = (_CONFIRM, _BULK, _HEALTH)

@@ -31,6 +31,11 @@ _HEADERS: Final[dict[str, tuple[str, dict[str, Any], str]]] = {
         {"type": "string"},
         "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00",
     ),
+    "Location": (
+        "Where to look how it goes on.",
+        {"type": "string"},
+        "/payments/bulk/019ca1d4-9e44-7d10-9a55-7f0e2f0c9e01",
+    ),
     "ETag": ("Send it as If-None-Match to get 304 when nothing has changed.", {"type": "string"}, '"3b0c44298fc1"'),
     "Cache-Control": ("How long the answer may be kept.", {"type": "string"}, "public, max-age=60"),
 }
@@ -42,6 +47,7 @@ _TAGS: Final = {
     "Customers": "Customers' records, for operators.",
     "Users": "Who may sign in, for administrators.",
     "Back office": "Everybody's payments, for the bank's own people.",
+    "Returns": "Completed payments' money given back, for operators.",
     "Reviews": "Possible sanctions matches, for compliance officers.",
     "Sanctions": "Names and lists, for compliance officers.",
     "KYC": "Customers' verifications.",
@@ -127,11 +133,20 @@ def _operation(operation: Operation, schemas: Schemas, examples: dict[str, Any])
         "responses": _responses(operation, schemas, shown),
     }
     if operation.body is not None:
-        content: dict[str, Any] = {"schema": schemas.of(operation.body)}
-        if "request" in shown:
-            content["examples"] = {name: {"value": value} for name, value in shown["request"].items()}
-        described["requestBody"] = {"required": not operation.is_body_optional, "content": {JSON: content}}
+        described["requestBody"] = {
+            "required": not operation.is_body_optional,
+            "content": {kind: _body(operation, kind, schemas, shown) for kind in operation.body_media_types},
+        }
     return {name: value for name, value in described.items() if value or name == "security"}
+
+
+def _body(operation: Operation, kind: str, schemas: Schemas, shown: dict[str, Any]) -> dict[str, Any]:
+    """A body of one media type; where there are several, the examples of each are under its name."""
+    examples = shown.get("request", {}) if kind == JSON else shown.get("request", {}).get(kind, {})
+    content: dict[str, Any] = {"schema": schemas.of(operation.body)}
+    if examples:
+        content["examples"] = {name: {"value": value} for name, value in examples.items()}
+    return content
 
 
 def _description(operation: Operation) -> str:

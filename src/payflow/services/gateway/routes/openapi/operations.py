@@ -14,7 +14,7 @@ from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import HeaderParameter, ParameterKwarg, PathParameter
 
-from payflow.services.gateway.routes.documented import Answer
+from payflow.services.gateway.routes.documented import JSON, Answer
 from payflow.services.gateway.routes.security import IS_OPEN, ROLES
 
 # "{number:str}" in Litestar is "{number}" in OpenAPI.
@@ -47,6 +47,7 @@ class Operation:
     answers: dict[int, Answer]
     inputs: tuple[Input, ...] = ()
     body: Any = None
+    body_media_types: tuple[str, ...] = (JSON,)
     is_body_optional: bool = False
     errors: tuple[str, ...] = ()
     roles: frozenset[str] | None = None

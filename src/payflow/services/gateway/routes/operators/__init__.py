@@ -13,6 +13,7 @@ from payflow.services.gateway.routes.operators import (
     kyc,
     partner_bank,
     payments,
+    returns,
     reviews,
     sanctions,
     users,
@@ -29,5 +30,6 @@ HANDLERS: Final[list[HTTPRouteHandler]] = [
     *sanctions.HANDLERS,
     *partner_bank.HANDLERS,
     *payments.HANDLERS,
+    *returns.HANDLERS,
     *webhooks.HANDLERS,
 ]

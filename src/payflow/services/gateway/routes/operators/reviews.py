@@ -49,7 +49,8 @@ class Review(msgspec.Struct, kw_only=True):
 
 
 class ReviewDetail(msgspec.Struct, kw_only=True):
-    """A case with its payment; `payment` is null for money that came in from another bank."""
+    """A case with its payment; `payment` is null for money that came in from another bank, and for a return:
+    `GET /returns/{payment_id}` tells it."""
 
     review: Review
     payment: Payment | None
