@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
+from datetime import datetime
 from importlib import resources
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -144,6 +145,11 @@ class Database:
     async def ping(self) -> None:
         """Raises Unavailable unless a query is answered."""
         await self.fetchval("SELECT 1")
+
+    async def now(self) -> datetime:
+        """The server's present instant. Raises Unavailable."""
+        instant: datetime = await self.fetchval("SELECT clock_timestamp()")
+        return instant
 
     @asynccontextmanager
     async def transaction(self, *, is_read_only: bool = False) -> AsyncIterator[Connection]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -14,7 +15,8 @@ import structlog
 
 from payflow.kernel.clock import Clock, Ids
 from payflow.kernel.envelope import Event
-from payflow.platform.clock import SystemClock
+from payflow.kernel.errors import PayflowError
+from payflow.platform.clock import SharedClock
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Consumer, EventHandler, Outbox
 from payflow.platform.http.asgi import ASGIApp
@@ -58,7 +60,8 @@ class Runtime:
         self.service = service
         self.instance = instance
         self.environ = environ
-        self.clock: Clock = SystemClock()
+        self._shared_clock = SharedClock()
+        self.clock: Clock = self._shared_clock
         self.ids: Ids = UuidV7()
         self._closers: list[Callable[[], Awaitable[None]]] = []
 
@@ -72,7 +75,10 @@ class Runtime:
         return self.settings(CommonSettings)
 
     async def database(self) -> Database:
-        """The service's own schema, as its own role. Raises SettingsError when no database is named."""
+        """The service's own schema, as its own role; its clock becomes the process's.
+
+        Raises SettingsError when no database is named.
+        """
         database = await Database.connect(
             url=self.required_setting("postgres_url"),
             password=self.common.postgres_password,
@@ -81,6 +87,15 @@ class Runtime:
             schema=self.service,
         )
         self.on_close(database.close)
+        with suppress(PayflowError):
+            await self._shared_clock.ask(database.now)
+        following = asyncio.create_task(self._shared_clock.follow(database.now))
+
+        async def stop_following() -> None:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+        self.on_close(stop_following)
         return database
 
     def outbox(self, database: Database) -> Outbox:

@@ -50,6 +50,12 @@ _CROSSING: Final = tuple(Planned("crossing") for _ in range(3))
 _OVERTAKEN: Final = tuple(planned for planned in overtaken() if planned.edge and planned.edge.operation == "place_hold")
 _ACCOUNT: Final = "services/account"
 _CONFIRM: Final = "services/confirm"
+# A lease that ends while a call is on its way, so that a process takes a payment over from itself.
+_SHORT_LEASE: Final = Change(
+    f"{_CONFIRM}/app.py",
+    'describe("seconds after which another process takes a payment over")] = 10.0',
+    'describe("seconds after which another process takes a payment over")] = 2.0',
+)
 _NO_OUTCOMES: Final = (
     Change(
         f"{_ACCOUNT}/queries.sql",
@@ -130,6 +136,7 @@ BUGS: Final = {
                 "return token < self._outcomes.highest_token(payment_id)",
                 "return False",
             ),
+            _SHORT_LEASE,
         ),
         (
             *overtaken(),
@@ -144,6 +151,7 @@ BUGS: Final = {
                 "        return self._in_state(PaymentState.SUBMITTED)\n",
                 "        return [one for one in self._payments if one.state is PaymentState.SUBMITTED]\n",
             ),
+            _SHORT_LEASE,
         ),
         _OVERTAKEN * 3,
     ),

@@ -125,7 +125,6 @@ def one_round(source: random.Random, *, without: Sequence[str] = ()) -> list[Pla
     faults += [Planned("last-cent") for _ in range(3)]
     if CLOCK_SHIFT not in without:
         faults += [Planned(CLOCK_SHIFT, process, seconds=4.0, shift_s=source.choice(SHIFTS_S)) for process in CLOCKS]
-        faults += overtaken()
     if DISK_FULL not in without:
         faults.append(Planned(DISK_FULL, POSTGRES, seconds=4.0))
     source.shuffle(faults)
@@ -159,9 +158,12 @@ def at_write(edge: Edge) -> list[Planned]:
 
 
 def overtaken() -> list[Planned]:
-    """Confirm waits for a call that comes late, and meanwhile takes the payment over itself: its clock says it may."""
+    """Confirm waits for a call that comes late, and meanwhile takes the payment over itself: its lease has ended.
+
+    For an instance whose lease is shorter than OVERTAKEN_S.
+    """
     return [
-        Planned("overtaken", edge.caller, edge, Position.LATE_DELIVERY, seconds=OVERTAKEN_S, shift_s=3600.0)
+        Planned("overtaken", edge.caller, edge, Position.LATE_DELIVERY, seconds=OVERTAKEN_S)
         for edge in EDGES
         if edge.caller == "confirm" and edge.operation in OVERTAKEN_AT
     ]
