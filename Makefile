@@ -1,7 +1,7 @@
 # Thin on purpose: every target is one command that can be typed by hand.
 PYTHON := .venv/bin/python
 
-.PHONY: help setup up down status test bench demo check chaos chaos-scenes chaos-self-test
+.PHONY: help setup up down status test bench plots demo check chaos chaos-scenes chaos-self-test
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -23,6 +23,9 @@ test:  ## Run the whole test suite
 
 bench:  ## Measure payments per second against pgbench
 	@./payflow bench
+
+plots:  ## Draw the kept results of the bench and write the tables of docs/performance.md
+	$(PYTHON) -m payflow_dev.bench.plots bench/results/*.json
 
 demo:  ## Play the story
 	@./payflow demo

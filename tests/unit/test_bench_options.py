@@ -13,6 +13,7 @@ from payflow_dev.bench.options import (
     Options,
     check,
     choose_loader,
+    default_connections,
     parse_connections,
     parse_history,
     payer_from,
@@ -91,6 +92,16 @@ def test_connections_that_cannot_be_are_refused(text: str) -> None:
         Options(url="http://127.0.0.1:8080", payer=PAYER, is_hot=True),
         Options(payer=PAYER),
         Options(url="http://127.0.0.1:8080", payer=PAYER, keeps_instance=True),
+        Options(is_overload=True, memory_payments=10),
+        Options(memory_payments=10, velocity_payments=10),
+        Options(memory_payments=-1),
+        Options(velocity_payments=100_000_001),
+        Options(is_overload=True, loader="wrk"),
+        Options(memory_payments=10),
+        Options(velocity_payments=10, is_hot=True),
+        Options(is_overload=True, history=(10,)),
+        Options(memory_payments=10, connections=(64,), is_bulk=True),
+        Options(is_overload=True, url="http://127.0.0.1:8080", payer=PAYER),
     ],
 )
 def test_options_that_contradict_themselves_are_refused(options: Options) -> None:
@@ -98,7 +109,16 @@ def test_options_that_contradict_themselves_are_refused(options: Options) -> Non
         check(options)
 
 
-@pytest.mark.parametrize("options", [Options(), Options(url="http://127.0.0.1:8080", payer=PAYER)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(),
+        Options(url="http://127.0.0.1:8080", payer=PAYER),
+        Options(is_overload=True, connections=(64, 256)),
+        Options(memory_payments=500_000, connections=(64,), loader="wrk"),
+        Options(velocity_payments=100_000, connections=(64, 64)),
+    ],
+)
 def test_options_that_make_sense_are_taken(options: Options) -> None:
     check(options)
 
@@ -134,3 +154,32 @@ def test_lengths_that_cannot_be_are_refused(text: str) -> None:
 def test_a_history_needs_the_database() -> None:
     with pytest.raises(StartError, match="--history"):
         check(Options(history=(10,), url="http://127.0.0.1:8080", payer=PAYER))
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "compares"),
+    [
+        (Options(), "steps", True),
+        (Options(with_pgbench=False), "steps", False),
+        (Options(is_overload=True), "overload", False),
+        (Options(memory_payments=1), "memory", False),
+        (Options(velocity_payments=1), "velocity", False),
+    ],
+)
+def test_pgbench_runs_beside_the_usual_steps_only(options: Options, mode: str, compares: bool) -> None:
+    assert (options.mode, options.compares) == (mode, compares)
+
+
+def test_each_mode_has_steps_of_its_own_where_none_are_named() -> None:
+    found = [
+        default_connections(is_bulk=bulk, is_overload=overload, memory=memory, velocity=velocity)
+        for bulk, overload, memory, velocity in (
+            (False, False, None, None),
+            (True, False, None, None),
+            (False, True, None, None),
+            (False, False, 1, None),
+            (False, False, None, 1),
+        )
+    ]
+
+    assert found == ["1,16,64,256", "1,2,4", "256", "64", "64,64,64,64"]

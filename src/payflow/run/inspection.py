@@ -55,6 +55,16 @@ def inspect_instance(status: InstanceStatus) -> list[ProcessReport]:
     return [supervisor, *(_report(process, healths[process.name]) for process in status.processes)]
 
 
+def pss_kb_by_process(status: InstanceStatus) -> dict[str, int]:
+    """The memory of every process, without asking any of them: proportional set size in KiB.
+
+    A server's children are included; a process that cannot be read is left out.
+    """
+    found = {"supervisor": _pss_kb([status.pid])}
+    found |= {process.name: _pss_kb(_pids_of(process)) for process in status.processes}
+    return {name: pss_kb for name, pss_kb in found.items() if pss_kb is not None}
+
+
 def as_json(status: InstanceStatus, reports: list[ProcessReport]) -> dict[str, Any]:
     """What `payflow status --json` prints."""
     known = [report.pss_kb for report in reports if report.pss_kb is not None]
@@ -69,11 +79,15 @@ def as_json(status: InstanceStatus, reports: list[ProcessReport]) -> dict[str, A
     }
 
 
-def _report(process: ProcessStatus, health: str) -> ProcessReport:
+def _pids_of(process: ProcessStatus) -> list[int]:
     pids = [] if process.pid is None else [process.pid]
     if process.pid is not None and process.kind == "server":
         with suppress(psutil.Error):
             pids += [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+    return pids
+
+
+def _report(process: ProcessStatus, health: str) -> ProcessReport:
     return ProcessReport(
         name=process.name,
         kind=process.kind,
@@ -82,7 +96,7 @@ def _report(process: ProcessStatus, health: str) -> ProcessReport:
         url=process.url,
         health=health,
         restarts=process.restarts,
-        pss_kb=_pss_kb(pids),
+        pss_kb=_pss_kb(_pids_of(process)),
     )
 
 

@@ -10,9 +10,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from payflow_dev.bench.display_modes import print_modes
 from payflow_dev.bench.money import MoneyReport
 from payflow_dev.bench.population import FILE_PAYMENTS
-from payflow_dev.bench.results import Report, Step
+from payflow_dev.bench.report import Report
+from payflow_dev.bench.results import Step
 
 _OTHERS_WORTH_TELLING = 0.1
 
@@ -89,9 +91,11 @@ def print_report(console: Console, report: Report) -> None:
     if report.pgbench:
         runs = ", ".join(f"{run.tps:,.0f}" for run in report.pgbench)
         console.print(f"pgbench TPC-B, {report.pgbench[0].clients} clients: {runs} transactions/s")
-    console.print(_figures(report.steps))
+    if report.steps:
+        console.print(_figures(report.steps))
     if any(step.cpu for step in report.steps):
         console.print(_cpu_table(report.steps))
+    print_modes(console, report)
     for line in _warnings(report):
         console.print(Text(line, style="yellow"))
     _print_money(console, report.money)
@@ -109,7 +113,7 @@ def _figures(steps: list[Step]) -> Table:
         ratio = f"{step.ratio.mean:.2f} ({step.ratio.low:.2f}-{step.ratio.high:.2f})" if step.ratio else "-"
         errors = ", ".join(f"{count} x {label}" for label, count in sorted(step.errors.items())) or "0"
         table.add_row(
-            str(step.connections),
+            f"{step.connections} {step.group}".rstrip(),
             f"{step.payments_per_s:,.0f}",
             f"{step.latencies.p50_ms:.1f}",
             f"{step.latencies.p95_ms:.1f}",
@@ -126,7 +130,7 @@ def _cpu_table(steps: list[Step]) -> Table:
     table = Table(title="CPU seconds by process", header_style="bold", title_justify="left")
     table.add_column("process", no_wrap=True)
     for step in steps:
-        table.add_column(f"{step.connections} conn.", justify="right", no_wrap=True)
+        table.add_column(f"{step.connections} {step.group or 'conn.'}", justify="right", no_wrap=True)
     measured = [step.cpu for step in steps if step.cpu]
     for name in dict.fromkeys(name for cpu in measured for name in cpu.by_process):
         table.add_row(name, *(f"{cpu.by_process.get(name, 0.0):.2f}" for cpu in measured))

@@ -17,10 +17,12 @@ from payflow.run.errors import StartError
 from payflow_dev.bench.bulk_loader import FILE_WITHIN_S
 from payflow_dev.bench.job import Job, Load, read_file, write_file
 from payflow_dev.bench.loader import ANSWER_WITHIN_S
+from payflow_dev.bench.open_loader import WATCHED_S
 from payflow_dev.bench.wrk import find_wrk, read_load, start_wrk
 
 _POLL_S: Final = 0.2
 _GRACE_S: Final = 20.0
+_MODULES: Final = {"own": "loader", "open": "open_loader", "bulk": "bulk_loader"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ def drive(*, job: Job, loader: str, tick: Callable[[str], None]) -> Driven:
 
 
 def _start_own(directory: Path, progress: Path, loader: str) -> subprocess.Popen[str]:
-    module = "bulk_loader" if loader == "bulk" else "loader"
-    command = [sys.executable, "-m", f"payflow_dev.bench.{module}", str(directory / "job"), str(directory / "result")]
+    module = f"payflow_dev.bench.{_MODULES[loader]}"
+    command = [sys.executable, "-m", module, str(directory / "job"), str(directory / "result")]
     with progress.open("wb") as output:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, text=True)
 
@@ -65,7 +67,7 @@ def _note(progress: Path) -> str:
 
 
 def _wait(process: subprocess.Popen[str], *, job: Job, tick: Callable[[], None]) -> None:
-    deadline = time.monotonic() + job.seconds + max(ANSWER_WITHIN_S, FILE_WITHIN_S) + _GRACE_S
+    deadline = time.monotonic() + job.seconds + max(ANSWER_WITHIN_S + WATCHED_S, FILE_WITHIN_S) + _GRACE_S
     try:
         while True:
             try:

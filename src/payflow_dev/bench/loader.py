@@ -20,7 +20,7 @@ from typing import Final
 
 from payflow_dev.bench.job import Job, Load, read_file, write_file
 from payflow_dev.bench.stats import latencies_of
-from payflow_dev.bench.wire import AnswerReader, Outcome, transaction_id, understand
+from payflow_dev.bench.wire import AnswerReader, Outcome, is_early_refusal, transaction_id, understand
 
 ANSWER_WITHIN_S: Final = 20.0
 # A refused connection waits before its next payment, or a closed loop would spend itself on refusals.
@@ -56,6 +56,7 @@ class Loader:
         self._outcomes = bytearray()
         self._latencies = array("q")
         self._errors: Counter[str] = Counter()
+        self._refused = array("q")
         self._pending = 0
         self._under_way = 0
         self._began_ns = 0
@@ -65,7 +66,7 @@ class Loader:
         """Drive the whole step. Prints a line `acknowledged-so-far` now and then for whoever shows progress."""
         for connection in self._connections:
             self._connect(connection)
-        cpu_before = _cpu_s()
+        cpu_before = cpu_s()
         self._began_ns = time.perf_counter_ns()
         self._ends_ns = self._began_ns + int(self._job.seconds * 1e9)
         for connection in self._connections:
@@ -81,7 +82,7 @@ class Loader:
                 next_tick = now + _TICK_S
                 self._give_up_late_ones()
                 print(len(self._latencies), flush=True)
-        return self._result(_cpu_s() - cpu_before)
+        return self._result(cpu_s() - cpu_before)
 
     def _connect(self, connection: Connection) -> None:
         connection.reader = AnswerReader()
@@ -105,7 +106,11 @@ class Loader:
             self._errors[_UNREACHABLE] += 1
             self._pause(connection)
             return
-        job = self._job
+        self._send(connection)
+
+    def _send(self, connection: Connection) -> None:
+        job, sock = self._job, connection.sock
+        assert sock is not None
         number = job.first + len(self._outcomes)
         self._outcomes.append(Outcome.UNKNOWN)
         template = job.templates[number % len(job.templates)]
@@ -115,7 +120,7 @@ class Loader:
         self._under_way += 1
         try:
             # One small request on a connection without another one under way always fits into the socket's buffer.
-            connection.sock.sendall(request)
+            sock.sendall(request)
         except OSError:
             self._lose(connection, _LOST)
 
@@ -145,11 +150,17 @@ class Loader:
             self._close(connection)
         if label:
             self._errors[label] += 1
+            if is_early_refusal(reader.status):
+                self._refused.append(now_ns - connection.sent_ns)
             self._pause(connection)
             return
         if now_ns <= self._ends_ns:
             self._latencies.append(now_ns - connection.sent_ns)
             self._pending += outcome is Outcome.PENDING
+        self._next(connection)
+
+    def _next(self, connection: Connection) -> None:
+        """A payment was acknowledged: what comes next on its connection."""
         self._pay(connection)
 
     def _lose(self, connection: Connection, label: str) -> None:
@@ -178,10 +189,12 @@ class Loader:
             self._pay(connection)
 
     def _give_up_late_ones(self) -> None:
-        oldest_ns = time.perf_counter_ns() - int(ANSWER_WITHIN_S * 1e9)
         for connection in self._connections:
-            if connection.number >= 0 and connection.sent_ns < oldest_ns:
-                self._lose(connection, _LATE)
+            self._give_up_if_late(connection)
+
+    def _give_up_if_late(self, connection: Connection) -> None:
+        if connection.number >= 0 and connection.sent_ns < time.perf_counter_ns() - int(ANSWER_WITHIN_S * 1e9):
+            self._lose(connection, _LATE)
 
     def _result(self, cpu_s: float) -> Load:
         for connection in self._connections:
@@ -194,22 +207,25 @@ class Loader:
             latencies=latencies_of(self._latencies),
             errors=dict(self._errors),
             cpu_s=cpu_s,
+            refused=len(self._refused),
+            refused_latencies=latencies_of(self._refused),
         )
 
 
-def _cpu_s() -> float:
+def cpu_s() -> float:
+    """CPU seconds of this process up to now."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
-def main() -> None:
+def main(loader: type[Loader] = Loader) -> None:
     """Read the job, run it, write the result."""
     # Ctrl-C is the parent's to handle; here it only ends the process, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     job = read_file(Path(sys.argv[1]), Job)
     # Nothing here makes cycles that matter within a step, and a collection would look like a slow payment.
     gc.disable()
-    write_file(Path(sys.argv[2]), Loader(job).run())
+    write_file(Path(sys.argv[2]), loader(job).run())
 
 
 if __name__ == "__main__":

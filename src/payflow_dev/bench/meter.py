@@ -10,6 +10,7 @@ import psutil
 from payflow.run.errors import StartError
 from payflow.run.supervisor.status import InstanceStatus
 from payflow_dev.bench import cpu
+from payflow_dev.bench.database import DatabaseFigures, Reading, between
 from payflow_dev.bench.drive import Driven
 from payflow_dev.bench.results import Cpu
 from payflow_dev.bench.target import Target
@@ -17,25 +18,31 @@ from payflow_dev.bench.target import Target
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A step's result with its CPU; `restarts` counts processes that died meanwhile."""
+    """A step's result with its CPU and its cost in the database; `restarts` counts processes that died meanwhile."""
 
     driven: Driven
     cpu: Cpu
     restarts: int
+    database: DatabaseFigures | None
 
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """Measures steps on one instance. `idle_load`: its CPU seconds per second when nobody pays."""
+    """Measures steps on one instance. `idle_load`: its CPU seconds per second when nobody pays.
+
+    `read_counters` reads the database's counters; None where they are not to be had.
+    """
 
     target: Target
     idle_load: float
     settle_max_s: float
     on_settle: Callable[[], None]
+    read_counters: Callable[[], Reading] | None = None
 
     def measure(self, work: Callable[[], Driven]) -> Measured:
         """Do the work, wait until its events are worked off, and tell what all that took."""
         status, this = self._status(), psutil.Process()
+        counters = self.read_counters() if self.read_counters else None
         machine, before, own = cpu.machine_cpu(), cpu.cpu_by_process(status), sum(this.cpu_times()[:2])
         driven = work()
         status_after = self._status()
@@ -53,7 +60,13 @@ class Meter:
             others_s=round(max(0.0, machine_after.busy_s - machine.busy_s - ours_s), 3),
             stolen_s=round(machine_after.stolen_s - machine.stolen_s, 3),
         )
-        return Measured(driven, figures, _restarts(status_after) - _restarts(status))
+        database = self._cost_since(counters, payments=driven.load.acknowledged_in_all)
+        return Measured(driven, figures, _restarts(status_after) - _restarts(status), database)
+
+    def _cost_since(self, counters: Reading | None, *, payments: int) -> DatabaseFigures | None:
+        if counters is None or self.read_counters is None:
+            return None
+        return between(counters, self.read_counters(), payments=payments)
 
     def settle(self) -> float | None:
         """Wait until the instance is as quiet as before the first payment, so that pgbench has the machine to itself.

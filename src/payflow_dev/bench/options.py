@@ -12,6 +12,15 @@ from payflow_dev.bench.target import parse_url
 
 CONNECTIONS_MAX: Final = 1000
 SECONDS_MAX: Final = 1800.0
+PAYMENTS_MAX: Final = 100_000_000
+CONNECTIONS: Final[dict[str, str]] = {
+    "steps": "1,16,64,256",
+    "overload": "256",
+    "memory": "64",
+    "velocity": "64,64,64,64",
+    # Files under way at once.
+    "bulk": "1,2,4",
+}
 CUSTOMERS_MIN: Final = 2
 CUSTOMERS_MAX: Final = 20_000
 HISTORY_MAX: Final = 100_000_000
@@ -27,7 +36,10 @@ class AddressOnly(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """A bench run. `data_dir` names a running instance, `url` an address; without both it starts one of its own."""
+    """A bench run. `data_dir` names a running instance, `url` an address; without both it starts one of its own.
+
+    `memory_payments` and `velocity_payments` switch these modes on where they are not 0.
+    """
 
     seconds: float = 10.0
     connections: tuple[int, ...] = (1, 16, 64, 256)
@@ -35,6 +47,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     customers: int = 200
     is_hot: bool = False
     is_bulk: bool = False
+    is_overload: bool = False
+    memory_payments: int = 0
+    velocity_payments: int = 0
     inter_bank_share: float = 0.0
     seed: int = 1
     loader: Literal["own", "wrk"] = "own"
@@ -51,14 +66,24 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return self.url is None and self.data_dir is None
 
     @property
+    def mode(self) -> str:
+        """What is measured: steps, overload, memory or velocity."""
+        asked = {
+            "overload": self.is_overload,
+            "memory": bool(self.memory_payments),
+            "velocity": bool(self.velocity_payments),
+        }
+        return next((name for name, is_asked in asked.items() if is_asked), "steps")
+
+    @property
+    def compares(self) -> bool:
+        """Whether pgbench runs between the steps; the further modes compare steps of their own."""
+        return self.with_pgbench and not self.is_address_only and self.mode == "steps"
+
+    @property
     def is_address_only(self) -> bool:
         """Whether nothing but the public address is known: no records, no pgbench, no look into the ledger."""
         return self.data_dir is None and self.url is not None
-
-
-CONNECTIONS: Final = "1,16,64,256"
-# In bulk mode: files under way at once.
-FILES: Final = "1,2,4"
 
 
 def parse_connections(text: str) -> tuple[int, ...]:
@@ -83,6 +108,12 @@ def parse_history(text: str | None) -> tuple[int, ...]:
     if not all(1 <= entries <= HISTORY_MAX for entries in found) or list(found) != sorted(set(found)):
         raise StartError(f"--history {text}: each must be between 1 and {HISTORY_MAX:,}, and more than the one before.")
     return found
+
+
+def default_connections(*, is_bulk: bool, is_overload: bool, memory: int | None, velocity: int | None) -> str:
+    """The steps of a mode where none are named."""
+    asked = {"bulk": is_bulk, "overload": is_overload, "memory": bool(memory), "velocity": bool(velocity)}
+    return CONNECTIONS[next((mode for mode, is_asked in asked.items() if is_asked), "steps")]
 
 
 def choose_loader(asked: str, *, wrk: str | None) -> Literal["own", "wrk"]:
@@ -117,6 +148,7 @@ def check(options: Options) -> None:
         raise StartError("--inter-bank must be a share between 0 and 1.")
     if not CUSTOMERS_MIN <= options.customers <= CUSTOMERS_MAX:
         raise StartError(f"--customers must be between {CUSTOMERS_MIN} and {CUSTOMERS_MAX}.")
+    _check_mode(options)
     if options.url is not None:
         parse_url(options.url)
     if options.is_address_only and options.payer is None:
@@ -134,3 +166,25 @@ def check(options: Options) -> None:
         raise StartError("--history writes into the instance's database: give --data-dir as well.")
     if options.keeps_instance and not options.starts_own:
         raise StartError("--keep is about the bench's own instance; one that runs already is never stopped.")
+
+
+def _check_mode(options: Options) -> None:
+    if sum([options.is_overload, bool(options.memory_payments), bool(options.velocity_payments)]) > 1:
+        raise StartError("--overload, --memory and --velocity are runs of their own: one at a time.")
+    for name, payments in (("--memory", options.memory_payments), ("--velocity", options.velocity_payments)):
+        if not 0 <= payments <= PAYMENTS_MAX:
+            raise StartError(f"{name} must be between 1 and {PAYMENTS_MAX:,} payments.")
+    if options.mode == "steps":
+        return
+    if options.is_address_only:
+        raise StartError(f"--{options.mode} looks into the instance: give its --data-dir as well.")
+    if options.is_bulk:
+        raise StartError("--bulk is a run of its own: without --overload, --memory and --velocity.")
+    if options.mode == "overload" and options.loader != "own":
+        raise StartError("--overload sends by the clock, which only the bench's own loader does: --loader own.")
+    if options.mode == "memory" and len(options.connections) != 1:
+        raise StartError("--memory drives one number of connections, such as --connections 64.")
+    if options.history and options.mode != "steps":
+        raise StartError("--history repeats the usual steps: without --overload, --memory and --velocity.")
+    if options.mode == "velocity" and options.is_hot:
+        raise StartError("--velocity chooses the payers itself: leave --hot away.")

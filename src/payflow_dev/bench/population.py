@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -83,12 +84,20 @@ def make_customers(*, count: int, run_id: str, seed: int) -> list[Customer]:
 
 
 def make_payments(
-    *, customers: list[Customer], count: int, seed: int, is_hot: bool, inter_bank_share: float, in_a_row: int = 1
+    *,
+    customers: list[Customer],
+    count: int,
+    seed: int,
+    is_hot: bool,
+    inter_bank_share: float,
+    in_a_row: int = 1,
+    payers: Sequence[int] = (),
 ) -> list[Payment]:
     """A stream of payments: payers drawn evenly (`is_hot`: always the first account), creditors by a heavy tail.
 
     `in_a_row`: so many payments are one payer's before another one is drawn: a file of theirs.
-    No customer pays themselves. `inter_bank_share` (0 to 1) of the payments leave for accounts at other banks.
+    `payers` are the places of the customers who pay, everybody where it is empty. No customer pays themselves.
+    `inter_bank_share` (0 to 1) of the payments leave for accounts at other banks.
     """
     source = random.Random(seed)
     owner_of = {account: number for number, customer in enumerate(customers) for account in customer.accounts}
@@ -105,10 +114,10 @@ def make_payments(
                 return account
 
     payments = []
-    payer = 0
+    payer, drawn = 0, payers or range(len(customers))
     for number in range(count):
         if not is_hot and number % in_a_row == 0:
-            payer = source.randrange(len(customers))
+            payer = source.choice(drawn)
         accounts = customers[payer].accounts
         debtor = accounts[0] if is_hot else source.choice(accounts)
         payments.append(Payment(payer, debtor, creditor_for(payer), random_amount_minor(source)))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from payflow_dev.bench.machine import MachineFacts
-from payflow_dev.bench.money import MoneyReport
-from payflow_dev.bench.pgbench import PgbenchRun
+from payflow_dev.bench.database import DatabaseFigures
 from payflow_dev.bench.stats import Latencies, Ratio
 
 
@@ -31,7 +29,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     `cpu_us_per_payment` is all of the instance's CPU, the work afterwards included and the loader left out.
     `restarts` counts processes of the instance that died meanwhile. `history_entries`: how many journal entries there
-    were before, where the ledger was filled with some.
+    were before, where the ledger was filled with some. `group` tells steps of the further modes apart.
+    `refused` (429, 503), `sent`, `unsent` and `recovered_after_s` are as in Load. `database`: what it cost there.
     """
 
     connections: int
@@ -48,6 +47,13 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     cpu_us_per_payment: float
     loader_us_per_request: float
     restarts: int
+    group: str = ""
+    refused: int = 0
+    refused_latencies: Latencies | None = None
+    sent: int = 0
+    unsent: int = 0
+    recovered_after_s: float | None = None
+    database: DatabaseFigures | None = None
 
     @property
     def error_count(self) -> int:
@@ -68,19 +74,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     loader: str
     run_id: str
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run. `pgbench_choice`: one run for each number of clients, the fastest first; then one between steps.
-
-    `idle_load`: CPU seconds per second of the instance before the first payment. It and `money` are None where only an
-    address was known.
-    """
-
-    machine: MachineFacts
-    settings: Settings
-    idle_load: float | None
-    pgbench_choice: list[PgbenchRun]
-    pgbench: list[PgbenchRun]
-    steps: list[Step]
-    money: MoneyReport | None
+    mode: str = "steps"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -13,23 +14,41 @@ import msgspec
 
 from payflow.run.embedded.binaries import postgres_tree
 from payflow.run.errors import StartError
+from payflow.run.inspection import pss_kb_by_process
 from payflow.run.supervisor.console import make_console
+from payflow.run.supervisor.status import InstanceStatus
 from payflow_dev.bench import cpu
+from payflow_dev.bench.database import (
+    FLUSHED_AFTER_S,
+    Reading,
+    TableFigures,
+    TablesFigures,
+    read_counters,
+    read_tables,
+    switch_on,
+    tables_between,
+)
 from payflow_dev.bench.display import Display, print_report
 from payflow_dev.bench.drive import Driven, drive
 from payflow_dev.bench.history import grow_history
 from payflow_dev.bench.job import Job
 from payflow_dev.bench.machine import machine_facts
-from payflow_dev.bench.meter import Measured, Meter
+from payflow_dev.bench.memory import play_memory
+from payflow_dev.bench.meter import Meter
+from payflow_dev.bench.modes import Plan
 from payflow_dev.bench.money import MoneyReport
 from payflow_dev.bench.options import Options, check
+from payflow_dev.bench.overload import play_overload
 from payflow_dev.bench.pgbench import CLIENTS, Pgbench, PgbenchRun
 from payflow_dev.bench.population import FILE_PAYMENTS, Customer, Payment, make_customers, make_payments
 from payflow_dev.bench.records import Tokens, make_records, new_password, sign_in
-from payflow_dev.bench.results import Report, Settings, Step
+from payflow_dev.bench.report import Report
+from payflow_dev.bench.results import Settings, Step
 from payflow_dev.bench.single import payer_of, payments_of_one
 from payflow_dev.bench.stats import ratio_to_neighbours
+from payflow_dev.bench.steps import step_of, ticker
 from payflow_dev.bench.target import Target, own_target, owner_url, running_target
+from payflow_dev.bench.velocity import customers_needed, give_past, groups_of, play_velocity
 from payflow_dev.bench.verify import check_money
 from payflow_dev.bench.wire import render_heads, render_templates, transaction_id
 
@@ -45,6 +64,8 @@ _RECORDS_PLAN_S: Final = 12.0
 _INITIALISE_PLAN_S: Final = 6.0
 _SETTLE_PLAN_S: Final = 2.0
 _FILL_PLAN_S: Final = 50e-6
+_PAST_PLAN_S: Final = 3e-4
+_USUAL: Final = Plan()
 
 
 def run_bench(options: Options) -> int:
@@ -63,7 +84,7 @@ def run_bench(options: Options) -> int:
     if options.json_file is not None:
         options.json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     is_money_right = report.money is None or report.money.is_right
-    return 0 if is_money_right and any(step.acknowledged for step in report.steps) else 1
+    return 0 if is_money_right and report.has_acknowledged else 1
 
 
 def _target(options: Options, display: Display) -> AbstractContextManager[Target]:
@@ -75,12 +96,12 @@ def _target(options: Options, display: Display) -> AbstractContextManager[Target
 
 def _planned_s(options: Options) -> float:
     lengths = max(1, len(options.history))
-    steps = len(options.connections) * lengths
+    steps = len(options.connections) * (2 if options.mode == "velocity" else lengths)
     seconds = sum(map(_planned_fill_s, options.history))
     seconds += _RECORDS_PLAN_S + _WARM_UP_S + steps * (options.seconds + _SETTLE_PLAN_S)
     if options.starts_own:
         seconds += _START_PLAN_S
-    if options.with_pgbench and not options.is_address_only:
+    if options.compares:
         seconds += _INITIALISE_PLAN_S + len(CLIENTS) * _choice_s(options) + (steps + lengths) * options.seconds
     return seconds
 
@@ -106,9 +127,12 @@ class _Run:
         self._stream: list[Payment] = []
         self._tokens = Tokens(values=[], ends_at=0.0)
         self._outcomes = bytearray()
+        self._payments: list[Payment] = []
         self._meter: Meter | None = None
         self._history_entries = 0
         self._loader = "bulk" if options.is_bulk else options.loader
+        self._read_counters: Callable[[], Reading] | None = None
+        self._tables: dict[str, TableFigures] = {}
 
     def play(self) -> Report:
         """Records, warm-up, the turns, the money."""
@@ -116,17 +140,43 @@ class _Run:
         facts = machine_facts(data_dir=status.instance.data_dir if status else None)
         self._prepare()
         self._warm_up()
-        pgbench = self._pgbench()
-        choice, runs, steps = self._take_turns(pgbench)
-        return Report(
+        report = Report(
             machine=facts,
             settings=self._settings(),
             idle_load=round(self._meter.idle_load, 3) if self._meter else None,
-            pgbench_choice=choice,
-            pgbench=runs,
-            steps=steps,
-            money=self._check_money(),
+            pgbench_choice=[],
+            pgbench=[],
+            steps=[],
+            money=None,
+            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        report = self._play_mode(report)
+        money = self._check_money()
+        return msgspec.structs.replace(report, money=money, tables=self._rows_written(money))
+
+    def _play_mode(self, report: Report) -> Report:
+        """The turns, or what a further mode does instead."""
+        options = self._options
+        if options.mode == "memory":
+            memory = play_memory(
+                self, payments=options.memory_payments, connections=options.connections[0], seconds=options.seconds
+            )
+            return msgspec.structs.replace(report, memory=memory)
+        if options.mode == "velocity":
+            steps, velocity = play_velocity(
+                self,
+                customers=self._customers,
+                connections=options.connections,
+                payments=options.velocity_payments,
+                seed=options.seed,
+            )
+            return msgspec.structs.replace(report, steps=steps, velocity=velocity)
+        choice, runs, steps = self._take_turns(self._pgbench())
+        report = msgspec.structs.replace(report, pgbench_choice=choice, pgbench=runs, steps=steps)
+        if options.mode == "overload":
+            further, overload = play_overload(self, steps)
+            return msgspec.structs.replace(report, steps=[*steps, *further], overload=overload)
+        return report
 
     def _prepare(self) -> None:
         """Make the records, or take what the user named, sign in, and draw the stream of payments."""
@@ -139,7 +189,9 @@ class _Run:
             self._customers = [payer_of(options.payer, token=self._tokens.values[0])]
             self._stream = payments_of_one(payer=options.payer, count=_PAYMENTS_IN_STREAM, seed=options.seed)
             return
-        self._customers = make_customers(count=options.customers, run_id=self._run_id, seed=options.seed)
+        pairs = len(options.connections) if options.mode == "velocity" else 0
+        count = options.customers + (customers_needed(pairs) if pairs else 0)
+        self._customers = make_customers(count=count, run_id=self._run_id, seed=options.seed)
         self._stream = make_payments(
             customers=self._customers,
             count=_PAYMENTS_IN_STREAM,
@@ -147,10 +199,43 @@ class _Run:
             is_hot=options.is_hot,
             inter_bank_share=options.inter_bank_share,
             in_a_row=FILE_PAYMENTS if options.is_bulk else 1,
+            payers=range(options.customers),
         )
         self._display.phase("making customers and accounts", _RECORDS_PLAN_S)
         asyncio.run(make_records(instance=status.instance, customers=self._customers, password=self._password))
         self._sign_in()
+        if pairs:
+            self._give_past(status)
+        self._watch_database(status)
+
+    def _give_past(self, status: InstanceStatus) -> None:
+        options = self._options
+        busy, _ = groups_of(self._customers, pairs=len(options.connections))
+        payments = options.velocity_payments
+        self._display.phase(f"{payments:,} payments for each of {len(busy)} customers", payments * _PAST_PLAN_S)
+        giving = give_past(
+            url=owner_url(status),
+            customers=[self._customers[place] for place in busy],
+            payments=payments,
+            tick=self._display.tick,
+        )
+        asyncio.run(giving)
+
+    def _watch_database(self, status: InstanceStatus) -> None:
+        """Make the database's counters readable, and read them for the first time."""
+        url = owner_url(status)
+        has_statements = asyncio.run(switch_on(url, may_create=self._options.starts_own))
+        self._read_counters = lambda: asyncio.run(read_counters(url, with_statements=has_statements))
+        self._tables = asyncio.run(read_tables(url, flushed=False))
+
+    def _rows_written(self, money: MoneyReport | None) -> TablesFigures | None:
+        status = self._target.status
+        # Rows that made a long past are none of the payments'.
+        if status is None or money is None or self._options.history:
+            return None
+        self._display.phase("waiting for the counts of rows", FLUSHED_AFTER_S)
+        tables = asyncio.run(read_tables(owner_url(status), flushed=True))
+        return tables_between(self._tables, tables, payments=money.acknowledged + money.late_successes)
 
     def _sign_in(self) -> None:
         usernames = [customer.username for customer in self._customers]
@@ -173,17 +258,18 @@ class _Run:
                 idle_load=cpu.idle_load(status),
                 settle_max_s=_SETTLE_S,
                 on_settle=partial(self._display.phase, "letting the events settle", _SETTLE_PLAN_S),
+                read_counters=self._read_counters,
             )
         self._display.phase("warming up", _WARM_UP_S)
         connections = 1 if self._options.is_bulk else _WARM_UP_CONNECTIONS
-        self._load(connections=connections, seconds=_WARM_UP_S)
+        self.load(connections, Plan(seconds=_WARM_UP_S))
         if self._meter is not None:
             self._meter.settle()
 
     def _take_turns(self, pgbench: Pgbench | None) -> tuple[list[PgbenchRun], list[PgbenchRun], list[Step]]:
         """pgbench, load, pgbench, load, pgbench: the choice of clients, the runs between the steps, the steps."""
         if pgbench is None:
-            return [], [], [step for _ in self._grow() for step in map(self._step, self._options.connections)]
+            return [], [], [self.step(count, _USUAL) for _ in self._grow() for count in self._options.connections]
         try:
             choice = self._choose_clients(pgbench)
             all_runs: list[PgbenchRun] = []
@@ -191,7 +277,7 @@ class _Run:
             for _ in self._grow():
                 runs, steps = [self._pgbench_run(pgbench, choice[0].clients)], []
                 for connections in self._options.connections:
-                    steps.append(self._step(connections))
+                    steps.append(self.step(connections, _USUAL))
                     runs.append(self._pgbench_run(pgbench, choice[0].clients))
                 all_runs += runs
                 all_steps += [_with_ratio(step, runs[place : place + 2]) for place, step in enumerate(steps)]
@@ -214,7 +300,7 @@ class _Run:
 
     def _pgbench(self) -> Pgbench | None:
         status = self._target.status
-        if status is None or not self._options.with_pgbench:
+        if status is None or not self._options.compares:
             return None
         program = postgres_tree() / "pginstall/bin/pgbench"
         if not program.is_file():
@@ -232,8 +318,10 @@ class _Run:
         self._display.phase("pgbench", self._options.seconds)
         return pgbench.run(clients=clients, seconds=self._options.seconds)
 
-    def _load(self, *, connections: int, seconds: float) -> Driven:
+    def load(self, connections: int, plan: Plan) -> Driven:
         """Drive payments; remembers what was sent for the check at the end."""
+        seconds = self._options.seconds if plan.seconds is None else plan.seconds
+        stream = self._stream if plan.stream is None else plan.stream
         if not self._tokens.are_good_for(seconds):
             self._sign_in()
         id_length = len(transaction_id(run_id=self._run_id, number=0))
@@ -245,22 +333,36 @@ class _Run:
             run_id=self._run_id,
             first=len(self._outcomes),
             heads=render_heads(authority=self._target.authority, tokens=self._tokens.values),
-            templates=render_templates(payments=self._stream, customers=self._customers, id_length=id_length),
+            templates=render_templates(payments=stream, customers=self._customers, id_length=id_length),
+            offered_per_s=plan.offered_per_s,
+            normal_ms=plan.normal_ms,
         )
-        driven = drive(job=job, loader=self._loader, tick=self._display.tick)
+        driven = drive(job=job, loader=plan.loader or self._loader, tick=ticker(plan, self._display.tick))
+        numbers = range(job.first, job.first + len(driven.load.outcomes))
+        self._payments += [stream[number % len(stream)] for number in numbers]
         self._outcomes += driven.load.outcomes
         return driven
 
-    def _step(self, connections: int) -> Step:
-        seconds = self._options.seconds
+    def step(self, connections: int, plan: Plan) -> Step:
+        """Drive and measure one step (see Bench)."""
+        seconds = self._options.seconds if plan.seconds is None else plan.seconds
         what = "files at once" if self._options.is_bulk else "connections"
-        self._display.phase(f"load, {connections} {what}", seconds)
-        work = partial(self._load, connections=connections, seconds=seconds)
+        self._display.phase(f"load, {connections} {what} {plan.group}".rstrip(), seconds)
+        work = partial(self.load, connections, plan)
         if self._meter is None:
-            return _step_of(connections, work(), None)
+            return step_of(connections, work(), None)
         measured = self._meter.measure(work)
-        step = _step_of(connections, measured.driven, measured)
-        return msgspec.structs.replace(step, history_entries=self._history_entries)
+        step = step_of(connections, measured.driven, measured)
+        return msgspec.structs.replace(step, history_entries=self._history_entries, group=plan.group)
+
+    def memory(self) -> dict[str, int]:
+        """Memory of each process now, in KiB (see Bench)."""
+        status = self._target.refreshed()
+        return pss_kb_by_process(status) if status else {}
+
+    def say(self, what: str, seconds: float) -> None:
+        """A phase for the display (see Bench)."""
+        self._display.phase(what, seconds)
 
     def _check_money(self) -> MoneyReport | None:
         status = self._target.refreshed()
@@ -271,7 +373,7 @@ class _Run:
             status=status,
             run_id=self._run_id,
             customers=self._customers,
-            stream=self._stream,
+            payments=self._payments,
             outcomes=bytes(self._outcomes),
             seconds_max=_RESOLVE_S,
             tick=self._display.tick,
@@ -290,34 +392,11 @@ class _Run:
             seed=options.seed,
             loader=self._loader,
             run_id=self._run_id,
+            mode=options.mode,
         )
-
-
-def _step_of(connections: int, driven: Driven, measured: Measured | None) -> Step:
-    load, figures = driven.load, measured.cpu if measured else None
-    cpu_s = sum(figures.by_process.values()) + figures.afterwards_s if figures else 0.0
-    return Step(
-        connections=connections,
-        seconds=load.window_s,
-        payments_per_s=load.payments_per_s,
-        acknowledged=load.acknowledged,
-        pending=load.pending,
-        latencies=load.latencies,
-        errors=load.errors,
-        neighbours_tps=[],
-        ratio=None,
-        cpu=figures,
-        cpu_us_per_payment=_micros(cpu_s, load.acknowledged_in_all),
-        loader_us_per_request=_micros(load.cpu_s, len(load.outcomes)),
-        restarts=measured.restarts if measured else 0,
-    )
 
 
 def _with_ratio(step: Step, neighbours: list[PgbenchRun]) -> Step:
     tps = [run.tps for run in neighbours]
     ratio = ratio_to_neighbours(payments_per_s=step.payments_per_s, neighbours_tps=tps)
     return msgspec.structs.replace(step, neighbours_tps=tps, ratio=ratio)
-
-
-def _micros(seconds: float, count: int) -> float:
-    return round(seconds / count * 1e6, 1) if count else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,9 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
     p95_ms: float
     p99_ms: float
     max_ms: float
+
+
+NO_LATENCIES: Final = Latencies(p50_ms=0.0, p95_ms=0.0, p99_ms=0.0, max_ms=0.0)
 
 
 class Ratio(msgspec.Struct, frozen=True, kw_only=True):

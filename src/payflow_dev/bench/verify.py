@@ -19,29 +19,29 @@ def check_money(
     status: InstanceStatus,
     run_id: str,
     customers: Sequence[Customer],
-    stream: Sequence[Payment],
+    payments: Sequence[Payment],
     outcomes: bytes,
     seconds_max: float,
     tick: Callable[[], None],
 ) -> MoneyReport:
     """Compare every payment that may have been sent with the ledger, after at most `seconds_max` for pending ones.
 
-    `outcomes` has a byte for each payment in the order of their numbers, `stream` is what they were rendered from.
+    `payments` and `outcomes` have one entry for each, in the order of their numbers.
     """
     accounts = [number for customer in customers for number in customer.accounts]
     state = asyncio.run(_settled_state(owner_url(status), run_id, accounts, seconds_max, tick))
     model = MoneyModel(dict.fromkeys(accounts, OPENING_BALANCE_MINOR))
     known = {transaction_id(run_id=run_id, number=number) for number in range(len(outcomes))}
-    model.replay(_sent(run_id, stream, outcomes), state.payments)
+    model.replay(_sent(run_id, payments, outcomes), state.payments)
     model.refuse_strangers(known, state.payments)
     model.compare_balances(state.balances)
     model.add_broken_rules(asyncio.run(broken_ledger_rules(status.instance)))
     return model.report()
 
 
-def _sent(run_id: str, stream: Sequence[Payment], outcomes: bytes) -> Iterator[Sent]:
-    for number, outcome in enumerate(outcomes):
-        yield Sent(transaction_id(run_id=run_id, number=number), stream[number % len(stream)], Outcome(outcome))
+def _sent(run_id: str, payments: Sequence[Payment], outcomes: bytes) -> Iterator[Sent]:
+    for number, (payment, outcome) in enumerate(zip(payments, outcomes, strict=True)):
+        yield Sent(transaction_id(run_id=run_id, number=number), payment, Outcome(outcome))
 
 
 async def _settled_state(

@@ -135,6 +135,11 @@ def understand(status: int, body: bytes) -> tuple[Outcome, str]:
     return (Outcome.REFUSED if status in _REFUSED else Outcome.UNKNOWN), f"{status} {_code_of(body)}".rstrip()
 
 
+def is_early_refusal(status: int) -> bool:
+    """Whether an answer turns the caller away before any work: too many requests, or too much under way."""
+    return status in (429, 503)
+
+
 def _code_of(body: bytes) -> str:
     try:
         found = msgspec.json.decode(body)

@@ -23,6 +23,14 @@ def bench(
         typer.Option(help="Fill the ledger up to so many entries and repeat the steps, such as 1000000,10000000."),
     ] = None,
     bulk: Annotated[bool, typer.Option("--bulk", help="Payments in files by POST /payments/bulk.")] = False,
+    overload: Annotated[bool, typer.Option("--overload", help="Then offer 4 times the best rate.")] = False,
+    memory: Annotated[
+        int | None, typer.Option(min=1, help="Make so many payments (500000) and see whether any process grows.")
+    ] = None,
+    velocity: Annotated[
+        int | None,
+        typer.Option(min=1, help="Customers with so many payments in the last 24 h (100000) beside ones with none."),
+    ] = None,
     hot: Annotated[bool, typer.Option("--hot", help="One account pays for everything.")] = False,
     inter_bank: Annotated[float, typer.Option(help="The share that goes to other banks, 0 to 1.")] = 0.0,
     customers: Annotated[int, typer.Option(help="How many customers, each with two accounts.")] = 200,
@@ -47,10 +55,9 @@ def bench(
     """Measure payments on an instance of its own, beside pgbench on the same PostgreSQL, and check the money."""
     try:
         from payflow_dev.bench.options import (
-            CONNECTIONS,
-            FILES,
             Options,
             choose_loader,
+            default_connections,
             parse_connections,
             parse_history,
             payer_from,
@@ -61,16 +68,20 @@ def bench(
         if error.name is None or not error.name.startswith("payflow_dev"):
             raise
         raise StartError("The bench is part of the repository: run it from a clone of it.") from None
+    steps = connections or default_connections(is_bulk=bulk, is_overload=overload, memory=memory, velocity=velocity)
     options = Options(
         seconds=seconds,
-        connections=parse_connections(connections or (FILES if bulk else CONNECTIONS)),
+        connections=parse_connections(steps),
         history=parse_history(history),
         customers=customers,
         is_hot=hot,
         is_bulk=bulk,
+        is_overload=overload,
+        memory_payments=memory or 0,
+        velocity_payments=velocity or 0,
         inter_bank_share=inter_bank,
         seed=seed,
-        loader=choose_loader(loader, wrk=find_wrk()),
+        loader=choose_loader("own" if overload and loader == "auto" else loader, wrk=find_wrk()),
         with_pgbench=pgbench,
         keeps_instance=keep,
         json_file=json_file,
