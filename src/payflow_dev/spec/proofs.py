@@ -41,6 +41,8 @@ PLANTED: Final = (
     Planted("submit_before_intent", "inter_bank", "the payment goes out before SUBMITTED is stored"),
     Planted("resend_under_new_id", "inter_bank", "a repeat to the other bank has a new id"),
     Planted("hold_repeat_keeps_token", "inter_bank", "a hold that is asked for again keeps the old token"),
+    Planted("overtaken_still_submits", "inter_bank", "a process that was overtaken still sends the payment out"),
+    Planted("transfer_leaves_hold", "on_us", "a transfer that knows of no hold leaves the payment's hold open"),
     Planted("withdraw_what_was_sent", "on_us", "'nothing happened' is told although a command is on its way"),
     Planted("submitted_hold_expires", "inter_bank", "the hold of a submitted payment can expire"),
     Planted("approval_not_stored", "on_us", "an approval is acted on before it is stored"),

@@ -26,6 +26,7 @@ WITH effect AS (
       FROM confirm.payment_transition GROUP BY payment_id
 )
 SELECT payment_id, payment.fencing_token, payment.creditor_account_id IS NOT NULL AS is_on_us,
+       payment.execute_at IS NOT NULL AS is_for_later,
        coalesce(step.versions, '{}') AS versions, coalesce(step.sources, '{}') AS sources,
        coalesce(step.targets, '{}') AS targets, coalesce(step.instants, '{}') AS instants,
        coalesce(effect.effects, 0) AS effects, hold.state AS hold, coalesce(refusal.refused, '{}') AS refused,
@@ -64,6 +65,7 @@ def _history(row: Any) -> History:
     return History(
         payment_id=str(row["payment_id"]),
         is_on_us=bool(row["is_on_us"]),
+        is_for_later=bool(row["is_for_later"]),
         moves=[Move(version=version, source=source, target=target, at=at) for version, source, target, at in columns],
         effects=row["effects"],
         hold=row["hold"],
