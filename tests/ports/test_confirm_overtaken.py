@@ -70,7 +70,7 @@ async def test_a_process_that_was_overtaken_before_it_stored_submitted_sends_not
 
 
 async def test_a_release_that_comes_late_cannot_free_the_funds_of_a_submitted_payment(world: World) -> None:
-    """A process asks for a release and is cut off; the payment is taken over and submitted; then the release arrives."""
+    """A process asks for a release and is cut off; the payment is taken over and submitted; then that arrives."""
     request = world.request(to=IBAN, creditor=Creditor(name="Erika"))
     await world.leave_behind(request)
     world.clock.move(timedelta(seconds=11))

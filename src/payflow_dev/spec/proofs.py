@@ -20,6 +20,9 @@ PROOFS: Final = (
     "ends_inter_bank",
 )
 
+# What continuous integration has the time for.
+QUICK: Final = ("on_us", "inter_bank", "ends_on_us")
+
 
 @dataclass(frozen=True, slots=True)
 class Planted:

