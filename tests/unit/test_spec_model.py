@@ -89,7 +89,9 @@ def test_no_configuration_has_a_flaw_or_leaves_an_invariant_out(name: str) -> No
 
 
 def test_the_page_tells_of_every_configuration_flaw_and_property() -> None:
-    properties = set(re.findall(r"^    (\w+)$|^PROPERTY (\w+)$|^INVARIANT (\w+)$", proofs.config_of("payment"), re.MULTILINE))
+    properties = set(
+        re.findall(r"^    (\w+)$|^PROPERTY (\w+)$|^INVARIANT (\w+)$", proofs.config_of("payment"), re.MULTILINE)
+    )
     wanted = {*proofs.PROOFS, *words_of("Flaws"), *(name for group in properties for name in group if name)}
 
     assert {name for name in wanted if f"`{name}`" not in PAGE} == set()
@@ -111,7 +113,11 @@ State 3: <HearAccount(c1) line 386, col 5 to line 396, col 50 of module payment>
 /\\ told = (p1 :> {"COMPLETED"})
 57 states generated, 34 distinct states found, 20 states left on queue.
 """
-ENDLESS = "Error: Temporal properties were violated.\nState 2: <Resume line 1>\n9 states generated, 5 distinct states found"
+ENDLESS = """
+Error: Temporal properties were violated.
+State 2: <Resume(c1,p1) line 352, col 5 to line 353, col 40 of module payment>
+9 states generated, 5 distinct states found, 0 states left on queue.
+"""
 
 
 def test_a_proof_is_read_as_figures() -> None:

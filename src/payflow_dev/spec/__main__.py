@@ -50,7 +50,9 @@ def prove(
 def _prove(name: str, workers: int) -> bool:
     result = proofs.prove(name, workers=workers)
     verdict = "holds" if result.violated is None else f"[red]{result.violated} is broken"
-    console.print(f"[bold]{name:16}[/] {verdict}  {result.distinct:>9,} states, {result.depth:2} deep  {result.seconds:5.1f} s", end="  ")
+    size = f"{result.distinct:>9,} states, {result.depth:2} deep"
+    took = f"{result.seconds:5.1f} s ({result.cpu_s:.0f} s CPU)"
+    console.print(f"[bold]{name:16}[/] {verdict}  {size}  {took}", end="  ")
     console.print(proofs.scope_of(name), style="dim", markup=False)
     if result.violated is not None:
         console.print(result.output, markup=False, highlight=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -40,12 +41,16 @@ class CheckFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What TLC found. `violated` is None where everything holds; `steps` are the actions of the counterexample."""
+    """What TLC found. `violated` is None where everything holds; `steps` are the actions of the counterexample.
+
+    `seconds` have passed, and it has used `cpu_s` of processor time.
+    """
 
     generated: int
     distinct: int
     depth: int
     seconds: float
+    cpu_s: float
     violated: str | None
     steps: tuple[str, ...]
     output: str
@@ -76,7 +81,7 @@ def check(*, module: Path, config: str, workers: int = 1) -> Result:
     The modules beside it are found; nothing is left behind.
     """
     jar = fetch()
-    began_at = time.monotonic()
+    began_at, used_before_s = time.monotonic(), _cpu_of_children_s()
     with tempfile.TemporaryDirectory(prefix="payflow-tlc-") as folder:
         for file in module.parent.glob("*.tla"):
             shutil.copy(file, folder)
@@ -96,10 +101,20 @@ def check(*, module: Path, config: str, workers: int = 1) -> Result:
             raise CheckFailed(f"The check was not finished within {_TIMEOUT_S} s.") from None
     if done.returncode != _PROVED and done.returncode not in _REFUTED:
         raise CheckFailed(done.stdout[-3000:] + done.stderr[-1000:])
-    return read_output(done.stdout, is_proved=done.returncode == _PROVED, seconds=time.monotonic() - began_at)
+    return read_output(
+        done.stdout,
+        is_proved=done.returncode == _PROVED,
+        seconds=time.monotonic() - began_at,
+        cpu_s=_cpu_of_children_s() - used_before_s,
+    )
 
 
-def read_output(output: str, *, is_proved: bool, seconds: float) -> Result:
+def _cpu_of_children_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def read_output(output: str, *, is_proved: bool, seconds: float, cpu_s: float = 0.0) -> Result:
     """TLC's output as figures. Raises CheckFailed where it tells none."""
     counts = _COUNTS.findall(output)
     if not counts:
@@ -112,6 +127,7 @@ def read_output(output: str, *, is_proved: bool, seconds: float) -> Result:
         distinct=distinct,
         depth=int(depth[1]) if depth else 0,
         seconds=seconds,
+        cpu_s=cpu_s,
         violated=None if is_proved else named[1] if named else "EveryPaymentEnds",
         steps=() if is_proved else tuple(step for step in _STEP.findall(output) if step != "Initial"),
         output=output,
