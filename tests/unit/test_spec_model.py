@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from payflow.contracts.confirm import PaymentState
 from payflow.services.account.domain import Batch
 from payflow.services.confirm import domain
 from payflow.services.confirm.domain import MACHINE, states
@@ -28,7 +29,7 @@ def test_the_models_transition_table_is_confirms() -> None:
 
 
 def test_the_models_sets_of_states_are_confirms() -> None:
-    scheduled = {domain.PaymentState.SCHEDULED}
+    scheduled = {PaymentState.SCHEDULED}
 
     assert words_of("Cancellable") == {state.value for state in domain.CANCELLABLE}
     assert words_of("ForAPerson") == {state.value for state in domain.WAITS_FOR_A_PERSON | scheduled}

@@ -11,7 +11,7 @@ import msgspec
 from payflow_dev.spec.histories import History, Move
 
 # Payments that customers ordered; whatever account or partner_bank know of others is told with no moves, which
-# check_histories refuses: a payment that was undone must have left nothing behind. Returns have a protocol of their own.
+# check_histories refuses: a payment that was undone must have left nothing behind. Returns have their own protocol.
 _SQL: Final = """
 WITH effect AS (
     SELECT payment_id, count(*) AS effects FROM account.journal_entry
