@@ -62,6 +62,7 @@ async def summarize(
     seconds: float,
     quiet_after_s: float,
     not_run: dict[str, str],
+    is_held_against_model: bool,
 ) -> Summary:
     """Judge the history, check every rule on the database, and count."""
     killed = [fault for fault in faults if fault.name.startswith("kill")]
@@ -84,7 +85,9 @@ async def summarize(
         verdict=judge(history),
         broken_rules=[finding for finding in findings if not finding.is_kept],
         stuck=len(await find_stuck(owner_url, overdue_after=timedelta(seconds=1))),
-        model=await hold_against_model(database_url=owner_url, path=history.with_suffix(".payments.jsonl")),
+        model=await hold_against_model(
+            database_url=owner_url, path=history.with_suffix(".payments.jsonl"), is_wanted=is_held_against_model
+        ),
     )
 
 
