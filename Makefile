@@ -1,7 +1,7 @@
 # Thin on purpose: every target is one command that can be typed by hand.
 PYTHON := .venv/bin/python
 
-.PHONY: help setup up down status test bench plots demo check chaos chaos-scenes chaos-self-test
+.PHONY: help setup up down status test bench plots demo check chaos chaos-scenes chaos-self-test spec spec-quick test-java
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -45,3 +45,12 @@ check: setup  ## Lint, format, types, import rules, architecture
 	$(PYTHON) -m mypy
 	$(PYTHON) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
 	$(PYTHON) -m pytest -q tests/architecture
+
+spec: setup  ## Check the model of the protocol exhaustively, and that planted mistakes are found (needs Java and Maven)
+	$(PYTHON) -m payflow_dev.spec
+
+spec-quick: setup  ## The same with the small configurations only: some minutes
+	$(PYTHON) -m payflow_dev.spec --quick
+
+test-java: setup  ## The tests that need Java and Maven: histories of payments held against the model
+	$(PYTHON) -m pytest -q spec/tests

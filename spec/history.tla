@@ -25,15 +25,13 @@ Saved(p) ==
 \* What can still become the history's facts: none of these ever goes back. Only makes the search quicker.
 HoldRank(hold) == CASE hold = "none" -> 0 [] hold = "open" -> 1 [] OTHER -> 2
 HoldOf(a) == IF IsOpen(a) THEN "open" ELSE a.hold
-CanStillBecome(a, b, r, isRival, h) ==
+CanStillBecome(a, b, r, h) ==
     /\ a.effects <= h.effects
     /\ a.noBook => h.noBook
     /\ a.noHold => h.noHold
     /\ HoldOf(a) = h.hold \/ HoldRank(HoldOf(a)) < HoldRank(h.hold)
     /\ b.inst = h.inst \/ b.inst = "none" \/ (b.inst = "unknown" /\ h.inst # "none")
     /\ r.tok <= h.tok
-    /\ r.later => "SCHEDULED" \in {h.states[i] : i \in DOMAIN h.states}
-    /\ isRival => h.noBook \/ h.noHold
 
 Follows(p) ==
     LET saved == Saved(p)
@@ -42,7 +40,7 @@ Follows(p) ==
         /\ at' = at + Len(saved)
         /\ at' <= Len(h.states)
         /\ \A i \in 1..Len(saved) : h.states[at + i] = saved[i]
-        /\ CanStillBecome(acc'[p], bank'[p], row'[p], rival', h)
+        /\ CanStillBecome(acc'[p], bank'[p], row'[p], h)
 
 \* The first state after RECEIVED tells what risk had found.
 FitsGate(p, h) ==
@@ -56,7 +54,7 @@ HistoryInit ==
     /\ Init
     /\ which \in DOMAIN Histories
     /\ at = 0
-    /\ \A p \in Payments : FitsGate(p, Histories[which])
+    /\ \A p \in Payments : later[p] = Histories[which].later /\ FitsGate(p, Histories[which])
 HistoryNext == Next /\ which' = which /\ \A p \in Payments : Follows(p)
 HistorySpec == HistoryInit /\ [][HistoryNext]_<<vars, which, at>>
 

@@ -18,7 +18,7 @@ CONSTANTS
     Balance,      \* what the debtor's account has; every payment is about 1
     Gates,        \* what risk may find: "approve", "otp", "review", "review, otp"
     CanSchedule,  \* whether payments may be put off to a later day
-    HasRival,     \* whether something else reserves and frees money on the account
+    CanBeRefused, \* whether account may refuse for other reasons: blocked, closed, the money is needed elsewhere
     MaxToken,     \* no take-over raises a fencing token above this
     AnyNumber,    \* a word, for the next line
     Faults,       \* how many faults may happen; or AnyNumber, at any moment
@@ -27,7 +27,7 @@ CONSTANTS
 Flaws == { "account_ignores_tokens", "confirm_ignores_tokens", "takeover_keeps_token", "key_after_effect",
            "release_on_timeout", "release_leaves_no_refusal", "answer_before_write", "submit_before_intent",
            "resend_under_new_id", "hold_repeat_keeps_token", "withdraw_what_was_sent", "submitted_hold_expires",
-           "approval_not_stored", "ended_is_tried_again" }
+           "approval_not_stored", "ended_is_tried_again", "overtaken_still_submits", "transfer_leaves_hold" }
 
 ASSUME Flaw \in Flaws \cup {"none"} /\ OnUs \subseteq Payments
 
@@ -76,22 +76,22 @@ Cancellable == {"UNDER_REVIEW", "AWAITING_OTP", "SCHEDULED", "HELD"}
 Ends == Finals \cup {"WITHDRAWN"}
 
 VARIABLES
-    row,     \* confirm's table: state, fencing token and has_hold of each payment; `later`: its day has not come yet
+    row,     \* confirm's table: state, fencing token and has_hold of each payment; `otp`: its review leads to a code
     acc,     \* account's tables for each payment: entry, hold, remembered refusals, highest token written
     bank,    \* partner_bank's instruction for each payment, and the other bank's own books
     worker,  \* what each run of confirm has in memory and waits for
     wire,    \* commands that were sent and can still arrive, once more or late
     told,    \* the final answers that customers have heard
     gate,    \* what risk finds; stored with its first assessment, so it never changes
-    rival,   \* whether something else holds 1 on the account
+    later,   \* whether the payment was ordered for a day that has not come yet
     budget   \* faults that may still happen
 
-vars == <<row, acc, bank, worker, wire, told, gate, rival, budget>>
+vars == <<row, acc, bank, worker, wire, told, gate, later, budget>>
 
-Nobody == [pc |-> "idle", p |-> "", tok |-> 0, path |-> <<>>, hold |-> FALSE, later |-> FALSE, goal |-> ""]
+Nobody == [pc |-> "idle", p |-> "", tok |-> 0, path |-> <<>>, hold |-> FALSE, otp |-> FALSE, goal |-> ""]
 
 Init ==
-    /\ row = [p \in Payments |-> [st |-> "NONE", tok |-> 0, hold |-> FALSE, later |-> FALSE]]
+    /\ row = [p \in Payments |-> [st |-> "NONE", tok |-> 0, hold |-> FALSE, otp |-> FALSE]]
     /\ acc = [p \in Payments |->
                  [booked |-> FALSE, effects |-> 0, hold |-> "none", noBook |-> FALSE, noHold |-> FALSE, tok |-> 0]]
     /\ bank = [p \in Payments |-> [inst |-> "none", tok |-> 0, sent |-> 0, said |-> "none", accepted |-> 0]]
@@ -99,7 +99,7 @@ Init ==
     /\ wire = {}
     /\ told = [p \in Payments |-> {}]
     /\ gate \in [Payments -> Gates]
-    /\ rival = FALSE
+    /\ later \in [Payments -> {FALSE, CanSchedule}]
     /\ budget = Faults
 
 Last(path) == path[Len(path)]
@@ -119,7 +119,7 @@ Used(ps) == IF ps = {} THEN 0
             ELSE LET p == CHOOSE x \in ps : TRUE
                  IN  acc[p].effects + (IF IsOpen(acc[p]) THEN 1 ELSE 0) + Used(ps \ {p})
 
-Available == Balance - Used(Payments) - (IF rival THEN 1 ELSE 0)
+Available == Balance - Used(Payments)
 
 \* "ended": refused because a release came first; else refused for want of money.
 No(a) == IF a.noBook /\ a.noHold THEN "ended" ELSE "refused"
@@ -131,12 +131,15 @@ Transfer(m, a) ==    \* [Batch.transfer]
     IF a.booked THEN {Outcome(a, "booked")}
     ELSE IF a.noBook THEN {Outcome(a, No(a))}
     ELSE IF IsStale(m, a) THEN {Outcome(a, "stale")}
-    ELSE IF Available + (IF m.x /\ IsOpen(a) THEN 1 ELSE 0) < 1
-         THEN {Outcome([a EXCEPT !.noBook = TRUE, !.tok = Max(@, m.tok)], "refused")}
-    ELSE IF m.x /\ ~IsOpen(a) THEN {Outcome(a, "no hold")}
-    ELSE LET done == [Booked(m, a) EXCEPT !.hold = IF m.x THEN "captured" ELSE @]
-         IN  {Outcome(done, "booked")}
-             \cup (IF Flaw = "key_after_effect"
+    ELSE LET takesHold == IsOpen(a) /\ (m.x \/ Flaw # "transfer_leaves_hold")
+             isCovered == Available + (IF takesHold THEN 1 ELSE 0) >= 1
+             refused == Outcome([a EXCEPT !.noBook = TRUE, !.tok = Max(@, m.tok)], "refused")
+             done == [Booked(m, a) EXCEPT !.hold = IF takesHold THEN "captured" ELSE @]
+         IN  (IF CanBeRefused \/ ~isCovered THEN {refused} ELSE {})
+             \cup (IF ~isCovered THEN {}
+                   ELSE IF m.x /\ ~IsOpen(a) THEN {Outcome(a, "no hold")}
+                   ELSE {Outcome(done, "booked")})
+             \cup (IF isCovered /\ Flaw = "key_after_effect"
                    THEN {Outcome([done EXCEPT !.booked = FALSE, !.tok = a.tok], "silence")} ELSE {})
 
 PlaceHold(m, a) ==   \* [Batch.place_hold]
@@ -148,9 +151,10 @@ PlaceHold(m, a) ==   \* [Batch.place_hold]
          THEN {Outcome(IF Flaw = "hold_repeat_keeps_token" THEN a
                        ELSE [a EXCEPT !.tok = Max(@, m.tok), !.hold = IF m.op = "hold" THEN "open" ELSE @], "held")}
     ELSE IF a.noHold THEN {Outcome(a, No(a))}
-    ELSE IF Available < 1 THEN {Outcome([a EXCEPT !.noHold = TRUE, !.tok = Max(@, m.tok)], "refused")}
-    ELSE {Outcome([a EXCEPT !.hold = IF m.op = "review hold" THEN "open, expires" ELSE "open", !.tok = Max(@, m.tok)],
-                  "held")}
+    ELSE LET refused == Outcome([a EXCEPT !.noHold = TRUE, !.tok = Max(@, m.tok)], "refused")
+             placed == [a EXCEPT !.hold = IF m.op = "review hold" THEN "open, expires" ELSE "open", !.tok = Max(@, m.tok)]
+         IN  (IF CanBeRefused \/ Available < 1 THEN {refused} ELSE {})
+             \cup (IF Available < 1 THEN {} ELSE {Outcome(placed, "held")})
 
 KeepHold(m, a) ==    \* [Batch.keep_hold]
     IF IsStale(m, a) THEN {Outcome(a, "stale")}
@@ -209,7 +213,7 @@ ArriveLate ==
                        /\ \E o \in Handle(m) : /\ o.acc # acc[m.p]
                                                /\ acc' = [acc EXCEPT ![m.p] = o.acc]
     /\ wire' = Alive(wire, acc', bank)
-    /\ UNCHANGED <<row, bank, worker, told, gate, rival, budget>>
+    /\ UNCHANGED <<row, bank, worker, told, gate, later, budget>>
 
 ----------------------------------------------------------------------------
 (***************************************************************************)
@@ -224,15 +228,20 @@ EndUnpaid(w, goal) == [w EXCEPT !.pc = "release", !.goal = goal]    \* [Saga.end
 Fail(w) == IF Len(w.path) > 1 THEN Wait(w, "save, stop") ELSE Nobody
 
 Book(w) ==           \* [Saga._book_approved]
-    IF w.later THEN Save(Step(w, "SCHEDULED"))
+    IF later[w.p] THEN Save(Step(w, "SCHEDULED"))
     ELSE IF w.p \in OnUs THEN Wait(w, "transfer")
     ELSE Wait(w, IF w.hold THEN "keep" ELSE "hold")
+
+\* Nothing is held for a payment whose day has not come. [Saga._hold_for_review]
+Review(w) ==
+    LET reviewed == [w EXCEPT !.otp = gate[w.p] = "review, otp"]
+    IN  IF later[w.p] THEN Save(Step(reviewed, "UNDER_REVIEW")) ELSE Wait(reviewed, "review hold")
 
 Drive(w) ==          \* [Saga.drive, settle_submitted]
     CASE Last(w.path) = "RECEIVED" ->
              (CASE gate[w.p] = "approve" -> Book(Step(w, "APPROVED"))
                 [] gate[w.p] = "otp" -> Save(Step(w, "AWAITING_OTP"))
-                [] OTHER -> Wait(w, "review hold"))
+                [] OTHER -> Review(w))
       [] Last(w.path) = "SUBMITTED" -> Wait(w, "submit")
       [] OTHER -> Book(w)
 
@@ -279,7 +288,7 @@ Crash(c) ==
     /\ worker[c].pc # "idle"
     /\ Fault
     /\ worker' = [worker EXCEPT ![c] = Nobody]
-    /\ UNCHANGED <<row, acc, bank, wire, told, gate, rival>>
+    /\ UNCHANGED <<row, acc, bank, wire, told, gate, later>>
 
 \* No answer in time, from account: the steps so far are stored.
 TimeOut(c) ==
@@ -287,7 +296,7 @@ TimeOut(c) ==
     /\ Len(worker[c].path) > 1
     /\ Fault
     /\ worker' = [worker EXCEPT ![c] = Fail(worker[c])]
-    /\ UNCHANGED <<row, acc, bank, wire, told, gate, rival>>
+    /\ UNCHANGED <<row, acc, bank, wire, told, gate, later>>
 
 ----------------------------------------------------------------------------
 (***************************************************************************)
@@ -297,10 +306,9 @@ TimeOut(c) ==
 Claim(c, p) ==
     /\ worker[c].pc = "idle"
     /\ row[p].st = "NONE"
-    /\ \E later \in {FALSE, CanSchedule} :
-          row' = [row EXCEPT ![p] = [st |-> "RECEIVED", tok |-> 1, hold |-> FALSE, later |-> later]]
-    /\ UNCHANGED <<acc, bank, told, gate, rival, budget>>
-    /\ LET w == [Nobody EXCEPT !.p = p, !.tok = 1, !.path = <<"RECEIVED">>, !.later = row'[p].later]
+    /\ row' = [row EXCEPT ![p] = [st |-> "RECEIVED", tok |-> 1, hold |-> FALSE, otp |-> FALSE]]
+    /\ UNCHANGED <<acc, bank, told, gate, later, budget>>
+    /\ LET w == [Nobody EXCEPT !.p = p, !.tok = 1, !.path = <<"RECEIVED">>]
        IN  \E next \in {Drive(w), Save(Step(w, "REJECTED")), Wait(w, "withdraw")} : Become(c, next)
 
 Withdraw(c) ==       \* [Store.withdraw]: only what was never taken over
@@ -312,14 +320,14 @@ Withdraw(c) ==       \* [Store.withdraw]: only what was never taken over
             /\ told' = [told EXCEPT ![w.p] = @ \cup {"WITHDRAWN"}]
        ELSE UNCHANGED <<row, told>>
     /\ worker' = [worker EXCEPT ![c] = Nobody]
-    /\ UNCHANGED <<acc, bank, wire, gate, rival, budget>>
+    /\ UNCHANGED <<acc, bank, wire, gate, later, budget>>
 
 (***************************************************************************)
 (* Taking a payment's lease raises its fencing token. That a lease is      *)
 (* taken from a run that still works (it was stopped, or is slow) counts   *)
 (* as a fault. `nexts` are the runs that may come of the loaded payment.   *)
 (***************************************************************************)
-Loaded(p) == [Nobody EXCEPT !.p = p, !.path = <<row[p].st>>, !.hold = row[p].hold, !.later = row[p].later,
+Loaded(p) == [Nobody EXCEPT !.p = p, !.path = <<row[p].st>>, !.hold = row[p].hold, !.otp = row[p].otp,
                             !.tok = IF Flaw = "takeover_keeps_token" THEN row[p].tok ELSE row[p].tok + 1]
 
 Take(c, p, nexts) ==
@@ -327,7 +335,7 @@ Take(c, p, nexts) ==
     /\ row[p].tok < MaxToken
     /\ IF IsLeased(p) THEN Fault ELSE UNCHANGED budget
     /\ row' = [row EXCEPT ![p].tok = Loaded(p).tok]
-    /\ UNCHANGED <<acc, bank, told, gate, rival>>
+    /\ UNCHANGED <<acc, bank, told, gate, later>>
     /\ \E next \in nexts : Become(c, next)
 
 \* With this flaw an approval is acted on before it is stored.
@@ -341,8 +349,9 @@ GiveUp(c, p) ==      \* too long at work: ended instead of made [do_what_is_due,
     /\ row[p].st \in AtWork
     /\ Take(c, p, {EndUnpaid(Loaded(p), "REJECTED")})
 
-Expire(c, p) ==      \* nobody came in time [do_what_is_due]
+Expire(c, p) ==      \* nobody came in time, or it could not be made on its day [do_what_is_due]
     /\ row[p].st \in ForAPerson
+    /\ row[p].st = "SCHEDULED" => ~later[p]
     /\ Take(c, p, {EndUnpaid(Loaded(p), "EXPIRED")})
 
 Cancel(c, p) ==      \* [cancel_payments]
@@ -356,12 +365,12 @@ EnterCode(c, p) ==   \* [Saga._use_codes]
 Decide(c, p) ==      \* a compliance officer [decide_reviews]
     /\ row[p].st = "UNDER_REVIEW"
     /\ LET w == Loaded(p)
-           cleared == IF gate[p] = "review, otp" THEN Save(Step(w, "AWAITING_OTP")) ELSE Approve(w)
+           cleared == IF w.otp THEN Save([Step(w, "AWAITING_OTP") EXCEPT !.otp = FALSE]) ELSE Approve(w)
        IN  Take(c, p, {EndUnpaid(w, "REJECTED"), cleared})
 
-Wake(c, p) ==        \* its day has come: screened again, and approved again before it is booked
-    /\ row[p].st = "SCHEDULED"
-    /\ LET w == [Loaded(p) EXCEPT !.later = FALSE]
+Wake(c, p) ==        \* its day has come: screened again, and approved again before it is booked [Saga._wake]
+    /\ row[p].st = "SCHEDULED" /\ ~later[p]
+    /\ LET w == Loaded(p)
        IN  Take(c, p, {Approve(w), Wait(w, "review hold"), EndUnpaid(w, "REJECTED")})
 
 HearBank(c, p) ==    \* partner_bank tells the other bank's word [record_bank_answers]
@@ -384,7 +393,7 @@ HearAccount(c) ==    \* account handles the command, and its answer arrives
                      THEN [bank EXCEPT ![w.p].sent = 1] ELSE bank
           /\ told' = ToldEarly(next)
           /\ Become(c, next)
-    /\ UNCHANGED <<row, gate, rival, budget>>
+    /\ UNCHANGED <<row, gate, later, budget>>
 
 \* What follows once the steps are stored: the run goes on with what it has just stored, or ends.
 Stored(w) ==
@@ -394,13 +403,13 @@ Stored(w) ==
 Store(c) ==          \* [Store.save]: the fencing token is checked in the statement that writes
     LET w == worker[c] IN
     /\ w.pc \in {"save", "save, stop"}
-    /\ UNCHANGED <<acc, bank, gate, rival, budget>>
+    /\ UNCHANGED <<acc, bank, gate, later, budget>>
     /\ IF row[w.p].tok = w.tok \/ Flaw = "confirm_ignores_tokens"
-       THEN /\ row' = [row EXCEPT ![w.p].st = Last(w.path), ![w.p].hold = w.hold, ![w.p].later = w.later]
+       THEN /\ row' = [row EXCEPT ![w.p].st = Last(w.path), ![w.p].hold = w.hold, ![w.p].otp = w.otp]
             /\ told' = IF Last(w.path) \in Finals THEN [told EXCEPT ![w.p] = @ \cup {Last(w.path)}] ELSE told
             /\ Become(c, Stored(w))
        ELSE /\ UNCHANGED <<row, told>>
-            /\ Become(c, Nobody)
+            /\ Become(c, IF Flaw = "overtaken_still_submits" /\ Last(w.path) = "SUBMITTED" THEN Wait(w, "submit") ELSE Nobody)
 
 (***************************************************************************)
 (* The other bank. partner_bank stores the instruction, then sends it; a   *)
@@ -424,37 +433,37 @@ HearSubmitted(c) ==
        \/ /\ Submit(Message(w)) = {}
           /\ UNCHANGED <<acc, bank>>
           /\ Become(c, Nobody)
-    /\ UNCHANGED <<row, told, gate, rival, budget>>
+    /\ UNCHANGED <<row, told, gate, later, budget>>
 
 SubmitLate ==
     /\ \E m \in wire : /\ m.op = "submit"
                        /\ \E b \in Submit(m) : bank' = [bank EXCEPT ![m.p] = b]
     /\ bank' # bank
     /\ wire' = Alive(wire, acc, bank')
-    /\ UNCHANGED <<row, acc, worker, told, gate, rival, budget>>
+    /\ UNCHANGED <<row, acc, worker, told, gate, later, budget>>
 
 \* The first copy to arrive is decided on, for good; copies under the same id are known as repeats.
 OtherBankDecides(p) ==
     /\ bank[p].sent >= 1 /\ bank[p].said = "none"
     /\ \E word \in {"accepted", "rejected"} :
           bank' = [bank EXCEPT ![p].said = word, ![p].accepted = IF word = "accepted" THEN 1 ELSE 0]
-    /\ UNCHANGED <<row, acc, worker, wire, told, gate, rival, budget>>
+    /\ UNCHANGED <<row, acc, worker, wire, told, gate, later, budget>>
 
 OtherBankDecidesAgain(p) ==    \* only with a flaw: another id is another payment
     /\ bank[p].sent = 2 /\ bank[p].said # "none"
     /\ bank' = [bank EXCEPT ![p].accepted = @ + 1, ![p].sent = 1]
-    /\ UNCHANGED <<row, acc, worker, wire, told, gate, rival, budget>>
+    /\ UNCHANGED <<row, acc, worker, wire, told, gate, later, budget>>
 
 \* The word arrives: as the answer, or to an enquiry (pacs.028) that is repeated until it does.
 LearnWord(p) ==
     /\ bank[p].inst = "unknown" /\ bank[p].said # "none"
     /\ bank' = [bank EXCEPT ![p].inst = bank[p].said]
-    /\ UNCHANGED <<row, acc, worker, wire, told, gate, rival, budget>>
+    /\ UNCHANGED <<row, acc, worker, wire, told, gate, later, budget>>
 
 HearWord(c) ==       \* unknown: the run rests (Crash), the funds stay held
     LET w == worker[c] IN
     /\ w.pc = "word"
-    /\ UNCHANGED <<row, acc, bank, told, gate, rival, budget>>
+    /\ UNCHANGED <<row, acc, bank, told, gate, later, budget>>
     /\ CASE bank[w.p].inst = "accepted" -> Become(c, Wait(w, "capture"))
          [] bank[w.p].inst = "rejected" -> Become(c, EndUnpaid(w, "REJECTED"))
          [] OTHER -> Flaw = "release_on_timeout" /\ Become(c, EndUnpaid(w, "REJECTED"))
@@ -464,12 +473,11 @@ ExpireHold(p) ==     \* [Batch.expire_hold]: its hour has passed; submission tak
     /\ acc[p].hold = "open, expires"
     /\ acc' = [acc EXCEPT ![p].hold = "released"]
     /\ wire' = Alive(wire, acc', bank)
-    /\ UNCHANGED <<row, bank, worker, told, gate, rival, budget>>
+    /\ UNCHANGED <<row, bank, worker, told, gate, later, budget>>
 
-Rival ==
-    /\ HasRival
-    /\ rival \/ Available >= 1
-    /\ rival' = ~rival
+DayComes(p) ==       \* whatever state the payment is in by then
+    /\ later[p]
+    /\ later' = [later EXCEPT ![p] = FALSE]
     /\ UNCHANGED <<row, acc, bank, worker, wire, told, gate, budget>>
 
 GoOn(c) == HearAccount(c) \/ Store(c) \/ HearSubmitted(c) \/ HearWord(c) \/ Withdraw(c)
@@ -479,7 +487,8 @@ Begin(c, p) == Resume(c, p) \/ GiveUp(c, p) \/ Expire(c, p) \/ Cancel(c, p) \/ E
 Next ==
     \/ \E c \in Workers : GoOn(c) \/ Crash(c) \/ TimeOut(c) \/ \E p \in Payments : Claim(c, p) \/ Begin(c, p)
     \/ \E p \in Payments : OtherBankDecides(p) \/ OtherBankDecidesAgain(p) \/ LearnWord(p) \/ ExpireHold(p)
-    \/ ArriveLate \/ SubmitLate \/ Rival
+                           \/ DayComes(p)
+    \/ ArriveLate \/ SubmitLate
 
 Spec == Init /\ [][Next]_vars
 
@@ -522,13 +531,14 @@ EndsStay == [][\A p \in Payments : row[p].st \in Ends => row'[p].st = row[p].st]
 
 (***************************************************************************)
 (* Every payment ends, once faults cease: runs go on, what is unfinished   *)
-(* is taken over, the other bank decides and its word arrives.             *)
+(* is taken over, the other bank decides, its word and every day arrive.   *)
 (***************************************************************************)
 Recover(p) == \E c \in Workers : ~IsLeased(p) /\ (Resume(c, p) \/ Expire(c, p) \/ HearBank(c, p))
 
 Fairness ==
     /\ \A c \in Workers : WF_vars(GoOn(c))
     /\ \A p \in Payments : WF_vars(Recover(p)) /\ WF_vars(OtherBankDecides(p)) /\ WF_vars(LearnWord(p))
+                           /\ WF_vars(DayComes(p))
 
 FairSpec == Spec /\ Fairness
 

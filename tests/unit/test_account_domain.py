@@ -209,6 +209,46 @@ def test_a_kept_hold_never_expires() -> None:
     assert debtor.held_minor == 400
 
 
+def test_a_repeated_hold_obeys_its_later_owner_only() -> None:
+    debtor = a_balance(posted=1_000)
+    batch = a_batch(debtor)
+    first = a_hold(debtor.account_id, 400, token=1)
+    batch.place_hold(first, hold_id=new_id())
+    batch.place_hold(a_hold(debtor.account_id, 400, payment_id=first.payment_id, token=3), hold_id=new_id())
+
+    late = batch.release_hold(first.payment_id, 2, "rejected")
+
+    assert isinstance(late, StaleCommand)
+    assert debtor.held_minor == 400
+
+
+@pytest.mark.parametrize(("again", "is_kept"), [(None, True), (timedelta(hours=2), True), (timedelta(hours=-2), False)])
+def test_a_repeated_hold_lasts_as_long_as_the_longer_of_the_two(again: timedelta | None, is_kept: bool) -> None:
+    debtor = a_balance(posted=1_000)
+    batch = a_batch(debtor)
+    first = a_hold(debtor.account_id, 400, expires_in=timedelta(hours=-1))
+    batch.place_hold(first, hold_id=new_id())
+    repeat = a_hold(debtor.account_id, 400, payment_id=first.payment_id, token=2, expires_in=again)
+    batch.place_hold(repeat, hold_id=new_id())
+
+    assert batch.expire_hold(first.payment_id) is not is_kept
+
+
+def test_a_transfer_takes_its_payments_hold_also_where_the_caller_does_not_know_of_it() -> None:
+    debtor, creditor = a_balance(posted=1_000), a_balance(posted=0)
+    batch = a_batch(debtor, creditor)
+    hold = a_hold(debtor.account_id, 1_000)
+    batch.place_hold(hold, hold_id=new_id())
+
+    answer = batch.transfer(
+        a_transfer(debtor.account_id, creditor.account_id, 1_000, payment_id=hold.payment_id, token=2),
+        entry_id=new_id(),
+    )
+
+    assert isinstance(answer, Booked)
+    assert (debtor.posted_minor, debtor.held_minor, creditor.posted_minor) == (0, 0, 1_000)
+
+
 def test_an_expired_hold_gives_the_money_back() -> None:
     debtor = a_balance(posted=1_000)
     batch = a_batch(debtor)

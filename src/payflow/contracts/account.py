@@ -184,8 +184,9 @@ class PartiesResolved(msgspec.Struct, frozen=True, kw_only=True):
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     """Move money between two accounts of ours; `amount_minor` in minor units of the accounts' currency.
 
-    `captures_hold`: take it from the payment's open hold instead of from the available balance. `is_return`: the
-    payment is a return, and its journal entry is of the kind `return`.
+    `captures_hold`: the payment has an open hold, and the money is to come from nowhere else (else HoldNotFound).
+    Where the payment has one that the caller does not know of, it is taken from there too. `is_return`: the payment is
+    a return, and its journal entry is of the kind `return`.
     """
 
     payment_id: UUID
@@ -210,7 +211,7 @@ class Booked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlaceHold(msgspec.Struct, frozen=True, kw_only=True):
-    """Reserve funds for a payment. One hold per payment: a repeat gets the first one."""
+    """Reserve funds for a payment. One hold per payment: a repeat gets the first one, and may prolong it."""
 
     payment_id: UUID
     fencing_token: int

@@ -57,6 +57,8 @@ def _test(name: str, bug: Bug, *, seed: int, tell: Callable[[str], None]) -> Tes
             source=copy,
             history=folder / "history.jsonl",
             quiet_within_s=_QUIET_WITHIN_S,
+            # The judge is what is tested here; the model's own test is that planted mistakes are found (make spec).
+            is_held_against_model=False,
             tell=tell,
         )
         summary = run_chaos(options)

@@ -16,13 +16,15 @@ from payflow_dev.bench.machine import machine_facts
 from payflow_dev.chaos.faults import PAYING_WITHIN_S
 from payflow_dev.chaos.history import Fault
 from payflow_dev.chaos.judge import Verdict, judge
+from payflow_dev.chaos.model import ModelVerdict, hold_against_model
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """What a run came to. Seconds are from the kill to the process's health, and to the next payment made.
 
     `coverage`: how often each fault struck, by edge and "NAME POSITION"; `never_struck`: edges and positions that were
-    promised and not hit; `not_run`: faults that this machine cannot do and nobody has excused.
+    promised and not hit; `not_run`: faults that this machine cannot do and nobody has excused; `model`: whether every
+    payment, as it was recorded, is a behaviour of the model in spec/.
     """
 
     machine: Any
@@ -40,11 +42,13 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     broken_rules: list[Finding]
     stuck: int
+    model: ModelVerdict
 
     @property
     def is_good(self) -> bool:
         """Whether nothing was lost, doubled or broken, every promised fault struck, and nothing is stuck."""
-        return self.verdict.is_good and not self.broken_rules and self.stuck == 0 and not self.not_run
+        is_kept = self.verdict.is_good and not self.broken_rules and self.model.is_good
+        return is_kept and self.stuck == 0 and not self.not_run
 
 
 async def summarize(
@@ -58,6 +62,7 @@ async def summarize(
     seconds: float,
     quiet_after_s: float,
     not_run: dict[str, str],
+    is_held_against_model: bool,
 ) -> Summary:
     """Judge the history, check every rule on the database, and count."""
     killed = [fault for fault in faults if fault.name.startswith("kill")]
@@ -80,6 +85,9 @@ async def summarize(
         verdict=judge(history),
         broken_rules=[finding for finding in findings if not finding.is_kept],
         stuck=len(await find_stuck(owner_url, overdue_after=timedelta(seconds=1))),
+        model=await hold_against_model(
+            database_url=owner_url, path=history.with_suffix(".payments.jsonl"), is_wanted=is_held_against_model
+        ),
     )
 
 

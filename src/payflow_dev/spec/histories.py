@@ -47,6 +47,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     payment_id: str
     is_on_us: bool
     moves: list[Move]
+    is_for_later: bool = False
     effects: int = 0
     hold: str | None = None
     refused: list[str] = []
@@ -67,6 +68,7 @@ class Shape:
     """What the model knows of a history: everything but its ids and instants."""
 
     is_on_us: bool
+    is_for_later: bool
     states: tuple[str, ...]
     effects: int
     hold: str
@@ -77,7 +79,7 @@ class Shape:
 
     def words(self) -> str:
         """The shape, for people."""
-        kind = "on-us" if self.is_on_us else "inter-bank"
+        kind = ("on-us" if self.is_on_us else "inter-bank") + (", for later" if self.is_for_later else "")
         refused = [step for step, is_refused in (("book", self.no_book), ("hold", self.no_hold)) if is_refused]
         facts = (
             f"entries: {self.effects}, hold: {self.hold}, refused: {' and '.join(refused) or 'nothing'}, "
@@ -131,6 +133,7 @@ def shape_of(history: History) -> Shape:
     """The history without its ids and instants."""
     return Shape(
         is_on_us=history.is_on_us,
+        is_for_later=history.is_for_later,
         states=tuple(move.target for move in sorted(history.moves, key=lambda move: move.version)),
         effects=history.effects,
         hold=_HOLDS[history.hold],
@@ -174,7 +177,8 @@ def module_of(shapes: Sequence[Shape]) -> str:
 def _record(shape: Shape) -> str:
     states = ", ".join(f'"{state}"' for state in shape.states)
     return (
-        f'  [states |-> <<{states}>>, effects |-> {shape.effects}, hold |-> "{shape.hold}", '
+        f"  [later |-> {str(shape.is_for_later).upper()}, "
+        f'states |-> <<{states}>>, effects |-> {shape.effects}, hold |-> "{shape.hold}", '
         f"noBook |-> {str(shape.no_book).upper()}, noHold |-> {str(shape.no_hold).upper()}, "
         f'inst |-> "{shape.instruction}", tok |-> {shape.token}]'
     )
@@ -187,10 +191,10 @@ CONSTANTS
     Workers = {{c1, c2}}
     Payments = {{p1}}
     OnUs = {"{p1}" if is_on_us else "{}"}
-    Balance = 1
+    Balance = 2
     Gates = {{"approve", "otp", "review", "review, otp"}}
     CanSchedule = TRUE
-    HasRival = TRUE
+    CanBeRefused = TRUE
     MaxToken = {TOKEN_MAX}
     AnyNumber = AnyNumber
     Faults = AnyNumber

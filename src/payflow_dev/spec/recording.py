@@ -11,13 +11,14 @@ import msgspec
 from payflow_dev.spec.histories import History, Move
 
 # Payments that customers ordered; whatever account or partner_bank know of others is told with no moves, which
-# check_histories refuses: a payment that was undone must have left nothing behind.
+# check_histories refuses: a payment that was undone must have left nothing behind. Returns have their own protocol.
 _SQL: Final = """
 WITH effect AS (
     SELECT payment_id, count(*) AS effects FROM account.journal_entry
      WHERE kind IN ('transfer', 'capture') AND payment_id IS NOT NULL GROUP BY payment_id
 ), refusal AS (
-    SELECT payment_id, array_agg(step ORDER BY step) AS refused FROM account.refused_command GROUP BY payment_id
+    SELECT payment_id, array_agg(step ORDER BY step) AS refused FROM account.refused_command
+     WHERE payment_id NOT IN (SELECT return_id FROM confirm.payment_return) GROUP BY payment_id
 ), sent AS (
     SELECT payment_id, status FROM partner_bank.instruction WHERE direction = 'OUTGOING'
 ), step AS (
@@ -26,6 +27,7 @@ WITH effect AS (
       FROM confirm.payment_transition GROUP BY payment_id
 )
 SELECT payment_id, payment.fencing_token, payment.creditor_account_id IS NOT NULL AS is_on_us,
+       payment.execute_at IS NOT NULL AS is_for_later,
        coalesce(step.versions, '{}') AS versions, coalesce(step.sources, '{}') AS sources,
        coalesce(step.targets, '{}') AS targets, coalesce(step.instants, '{}') AS instants,
        coalesce(effect.effects, 0) AS effects, hold.state AS hold, coalesce(refusal.refused, '{}') AS refused,
@@ -64,6 +66,7 @@ def _history(row: Any) -> History:
     return History(
         payment_id=str(row["payment_id"]),
         is_on_us=bool(row["is_on_us"]),
+        is_for_later=bool(row["is_for_later"]),
         moves=[Move(version=version, source=source, target=target, at=at) for version, source, target, at in columns],
         effects=row["effects"],
         hold=row["hold"],

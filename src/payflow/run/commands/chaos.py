@@ -174,13 +174,16 @@ def _print(summary: Summary) -> None:
         console.print(f"[red]{escape(violation)}[/]")
     for finding in summary.broken_rules:
         console.print(f"[red]broken: {escape(finding.words)}: {escape(', '.join(finding.examples))}[/]")
+    for refused in summary.model.violations:
+        console.print(f"[red]{refused.count} x {escape(refused.what)}: {escape(', '.join(refused.payment_ids))}[/]")
+    console.print(f"[yellow]{escape(summary.model.words)}[/]" if summary.model.not_checked else summary.model.words)
     for name, reason in summary.not_run.items():
         console.print(f"[red]not run, and so unknown: {name}: {escape(reason)}; excuse it with --without {name}[/]")
     console.print(
         "[green]Nothing was lost, doubled, made up or left open.[/]"
         if summary.is_good
         else f"[bold red]The run failed: {verdict.by_rule}, {len(summary.broken_rules)} rules broken, "
-        f"{summary.stuck} things stuck, {len(summary.not_run)} faults not run.[/]"
+        f"{summary.stuck} things stuck, {len(summary.not_run)} faults not run; {summary.model.words}.[/]"
     )
 
 

@@ -150,7 +150,7 @@ class Background(Protocol):
     """Lets work go on after the answer."""
 
     def start(self, payments: Sequence[Payment]) -> None:
-        """Take these submitted payments through the other bank."""
+        """Take these payments, stored as SUBMITTED and leased to this process, through the other bank."""
         ...
 
 

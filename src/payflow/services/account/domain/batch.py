@@ -73,7 +73,10 @@ class Batch:
         ]
 
     def transfer(self, command: Transfer, *, entry_id: UUID) -> Booked | PayflowError:
-        """Move money between two accounts, from the available balance or from the payment's open hold."""
+        """Move money between two accounts, from the payment's open hold or else from the available balance.
+
+        The hold is taken also where the caller does not know of it: who placed it may not have lived to say so.
+        """
         earlier = self._earlier(command.payment_id, command.fencing_token, step="book")
         if earlier is not None:
             return earlier
@@ -82,7 +85,7 @@ class Batch:
             return self._remember_refusal(
                 command.payment_id, "book", command.fencing_token, refusal, command.debtor_account_id
             )
-        if command.captures_hold:
+        if command.captures_hold or self._open_hold(command.payment_id) is not None:
             error = self._take_from_hold(command.payment_id, command.fencing_token, command.amount_minor)
             if error is not None:
                 return error
@@ -98,7 +101,7 @@ class Batch:
         )
 
     def place_hold(self, command: PlaceHold, *, hold_id: UUID) -> HoldPlaced | PayflowError:
-        """Reserve funds; a repeat gets the first hold."""
+        """Reserve funds; a repeat gets the first hold, which from then on obeys the later process, and lasts longer."""
         if self._is_stale(command.payment_id, command.fencing_token):
             return StaleCommand()
         if command.payment_id in self._outcomes.entries:
@@ -107,6 +110,8 @@ class Batch:
         if known is not None:
             if known.state == RELEASED:
                 return PaymentEnded()
+            if known.state == HELD:
+                self._hand_over(known, token=command.fencing_token, expires_at=command.expires_at)
             return HoldPlaced(hold_id=known.hold_id, placed_at=known.placed_at)
         refused = self._outcomes.refusals.get((command.payment_id, "hold"))
         if refused is not None:
@@ -244,8 +249,8 @@ class Batch:
         return None
 
     def _refuse_transfer(self, command: Transfer) -> Rejection | None:
-        hold = self._outcomes.holds.get(command.payment_id) if command.captures_hold else None
-        already_held = hold.amount_minor if hold is not None and hold.state == HELD else 0
+        hold = self._open_hold(command.payment_id)
+        already_held = 0 if hold is None else hold.amount_minor
         return self._refuse_debit(
             command.debtor_account_id, command.currency, command.amount_minor, already_held=already_held
         ) or self._refuse_credit(command.creditor_account_id, command.currency)
@@ -278,6 +283,16 @@ class Batch:
         if balance.state in _NO_CREDIT or balance.is_owner_blocked:
             return AccountBlocked("The creditor's account does not allow incoming payments.")
         return None
+
+    def _open_hold(self, payment_id: UUID) -> Hold | None:
+        hold = self._outcomes.holds.get(payment_id)
+        return hold if hold is not None and hold.state == HELD else None
+
+    def _hand_over(self, hold: Hold, *, token: int, expires_at: datetime | None) -> None:
+        """A late command of whoever had placed the hold must not release it, nor its expiry a submitted payment's."""
+        latest = None if hold.expires_at is None or expires_at is None else max(hold.expires_at, expires_at)
+        if token > hold.fencing_token or latest != hold.expires_at:
+            self._write_hold(_changed(hold, fencing_token=token, expires_at=latest))
 
     def _take_from_hold(self, payment_id: UUID, token: int, amount_minor: int) -> PayflowError | None:
         hold = self._outcomes.holds.get(payment_id)

@@ -53,7 +53,7 @@ class Saga:
     async def drive(self) -> dict[UUID, Answer]:
         """Take every payment as far as it goes without the other bank; answers by payment id.
 
-        Payments that are to go to the other bank are left SUBMITTED and leased to this process.
+        Payments that are to go to the other bank are left SUBMITTED and leased to this process: see `submitted`.
         """
         await self._resolve_parties()
         await asyncio.gather(self._assess(), self._use_codes(), self._wake())
