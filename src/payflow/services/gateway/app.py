@@ -70,7 +70,10 @@ class GatewaySettings(CommonSettings, frozen=True, kw_only=True):
         str, describe("password of user `admin`, made when there is no user at all; best given as _FILE")
     ] = ""
     public_requests_max: Annotated[int, describe("public requests worked on at once"), msgspec.Meta(ge=1)] = 512
-    public_queue_max: Annotated[int, describe("public requests that wait for their turn")] = 1024
+    public_queue_max: Annotated[int, describe("public requests that wait for their turn")] = 256
+    public_queue_wait_s: Annotated[
+        float, describe("seconds that one waits at most before it is refused"), msgspec.Meta(gt=0, le=10)
+    ] = 0.05
     bulk_chunk_items: Annotated[
         int, describe("payments of a file that are stored, and later begun, together"), msgspec.Meta(ge=1, le=500)
     ] = 250
@@ -128,7 +131,10 @@ def public_app(*, settings: GatewaySettings, gate: Gate, services: Services, key
     routes: ASGIApp = make_routes(services=services, keys=keys)  # type: ignore[assignment]
     upload = BulkUploadRoute(bulk=services.client(Bulk), others=routes, chunk_items=settings.bulk_chunk_items)
     app = PublicApp(gate=gate, hot={CONFIRM_PATH: confirm, BULK_PATH: upload}, routes=routes)
-    return Admission(settings.public_requests_max, settings.public_queue_max).wrap(app)
+    admission = Admission(
+        settings.public_requests_max, settings.public_queue_max, queue_wait_max_s=settings.public_queue_wait_s
+    )
+    return admission.wrap(app)
 
 
 def _api(
