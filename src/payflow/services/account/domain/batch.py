@@ -98,7 +98,7 @@ class Batch:
         )
 
     def place_hold(self, command: PlaceHold, *, hold_id: UUID) -> HoldPlaced | PayflowError:
-        """Reserve funds; a repeat gets the first hold."""
+        """Reserve funds; a repeat gets the first hold, which from then on obeys the repeat's token."""
         if self._is_stale(command.payment_id, command.fencing_token):
             return StaleCommand()
         if command.payment_id in self._outcomes.entries:
@@ -107,6 +107,10 @@ class Batch:
         if known is not None:
             if known.state == RELEASED:
                 return PaymentEnded()
+            if known.state == HELD and command.fencing_token > known.fencing_token:
+                # Whoever was overtaken must not release it any more.
+                expires_at = None if command.expires_at is None else known.expires_at
+                self._write_hold(_changed(known, fencing_token=command.fencing_token, expires_at=expires_at))
             return HoldPlaced(hold_id=known.hold_id, placed_at=known.placed_at)
         refused = self._outcomes.refusals.get((command.payment_id, "hold"))
         if refused is not None:
