@@ -107,3 +107,31 @@ async def test_a_cancellation_that_cannot_be_stored_is_told_as_unknown_and_to_it
     assert isinstance(cancelled, PaymentView)
     assert cancelled.state is PaymentState.CANCELLED
     assert isinstance(unknown, UnknownOutcome)
+
+
+async def test_a_scheduled_payment_that_a_process_with_a_fast_clock_has_made_is_completed(world: World) -> None:
+    """Its day had come by that clock, and its answer was lost; by ours the payment still waits."""
+    tomorrow = world.clock.now() + timedelta(days=1)
+    order = await world.pay(world.request(execute_at=tomorrow))
+    assert isinstance(order, PaymentView)
+    (payment,) = (await world.store.by_ids([order.payment_id])).values()
+    assert payment.debtor_account_id is not None
+    assert payment.creditor_account_id is not None
+    early = Transfer(
+        payment_id=payment.payment_id,
+        fencing_token=payment.fencing_token,
+        debtor_account_id=payment.debtor_account_id,
+        creditor_account_id=payment.creditor_account_id,
+        amount_minor=100_000,
+        currency="USD",
+        captures_hold=False,
+    )
+    (booked,) = await world.ports.account.transfer([early])
+
+    wish = CancelPayment(customer_id=world.customer, transaction_id=order.transaction_id)
+    (answer,) = await world.gateway.cancel([wish])
+
+    assert isinstance(booked, Booked)
+    assert isinstance(answer, NotCancellable)
+    assert (await stands(world, order.payment_id)).state is PaymentState.COMPLETED
+    assert await world.balance(world.debtor) == (9_900_000, 0)

@@ -62,7 +62,10 @@ async def _cancel(payment: Payment | None, ports: Ports) -> PaymentView | Payflo
     leased = await _take(payment, ports)
     if leased is None or leased.state not in CANCELLABLE:
         return PaymentInProgress(retry_after_s=1)
-    return await _end_unpaid(leased, PaymentState.CANCELLED, cancelled_error(), ports)
+    answer = await _end_unpaid(leased, PaymentState.CANCELLED, cancelled_error(), ports)
+    if isinstance(answer, PaymentView) and answer.state is not PaymentState.CANCELLED:
+        return NotCancellable("The money has moved already.")
+    return answer
 
 
 async def send_codes(*, commands: Sequence[SendCode], ports: Ports) -> Answers[PaymentView]:
