@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from payflow.contracts.confirm import PaymentState
-from payflow.services.account.domain import HELD
+from payflow.contracts.partner_bank import BankStatus
+from payflow.services.account.domain import HELD, Hold
 from payflow.services.confirm.domain import MACHINE, Payment
-from tests.simulation.customers import Customers, Request, told_nothing_happened
+from tests.simulation.customers import Customers, Request, in_short, told_nothing_happened
 from tests.simulation.ledger import LedgerTables
-from tests.simulation.nodes import World
+from tests.simulation.nodes import SKEW_MAX_S
 from tests.simulation.payments import PaymentTables
-from tests.simulation.services import OtherBank, Otp, Risk
+from tests.simulation.services import Instruction, OtherBank, Otp, Risk
+from tests.simulation.weather import World
 
 # What may rest without anybody working on it: each waits for somebody outside, and has a deadline.
 RESTS = frozenset(
@@ -32,10 +34,13 @@ class Judge:
         risk: Risk,
         otp: Otp,
         books: OtherBank,
+        instructions: dict[UUID, Instruction],
         customers: Customers,
     ) -> None:
         self._world, self._payments, self._ledger = world, payments, ledger
         self._risk, self._otp, self._books, self._customers = risk, otp, books, customers
+        self._instructions = instructions
+        self._moved: dict[UUID, dict[str, int]] = {}
 
     def check_quiet(self) -> None:
         """Some seconds after the last fault: nothing is at work any more, and what waits has a next step."""
@@ -51,14 +56,25 @@ class Judge:
         for payment in self._payments.payments.values():
             self._check_payment(payment)
         self._check_nothing_else_was_paid()
+        self._check_events()
         for request in self._customers.requests:
             self._check_told(request)
 
     def _check_ledger(self) -> None:
         rows = self._ledger.rows
+        numbers = {row.account_id: number for number, row in rows.accounts.items()}
+        payment_of = {entry.entry_id: id for id, entry in rows.entries.items()}
+        openings = {entry.entry_id for entry in rows.openings}
         posted = dict.fromkeys(rows.balances, 0)
         for posting in rows.postings:
             posted[posting.account_id] += posting.amount_minor
+            payment_id = payment_of.get(posting.entry_id)
+            if payment_id is not None:
+                moved = self._moved.setdefault(payment_id, {})
+                number = numbers[posting.account_id]
+                moved[number] = moved.get(number, 0) + posting.amount_minor
+            elif posting.entry_id not in openings:
+                self._world.break_(f"{posting} belongs to no journal entry")
         held = dict.fromkeys(rows.balances, 0)
         for hold in rows.holds.values():
             if hold.state == HELD:
@@ -76,14 +92,22 @@ class Judge:
         id = payment.payment_id
         self._check_steps(payment)
         is_completed = payment.state is PaymentState.COMPLETED
-        if (id in self._ledger.rows.entries) != is_completed:
-            self._world.break_(f"{payment.state}, and its money has {'not ' if is_completed else ''}moved", id)
+        moved = self._moved.pop(id, {})
+        expected_moves = self._moves_of(payment) if is_completed else {}
+        if moved != expected_moves:
+            self._world.break_(f"{payment.state}, and its money has moved as {moved} instead of {expected_moves}", id)
         accepted = self._books.accepted.get(id, ())
         expected = [payment.amount_minor] if is_completed and not payment.is_on_us else []
         if [amount_minor for _, amount_minor in accepted] != expected:
             self._world.break_(f"{payment.state}, and the other bank has accepted {list(accepted)}", id)
         if is_completed:
             self._check_gates(payment)
+
+    def _moves_of(self, payment: Payment) -> dict[str, int]:
+        """What a completed payment moves, by the account's number."""
+        amount_minor = payment.amount_minor or 0
+        creditor = payment.creditor_account if payment.is_on_us else f"NOSTRO/{payment.agent_bic}/{payment.currency}"
+        return {payment.debtor_account: -amount_minor, creditor: amount_minor}
 
     def _check_steps(self, payment: Payment) -> None:
         steps = self._payments.steps[payment.payment_id]
@@ -106,13 +130,46 @@ class Judge:
             self._world.break_("paid, and something else was assessed", id)
         if assessed.needs_otp and id not in self._otp.used:
             self._world.break_("paid without its one-time password", id)
-        if assessed.is_possible_sanctions_match and id not in self._customers.cleared:
+        case = self._risk.case_of(id)
+        if case is not None and not self._customers.decided.get(case, False):
             self._world.break_("paid without having been cleared", id)
+        if payment.execute_at is not None:
+            self._check_day(payment, payment.execute_at)
+
+    def _check_day(self, payment: Payment, day: datetime) -> None:
+        """A payment for later is screened again before it is made, and not made before its day on any clock."""
+        was_scheduled = any(step.target is PaymentState.SCHEDULED for step in self._payments.steps[payment.payment_id])
+        is_by_the_clock = not self._world.faults["clock_step"]
+        if is_by_the_clock and was_scheduled and payment.payment_id not in self._risk.reassessed:
+            self._world.break_("paid on its day, and not assessed again", payment.payment_id)
+        entry = self._ledger.rows.entries.get(payment.payment_id)
+        if entry is not None and entry.booked_at < day - timedelta(seconds=2 * SKEW_MAX_S):
+            self._world.break_(f"was ordered for {day}, and paid at {entry.booked_at}", payment.payment_id)
+
+    def _check_events(self) -> None:
+        """Each payment is told of in order, and its end once."""
+        told: dict[UUID, int] = {}
+        for _, payment_id, version in self._payments.events:
+            if version <= told.get(payment_id, 0):
+                self._world.break_(f"event {version} came after event {told[payment_id]}", payment_id)
+            told[payment_id] = version
+        for payment in self._payments.payments.values():
+            if told.get(payment.payment_id) != payment.version:
+                self._world.break_(f"nobody was told of its end, {payment.state}", payment.payment_id)
+
+    def check_release(self, hold: Hold) -> None:
+        """Called when a hold is released: no release after submission without the other bank's word."""
+        payment = self._payments.payments.get(hold.payment_id)
+        if payment is None or payment.state is not PaymentState.SUBMITTED:
+            return
+        known = self._instructions.get(hold.payment_id)
+        is_refused = known is not None and (known.refusal is not None or known.status is BankStatus.REJECTED)
+        if not is_refused:
+            self._world.break_("its hold was released after submission without the other bank's word", hold.payment_id)
 
     def _check_nothing_else_was_paid(self) -> None:
         known = self._payments.payments
-        touched: Iterable[UUID] = [*self._ledger.rows.entries, *self._books.accepted]
-        for id in touched:
+        for id in (*self._moved, *self._books.accepted):
             if id not in known:
                 self._world.break_("its money has moved, and nobody has stored it", id)
 
@@ -126,6 +183,8 @@ class Judge:
         elif stored is None:
             return
         elif request.told is not None and stored.view() != request.told:
-            self._world.break_(f"was told as {request.told}, and is {stored.view()}", stored.payment_id)
+            self._world.break_(
+                f"was told as {in_short(request.told)}, and is {in_short(stored.view())}", stored.payment_id
+            )
         elif is_mine and stored.state is PaymentState.COMPLETED and told_nothing_happened(request):
             self._world.break_("was told as if nothing had happened, and was paid", stored.payment_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -19,11 +20,13 @@ from payflow.contracts.confirm import (
     PaymentView,
 )
 from payflow.kernel.errors import PayflowError, Rejection, Unavailable, UnknownOutcome
-from tests.simulation.nodes import Fate, Life, Link
-from tests.simulation.services import RIGHT_CODE
+from tests.simulation.nodes import BEGIN, Life, Link
+from tests.simulation.services import RIGHT_CODE, Risk
+from tests.simulation.weather import Fate
 
 FINAL: Final = frozenset({PaymentState.COMPLETED, PaymentState.REJECTED, PaymentState.CANCELLED, PaymentState.EXPIRED})
 PAUSE_S: Final = 2.0
+BATCH_MAX: Final = 200
 TRIES_MAX: Final = 12
 
 
@@ -34,6 +37,7 @@ class Request:
     command: ConfirmPayment
     patience: float
     told: PaymentView | None = None
+    told_at: float = 0.0
     payment_id: UUID | None = None
     is_open: bool = False
     tries: int = 0
@@ -54,16 +58,15 @@ class Town:
 class Customers:
     """Draws requests from the seed, sends them in batches over several lanes, and follows each up."""
 
-    def __init__(self, *, life: Life, town: Town, payments: int, confirm: Link) -> None:
-        self._life, self._world, self._town, self._confirm = life, life.world, town, confirm
+    def __init__(self, *, life: Life, town: Town, payments: int, confirm: Link, risk: Risk) -> None:
+        self._life, self._world, self._town, self._confirm, self._risk = life, life.world, town, confirm, risk
         self._unborn = payments
-        self._soon: list[Request] = []
         self._later: list[tuple[float, int, Request, str | None]] = []
         self._count = 0
         self._lanes = 0
         self.requests: list[Request] = []
-        self.cleared: set[UUID] = set()
-        self._reviews: dict[UUID, bool] = {}
+        # The cases that an officer has decided, by review id, and how.
+        self.decided: dict[UUID, bool] = {}
 
     @property
     def is_done(self) -> bool:
@@ -79,17 +82,12 @@ class Customers:
     async def _lane(self) -> None:
         chance = self._world.chance
         while self._unborn or self._later:
-            batch = self._take(int(200 * chance.random()) + 1)
+            batch = self._take(int(BATCH_MAX * chance.random() ** 0.5) + 1)
             if batch:
                 await self._send(batch)
-            await self.pause(PAUSE_S * chance.random())
+            # The last repeats come in few batches, too.
+            await self._life.pause((PAUSE_S if self._unborn else 4 * PAUSE_S) * chance.random())
         self._lanes -= 1
-
-    async def pause(self, seconds: float) -> None:
-        """Let time pass."""
-        promise = self._life.promise()
-        self._world.loop.call_later(seconds, self._life.keep, promise, None)
-        await promise
 
     def _take(self, number: int) -> list[tuple[Request, ConfirmPayment]]:
         """The next batch: repeats that are due, then new requests; some are sent twice at once."""
@@ -131,13 +129,15 @@ class Customers:
         customer, debtor = town.debtors[int(random() * len(town.debtors))]
         creditor: Creditor | None = None
         creditor_account = town.creditors[int(random() * len(town.creditors))]
+        if creditor_account == debtor and random() < 0.95:
+            creditor_account = town.creditors[1] if debtor != town.creditors[1] else town.creditors[2]
         drawn = random()
-        if drawn < 0.15:
+        if drawn < 0.08:
             creditor_account = f"X{number}"
             creditor = Creditor(name="Grace Hopper", agent=None)
-        elif drawn < 0.18:
+        elif drawn < 0.09:
             creditor_account = town.listed
-        minor = int(random() * 50_000) + 1 if random() < 0.95 else 1_000_000 + int(random() * 500_000)
+        minor = int(random() * 50_000) + 1 if random() < 0.98 else 1_000_000 + int(random() * 500_000)
         command = ConfirmPayment(
             customer_id=customer,
             idempotency_key=f"key-{number}",
@@ -149,8 +149,15 @@ class Customers:
             creditor_account=creditor_account,
             creditor=creditor,
             traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            execute_at=self._day() if random() < 0.03 else None,
         )
         return self._remember(command)
+
+    def _day(self) -> datetime:
+        """An instant that comes during the run, or, now and then, one that is not taken."""
+        random = self._world.chance.random
+        ahead_s = 2 + 120 * random() if random() < 0.97 else -60.0
+        return BEGIN + timedelta(seconds=int(self._world.loop.time() + ahead_s))
 
     def _remember(self, command: ConfirmPayment) -> Request:
         request = Request(command=command, patience=self._world.chance.random())
@@ -158,6 +165,7 @@ class Customers:
         return request
 
     async def _send(self, batch: Sequence[tuple[Request, ConfirmPayment]]) -> None:
+        asked_at = self._world.loop.time()
         answers, fate = await self._confirm.call("confirm", [command for _, command in batch])
         for (request, command), answer in zip(batch, answers, strict=True):
             request.calls_under_way -= 1
@@ -165,21 +173,24 @@ class Customers:
                 # The other copy may still arrive, whatever was answered to this one.
                 request.is_open = True
             if isinstance(answer, PaymentView):
-                self.hear(request, answer, command)
+                self.hear(request, answer, asked_at=asked_at, command=command)
             else:
                 self._hear_error(request, answer)
 
-    def hear(self, request: Request, view: PaymentView, command: ConfirmPayment | None = None) -> None:
-        """A payment was told: the same one each time, and once it has ended, the same end."""
+    def hear(
+        self, request: Request, view: PaymentView, *, asked_at: float, command: ConfirmPayment | None = None
+    ) -> None:
+        """A payment was told: the same one each time, and to all who ask after its end was told, that end."""
+        is_final = view.state in FINAL
         if request.payment_id is None:
             request.payment_id = view.payment_id
         elif request.payment_id != view.payment_id:
             self._world.break_(f"told first as payment {request.payment_id}, then as this one", view.payment_id)
         if request.told is not None:
-            if request.told != view:
-                self._world.break_(f"told first as {request.told}, then as {view}", view.payment_id)
-        elif view.state in FINAL:
-            request.told = view
+            if (is_final or asked_at >= request.told_at) and request.told != view:
+                self._world.break_(f"told first as {in_short(request.told)}, then as {in_short(view)}", view.payment_id)
+        elif is_final:
+            request.told, request.told_at = view, self._world.loop.time()
         else:
             request.is_open = True
             if command is not None:
@@ -189,7 +200,7 @@ class Customers:
         """It is not over: type a code, wait for an officer, cancel, ask again, or forget about it."""
         random = self._world.chance.random
         drawn = random()
-        if drawn < 0.08 and not request.was_cancelled:
+        if drawn < 0.05 and not request.was_cancelled:
             request.was_cancelled = True
             self._life.spawn(self._cancel(request, after_s=10 * random()), about="cancel")
         if view.state is PaymentState.AWAITING_OTP:
@@ -199,10 +210,10 @@ class Customers:
             request.has_typed = True
             self._again(request, code=code)
         elif view.state is PaymentState.UNDER_REVIEW:
-            if view.payment_id not in self._reviews:
-                self._reviews[view.payment_id] = random() < 0.6
-                if request.patience > 0.2:
-                    self._life.spawn(self._review(request, view.payment_id, after_s=20 * random()), about="review")
+            case = self._risk.case_of(view.payment_id)
+            if case is not None and case not in self.decided and request.patience > 0.2:
+                self.decided[case] = random() < 0.7
+                self._life.spawn(self._review(request, view.payment_id, case, after_s=20 * random()), about="review")
         elif request.patience > 0.2:
             self._again(request)
 
@@ -223,28 +234,31 @@ class Customers:
         heapq.heappush(self._later, (when, self._count, request, code))
 
     async def _cancel(self, request: Request, *, after_s: float) -> None:
-        await self.pause(after_s)
+        await self._life.pause(after_s)
         command = request.command
+        asked_at = self._world.loop.time()
         wish = CancelPayment(customer_id=command.customer_id, transaction_id=command.transaction_id)
         (answer,) = await self._confirm.cancel([wish])
         if isinstance(answer, PaymentView) and answer.payment_id == request.payment_id:
             if answer.state is not PaymentState.CANCELLED:
                 self._world.break_(f"cancelled, and told as {answer.state}", answer.payment_id)
-            self.hear(request, answer)
+            self.hear(request, answer, asked_at=asked_at)
 
-    async def _review(self, request: Request, payment_id: UUID, *, after_s: float) -> None:
-        """A compliance officer decides once; the decision is repeated until confirm has taken it."""
-        is_cleared = self._reviews[payment_id]
-        await self.pause(after_s)
-        if is_cleared:
-            self.cleared.add(payment_id)
+    async def _review(self, request: Request, payment_id: UUID, case: UUID, *, after_s: float) -> None:
+        """A compliance officer decides a case once; the decision is repeated until confirm has taken it."""
+        await self._life.pause(after_s)
+        decision = DecideReview(payment_id=payment_id, is_cleared=self.decided[case], decided_by="officer")
         for _ in range(10):
-            decision = DecideReview(payment_id=payment_id, is_cleared=is_cleared, decided_by="officer")
             (answer,) = await self._confirm.decide_review([decision])
             if isinstance(answer, PaymentView):
                 break
-            await self.pause(3)
+            await self._life.pause(3)
         self._again(request)
+
+
+def in_short(view: PaymentView) -> str:
+    """What differs between two views of a payment."""
+    return f"{view.state} (version {view.version}, {view.error_code or 'no error'}, {view.updated_at:%H:%M:%S.%f})"
 
 
 def told_nothing_happened(request: Request) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from payflow.kernel.errors import Unavailable, UnknownOutcome
@@ -41,6 +42,10 @@ class Door(Protocol):
         """What was waited for is there."""
         ...
 
+    def note(self, text: str, items: Sequence[Any]) -> None:
+        """Record what was written."""
+        ...
+
 
 class OpenDoor:
     """No faults, on whatever loop is running."""
@@ -67,34 +72,40 @@ class OpenDoor:
         if not future.done():
             future.set_result(None)
 
+    def note(self, text: str, items: Sequence[Any]) -> None:
+        return None
+
 
 class SimulatedDoor:
     """The weather's faults, and the death of the process that stands in it."""
 
     def __init__(self, life: Life) -> None:
-        self._life, self._world = life, life.world
+        self.life, self._world = life, life.world
 
     async def enter(self) -> None:
-        await self._life.hop()
-        if self._world.happens(self._world.weather.store_unavailable):
+        await self.life.hop()
+        if self._world.happens("store_unavailable"):
             raise Unavailable("the database cannot be reached")
 
     async def leave(self) -> None:
-        await self._life.hop()
+        await self.life.hop()
 
     def is_lost(self) -> bool:
-        return self._world.happens(self._world.weather.commit_lost)
+        return self._world.happens("commit_lost")
 
     def check_told(self) -> None:
-        if self._world.happens(self._world.weather.commit_untold):
+        if self._world.happens("commit_untold"):
             raise UnknownOutcome("the connection was lost during a commit")
 
     def check_conflict(self) -> None:
-        if self._world.happens(self._world.weather.conflict):
+        if self._world.happens("conflict"):
             raise ConcurrencyConflict("deadlock")
 
     def promise(self) -> asyncio.Future[Any]:
-        return self._life.promise()
+        return self.life.promise()
 
     def keep(self, future: asyncio.Future[Any]) -> None:
-        self._life.keep(future, None)
+        self.life.keep(future, None)
+
+    def note(self, text: str, items: Sequence[Any]) -> None:
+        self._world.note(f"{self.life.node.name} {text}", items)

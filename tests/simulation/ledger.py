@@ -10,7 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from payflow.contracts.account import AccountState, CustomerState
+from payflow.kernel.clock import Ids
 from payflow.kernel.errors import UnknownOutcome
+from payflow.platform.ids import UuidV7
 from payflow.services.account.domain import HELD, RELEASED, Balance, Changes, Hold, Outcomes
 from tests.fakes import FakeAccountStore, FakeLedger
 from tests.simulation.doors import Door
@@ -19,8 +21,9 @@ from tests.simulation.doors import Door
 class LedgerTables(FakeAccountStore):
     """The committed rows, and who has locked which. One of them is shared by all processes of account."""
 
-    def __init__(self) -> None:
+    def __init__(self, ids: Ids | None = None) -> None:
         super().__init__()
+        self._ids = self.ids = ids or UuidV7()
         self.locked_by: dict[UUID, object] = {}
         self.waiting: dict[UUID, list[tuple[Door, asyncio.Future[Any]]]] = {}
         self.rows_by_id: dict[UUID, Any] = {}
@@ -195,7 +198,7 @@ class MemoryLedger(LedgerTables):
     def __init__(self, tables: LedgerTables, door: Door) -> None:
         super().__init__()
         self._shared, self._door = tables, door
-        self._tables = tables.rows
+        self._tables, self._ids = tables.rows, tables.ids
 
     def begin(self) -> LedgerTransaction:
         """A new transaction."""

@@ -4,132 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from enum import Enum, auto
-from random import Random
 from typing import Any, Final
-from uuid import UUID
+
+# What the database gives, and several times faster than the standard library's as a key.
+from asyncpg.pgproto.pgproto import UUID
 
 from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
-from tests.simulation.loop import SimulatedLoop
+from tests.simulation.weather import Fate, World
 
 BEGIN: Final = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
-LATE_S: Final = 20.0
+# The most that a message is late; most of the late ones are much less so.
+LATE_MAX_S: Final = 100.0
+# The most that a process's clock is ahead or behind.
+SKEW_MAX_S: Final = 30.0
 _EPOCH_MS: Final = int(BEGIN.timestamp() * 1000)
 _UNANSWERED: Final = object()
-
-
-class Fate(Enum):
-    """What becomes of a call."""
-
-    FINE = auto()
-    NOT_SENT = auto()
-    REQUEST_LOST = auto()
-    REPLY_LOST = auto()
-    DOUBLED = auto()
-    LATE = auto()
-
-
-@dataclass(slots=True)
-class Weather:
-    """How likely each fault is; all zero: fair weather."""
-
-    not_sent: float = 0.0
-    request_lost: float = 0.0
-    reply_lost: float = 0.0
-    doubled: float = 0.0
-    late: float = 0.0
-    slow: float = 0.0
-    store_unavailable: float = 0.0
-    commit_lost: float = 0.0
-    commit_untold: float = 0.0
-    conflict: float = 0.0
-    crash: float = 0.0
-    stop: float = 0.0
-    clock_step: float = 0.0
-    bank_silent: float = 0.0
-
-    @classmethod
-    def drawn(cls, chance: Random) -> Weather:
-        """Some faults are absent, some rare, some frequent: each run has its own mixture."""
-        most = {"slow": 0.2, "crash": 1.0, "stop": 1.0, "clock_step": 1.0, "bank_silent": 0.6}
-        severity = chance.choice((0.25, 0.5, 1.0))
-        return cls(**{one.name: _rate(chance, severity * most.get(one.name, 0.08)) for one in fields(cls)})
-
-    def clear(self) -> None:
-        """No fault from now on."""
-        for one in fields(self):
-            setattr(self, one.name, 0.0)
-
-
-def _rate(chance: Random, most: float) -> float:
-    return 0.0 if chance.random() < 0.35 else most * chance.random() ** 2
-
-
-class Trace:
-    """What happened, in order. The items of each call are kept as they are, only looked at when one is asked for."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[float, str, Sequence[Any]]] = []
-
-    def about(self, payment_id: UUID) -> list[str]:
-        """The lines about one payment, and those about no payment at all."""
-        shown = []
-        for at, text, items in self.lines:
-            mine = [item for item in items if getattr(item, "payment_id", item) == payment_id]
-            if mine or not items:
-                shown.append(f"{at:10.3f} {text} {' '.join(_in_short(item) for item in mine)}")
-        return shown
-
-
-def _in_short(item: Any) -> str:
-    token, state = getattr(item, "fencing_token", None), getattr(item, "state", None)
-    return " ".join(text for text in (token and f"token {token}", state and f"{state}") if text)
-
-
-@dataclass(slots=True)
-class World:
-    """What all processes of a run share: time, chance, weather and the record of what happened."""
-
-    loop: SimulatedLoop
-    chance: Random
-    weather: Weather
-    trace: Trace = field(default_factory=Trace)
-    broken: list[str] = field(default_factory=list)
-
-    def note(self, text: str, items: Sequence[Any] = ()) -> None:
-        """Record a step."""
-        self.trace.lines.append((self.loop.time(), text, items))
-
-    def break_(self, text: str, payment_id: UUID | None = None) -> None:
-        """A rule is broken."""
-        self.broken.append(text if payment_id is None else f"payment {payment_id}: {text}")
-
-    def latency_s(self) -> float:
-        """How long a hop takes."""
-        random = self.chance.random
-        seconds = 0.0005 + 0.004 * random()
-        return seconds if random() >= self.weather.slow else seconds + 3 * random()
-
-    def fate(self) -> Fate:
-        """What becomes of the next call."""
-        weather, drawn = self.weather, self.chance.random()
-        for fate, rate in (
-            (Fate.NOT_SENT, weather.not_sent),
-            (Fate.REQUEST_LOST, weather.request_lost),
-            (Fate.REPLY_LOST, weather.reply_lost),
-            (Fate.DOUBLED, weather.doubled),
-            (Fate.LATE, weather.late),
-        ):
-            if drawn < rate:
-                return fate
-            drawn -= rate
-        return Fate.FINE
-
-    def happens(self, rate: float) -> bool:
-        """Whether a fault of this likelihood happens now."""
-        return rate > 0 and self.chance.random() < rate
 
 
 class SimulatedIds:
@@ -139,10 +29,10 @@ class SimulatedIds:
         self._world = world
 
     def new(self) -> UUID:
-        milliseconds = _EPOCH_MS + int(self._world.loop.time() * 1000)
+        milliseconds = _EPOCH_MS + int(self._world.loop.now_s * 1000)
         random_bits = self._world.chance.getrandbits(74)
         high, low = random_bits >> 62, random_bits & 0x3FFF_FFFF_FFFF_FFFF
-        return UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
+        return UUID((milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low).to_bytes(16, "big"))
 
 
 class Life:
@@ -173,8 +63,12 @@ class Life:
 
     async def hop(self) -> None:
         """One way over a network."""
+        await self.pause(self.world.latency_s())
+
+    async def pause(self, seconds: float) -> None:
+        """Let time pass."""
         future = self.promise()
-        self.world.loop.call_later(self.world.latency_s(), self.keep, future, None)
+        self.world.loop.after(seconds, self.keep, future, None)
         await future
 
     def spawn(self, work: Any, *, about: str) -> None:
@@ -202,6 +96,8 @@ class Node:
     def __init__(self, name: str, world: World, build: Callable[[Life], Any]) -> None:
         self.name, self._world, self._build = name, world, build
         self.skew_s = 0.0
+        # Asked for several times within a step: the clock as it was last read.
+        self._read_s, self._read = 0.0, BEGIN
         self.is_stopped = False
         self.parked: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.life = Life(self, world)
@@ -213,9 +109,13 @@ class Node:
 
     def now(self) -> datetime:
         """The present instant by this process's clock."""
-        return BEGIN + timedelta(seconds=self._world.loop.time() + self.skew_s)
+        seconds = self._world.loop.now_s + self.skew_s
+        if seconds != self._read_s:
+            self._read_s, self._read = seconds, BEGIN + timedelta(seconds=seconds)
+        return self._read
 
     def start(self) -> None:
+        self._world.note(f"{self.name} starts")
         self.life = Life(self, self._world)
         self.life.service = self._build(self.life)
 
@@ -229,6 +129,8 @@ class Node:
         self.is_stopped = True
 
     def go_on(self) -> None:
+        if self.is_stopped:
+            self._world.note(f"{self.name} goes on")
         self.is_stopped = False
         parked, self.parked = self.parked, []
         for callback, args in parked:
@@ -244,25 +146,25 @@ class Node:
         elif self.is_stopped:
             self.parked.append((self.receive, (operation, items, timeout_s, answer)))
         else:
-            self._world.loop.create_task(self._serve(self.life, operation, items, timeout_s, answer))
+            task = self._world.loop.create_task(self._serve(self.life, operation, items, answer))
+            self._world.loop.after(timeout_s, self._give_up, task)
+
+    def _give_up(self, task: asyncio.Task[None]) -> None:
+        """It took too long; a stopped process notices when it is continued."""
+        if self.is_stopped and not task.done():
+            self.parked.append((self._give_up, (task,)))
+        else:
+            task.cancel()
 
     async def _serve(
-        self,
-        life: Life,
-        operation: str,
-        items: list[Any],
-        timeout_s: float,
-        answer: Callable[[list[Any]], None] | None,
+        self, life: Life, operation: str, items: list[Any], answer: Callable[[list[Any]], None] | None
     ) -> None:
         try:
-            async with asyncio.timeout(timeout_s):
-                answers = await getattr(life.service, operation)(items)
+            answers = await getattr(life.service, operation)(items)
         except PayflowError as error:
             answers = [error for _ in items]
-        except TimeoutError:
-            answers = [UnknownOutcome("It took too long.") for _ in items]
         except asyncio.CancelledError:
-            return
+            answers = [UnknownOutcome("It took too long.") for _ in items]
         except Exception as error:
             self._world.break_(f"{self.name}.{operation} raised {error!r}")
             answers = [UnknownOutcome("The service failed.") for _ in items]
@@ -286,6 +188,8 @@ class Link:
 
     async def call(self, operation: str, items: list[Any]) -> tuple[list[Any], Fate]:
         """The answers, and what became of the call."""
+        if not items:
+            return [], Fate.FINE
         life, world = self._life, self._life.world
         server = world.chance.choice(self._servers)
         fate = world.fate()
@@ -295,19 +199,24 @@ class Link:
         if fate is Fate.NOT_SENT:
             return [Unavailable(f"{server.name} cannot be reached") for _ in items], fate
         reply = life.promise()
-        world.loop.call_later(self._timeout_s, life.keep, reply, _UNANSWERED)
+        world.loop.after(self._timeout_s, life.keep, reply, _UNANSWERED)
 
         def answer(answers: list[Any]) -> None:
-            world.loop.call_later(world.latency_s(), life.keep, reply, answers)
+            world.loop.after(world.latency_s(), life.keep, reply, answers)
 
         if fate is not Fate.REQUEST_LOST:
-            on_the_way_s = LATE_S * world.chance.random() if fate is Fate.LATE else world.latency_s()
+            on_the_way_s = _late_s(world) if fate is Fate.LATE else world.latency_s()
             told = None if fate is Fate.REPLY_LOST else answer
-            world.loop.call_later(on_the_way_s, server.receive, operation, items, self._timeout_s, told)
+            world.loop.after(on_the_way_s, server.receive, operation, items, self._timeout_s, told)
             if fate is Fate.DOUBLED:
-                again_s = LATE_S * world.chance.random()
-                world.loop.call_later(again_s, server.receive, operation, items, self._timeout_s, None)
+                again_s = _late_s(world)
+                world.loop.after(again_s, server.receive, operation, items, self._timeout_s, None)
         answers = await reply
         if answers is _UNANSWERED:
-            return [UnknownOutcome(f"{server.name} has not answered") for _ in items], fate
+            answers = [UnknownOutcome(f"{server.name} has not answered") for _ in items]
+        world.note(f"{life.node.name} < {server.name}.{operation} x{len(items)}", items, answers)
         return answers, fate
+
+
+def _late_s(world: World) -> float:
+    return LATE_MAX_S * world.chance.random() ** 3

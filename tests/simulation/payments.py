@@ -6,26 +6,31 @@ from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from payflow.contracts.confirm import ListPayments, PaymentState, TransitionView
 from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
 from payflow.services.confirm.domain import Payment
 from tests.simulation.doors import Door
+from tests.simulation.weather import Seen
 
 # The states that keep their own deadline while a process works on the payment.
 _HAS_DEADLINE: Final = frozenset({PaymentState.AWAITING_OTP, PaymentState.UNDER_REVIEW, PaymentState.SCHEDULED})
-# Steps and names are not kept in a payment's row.
-_NOT_STORED: Final = ("transitions", "parties")
-_COLUMNS: Final = tuple(field.name for field in fields(Payment) if field.name not in _NOT_STORED)
-_row_of: Final = attrgetter(*_COLUMNS)
+# Steps and names, a payment's last two fields, are not kept in its row.
+_COLUMNS: Final = [field.name for field in fields(Payment)]
+if _COLUMNS[-2:] != ["transitions", "parties"]:
+    raise RuntimeError("a payment has other fields than this store knows")
+_row_of: Final = attrgetter(*_COLUMNS[:-2])
 
 
 def copy_of(payment: Payment) -> Payment:
     """The payment as it is stored and read again."""
-    values: dict[str, Any] = dict(zip(_COLUMNS, _row_of(payment), strict=True))
-    return Payment(**values)
+    return Payment(*_row_of(payment))
+
+
+def _seen(payment: Payment) -> Seen:
+    return Seen(payment.payment_id, payment.fencing_token, payment.state)
 
 
 class PaymentTables:
@@ -51,7 +56,8 @@ class PaymentTables:
 
     def write(self, payment: Payment) -> None:
         """Store the payment as it is, and its steps."""
-        if payment.is_final != (payment.due_at is None):
+        is_final = payment.is_final
+        if is_final != (payment.due_at is None):
             raise RuntimeError("an_unfinished_payment_has_a_next_step")
         if (payment.state is PaymentState.COMPLETED) != (payment.completed_at is not None):
             raise RuntimeError("a_completed_payment_has_its_instant")
@@ -68,7 +74,7 @@ class PaymentTables:
             self.events.append((f"payment.{payment.state.lower()}", payment.payment_id, payment.version))
         stored = copy_of(payment)
         self.payments[payment.payment_id] = stored
-        if stored.is_final:
+        if is_final:
             self.unfinished.pop(payment.payment_id, None)
         else:
             self.unfinished[payment.payment_id] = stored
@@ -100,6 +106,7 @@ class MemoryPayments:
     async def claim(self, payments: Sequence[Payment]) -> set[UUID]:
         await self._arrive()
         claimed = self.store_new(payments)
+        self._door.note("claims", [_seen(payment) for payment in payments if payment.payment_id in claimed])
         await self._return()
         for payment in payments:
             payment.transitions.clear()
@@ -127,6 +134,7 @@ class MemoryPayments:
             if self.may_write(payment):
                 self._tables.write(payment)
                 saved.add(payment.payment_id)
+        self._door.note("stores", [_seen(payment) for payment in payments if payment.payment_id in saved])
         await self._return()
         for payment in payments:
             payment.transitions.clear()
@@ -144,6 +152,8 @@ class MemoryPayments:
         unfinished = self._tables.unfinished
         free = [unfinished[id] for id in payment_ids if id in unfinished and not unfinished[id].is_leased(now)]
         leased = {payment.payment_id: self.take(payment, until) for payment in free}
+        if leased:
+            self._door.note("takes", [_seen(payment) for payment in leased.values()])
         await self._return()
         return leased
 
@@ -156,6 +166,8 @@ class MemoryPayments:
         ]
         due.sort(key=attrgetter("due_at"))
         leased = [self.take(payment, until) for payment in due[:limit]]
+        if leased:
+            self._door.note("takes what is due", [_seen(payment) for payment in leased])
         await self._return()
         return leased
 
@@ -195,6 +207,7 @@ class MemoryPayments:
             if stored is not None and self.is_unused(stored):
                 self._tables.delete(stored)
                 gone.add(payment.payment_id)
+        self._door.note("withdraws", [_seen(payment) for payment in payments if payment.payment_id in gone])
         await self._return()
         return gone
 

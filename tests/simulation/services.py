@@ -13,7 +13,8 @@ from payflow.contracts.otp import InvalidOtp, IssueOtp, OtpExpired, OtpIssued, O
 from payflow.contracts.partner_bank import BankStatus, InvalidInstruction, SubmissionStatus, SubmitCreditTransfer
 from payflow.contracts.risk import Assessed, AssessPayment, RiskLevel
 from payflow.kernel.errors import Rejection
-from tests.simulation.nodes import BEGIN, Life, Link, SimulatedIds, World
+from tests.simulation.nodes import BEGIN, Life, Link, SimulatedIds
+from tests.simulation.weather import World
 
 OTHER_BANK: Final = "NORDDEFF"
 RIGHT_CODE: Final = "123456"
@@ -32,38 +33,60 @@ class Banks:
 
 
 class Risk:
-    """Amounts above 10,000.00 need a code, a party called "Listed" a review. The first assessment stays."""
+    """Amounts above 10,000.00 need a code, a party called "Listed" a review. The first assessment stays.
+
+    On a scheduled payment's day a party may be listed that was not, or its customer be known less well. A payment has
+    at most one review.
+    """
 
     def __init__(self, world: World) -> None:
-        self._ids = SimulatedIds(world)
+        self._world, self._ids = world, SimulatedIds(world)
         self.assessed: dict[UUID, Assessed] = {}
         self.commands: dict[UUID, AssessPayment] = {}
+        self.reassessed: dict[UUID, Assessed] = {}
 
     async def assess(self, commands: list[AssessPayment]) -> Answers[Assessed]:
         return [self.assessed.get(command.payment_id) or self._assess(command) for command in commands]
 
     async def reassess(self, commands: list[AssessPayment]) -> Answers[Assessed]:
-        return await self.assess(commands)
+        return [self.reassessed.get(command.payment_id) or self._reassess(command) for command in commands]
+
+    def case_of(self, payment_id: UUID) -> UUID | None:
+        """The review that is to be decided now."""
+        latest = self.reassessed.get(payment_id) or self.assessed.get(payment_id)
+        return None if latest is None else latest.review_id
 
     def _assess(self, command: AssessPayment) -> Assessed:
         is_match = LISTED in command.party_names
         needs_otp = command.amount_minor > NEEDS_OTP_MINOR
-        points = (50 if needs_otp else 0) + (100 if is_match else 0)
-        assessed = Assessed(
+        assessed = self._found(command, needs_otp=needs_otp, review_id=self._ids.new() if is_match else None)
+        self.assessed[command.payment_id] = assessed
+        self.commands[command.payment_id] = command
+        return assessed
+
+    def _reassess(self, command: AssessPayment) -> Assessed:
+        before, drawn = self.assessed[command.payment_id], self._world.chance.random()
+        is_listed_now, is_known_less = drawn < 0.1, 0.1 < drawn < 0.2
+        review_id = before.review_id or (self._ids.new() if is_listed_now else None)
+        found = self._found(command, needs_otp=before.needs_otp or is_known_less, review_id=review_id)
+        self.reassessed[command.payment_id] = found
+        return found
+
+    def _found(self, command: AssessPayment, *, needs_otp: bool, review_id: UUID | None) -> Assessed:
+        sanctions_points = 0 if review_id is None else 100
+        points = (50 if needs_otp else 0) + sanctions_points
+        return Assessed(
             payment_id=command.payment_id,
             level=RiskLevel.HIGH if points >= 50 else RiskLevel.LOW,
             points=points,
-            sanctions_points=100 if is_match else 0,
+            sanctions_points=sanctions_points,
             needs_otp=needs_otp,
-            is_possible_sanctions_match=is_match,
-            review_id=self._ids.new() if is_match else None,
+            is_possible_sanctions_match=review_id is not None,
+            review_id=review_id,
             rules_hit=[],
             rules_version=1,
             assessed_at=BEGIN,
         )
-        self.assessed[command.payment_id] = assessed
-        self.commands[command.payment_id] = command
-        return assessed
 
 
 class Otp:
@@ -110,7 +133,7 @@ class OtherBank:
         known = self.said.get(command.end_to_end_id)
         if known is not None:
             return known
-        is_accepted = self._world.chance.random() < 0.7
+        is_accepted = self._world.chance.random() < 0.8
         word = BankStatus.ACCEPTED if is_accepted else BankStatus.REJECTED
         self.said[command.end_to_end_id] = word
         if is_accepted:
@@ -150,7 +173,7 @@ class PartnerBank:
         """Ask the other bank; where it is silent, its word comes later, if the message has arrived at all."""
         known = self.instructions[command.payment_id]
         if known.status is BankStatus.UNKNOWN:
-            if not self._world.happens(self._world.weather.bank_silent):
+            if not self._world.happens("bank_silent"):
                 known.status = self._books.decide(command)
             elif not known.is_on_the_way and self._world.chance.random() < 0.7:
                 known.is_on_the_way = True
@@ -168,19 +191,14 @@ class PartnerBank:
     async def _hear_later(self, command: SubmitCreditTransfer) -> None:
         """The other bank decides some time later; confirm is told until it has taken the word."""
         known, random = self.instructions[command.payment_id], self._world.chance.random
-        await self._pause(60 * random() ** 2)
+        await self._life.pause(60 * random() ** 2)
         known.status = self._books.decide(command)
         known.is_on_the_way = False
         word = RecordBankAnswer(
             payment_id=command.payment_id, is_accepted=known.status is BankStatus.ACCEPTED, reason_code="AC04"
         )
         for _ in range(20):
-            await self._pause(5 * random())
+            await self._life.pause(5 * random())
             (answer,) = await self._confirm.record_bank_answer([word])
             if isinstance(answer, (PaymentView, Rejection)):
                 return
-
-    async def _pause(self, seconds: float) -> None:
-        promise = self._life.promise()
-        self._world.loop.call_later(seconds, self._life.keep, promise, None)
-        await promise

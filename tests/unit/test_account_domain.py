@@ -143,6 +143,20 @@ def test_a_released_hold_gives_the_money_back_once() -> None:
     assert debtor.held_minor == 0
 
 
+def test_a_hold_that_is_asked_for_again_obeys_the_later_process_only() -> None:
+    debtor = a_balance(posted=1_000)
+    batch = a_batch(debtor)
+    hold = a_hold(debtor.account_id, 400, token=1)
+    first = batch.place_hold(hold, hold_id=new_id())
+    again = a_hold(debtor.account_id, 400, payment_id=hold.payment_id, token=2)
+
+    repeated = batch.place_hold(again, hold_id=new_id())
+
+    assert repeated == first
+    assert isinstance(batch.release_hold(hold.payment_id, 1, "rejected"), StaleCommand)
+    assert (debtor.held_minor, len(batch.changes.holds)) == (400, 1)
+
+
 def test_a_hold_cannot_be_placed_after_its_payment_was_released() -> None:
     debtor = a_balance(posted=1_000)
     batch = a_batch(debtor)

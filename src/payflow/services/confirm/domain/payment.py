@@ -135,8 +135,11 @@ class Payment:
             self.error_code, self.error_detail = error.code, error.detail
 
     def end_booked(self, *, now: datetime) -> None:
-        """The money has moved already, by a process that did not live to say so: the payment is completed."""
-        if self.state is _S.RECEIVED:
+        """The money has moved already, by a process that did not live to say so: the payment is completed.
+
+        A scheduled payment's, by a process whose clock said that its day had come.
+        """
+        if self.state in (_S.RECEIVED, _S.SCHEDULED):
             self.approve(now=now)
         self.end(_S.COMPLETED, now=now)
 

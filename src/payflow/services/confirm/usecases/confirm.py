@@ -8,7 +8,7 @@ from uuid import UUID
 from payflow.contracts.account import AccountNotYours, ResolveParties
 from payflow.contracts.confirm import ConfirmPayment, PaymentInProgress, PaymentState, PaymentView
 from payflow.contracts.operation import Answers
-from payflow.kernel.errors import PayflowError, Rejection
+from payflow.kernel.errors import PayflowError, Rejection, Unavailable, UnknownOutcome
 from payflow.services.confirm.domain import Payment, answer_to_repeat, receive
 from payflow.services.confirm.ports import Background, Ports
 from payflow.services.confirm.usecases.saga import Answer, Saga
@@ -48,18 +48,41 @@ async def confirm_payments(
     claimed = await ports.store.claim(list(payments.values())) if payments else set[UUID]()
     fresh = {index: payment for index, payment in payments.items() if payment.payment_id in claimed}
     repeats = [index for index in payments if index not in fresh]
-    taken_over = await _answer_repeats(commands=commands, repeats=repeats, answers=answers, ports=ports)
+    try:
+        taken_over = await _answer_repeats(commands=commands, repeats=repeats, answers=answers, ports=ports)
+    except PayflowError as error:
+        # The database cannot tell about the repeats; what was claimed beside them goes on.
+        taken_over = {}
+        for index in repeats:
+            answers[index] = error
+    reached = await _drive(fresh=fresh, taken_over=taken_over, commands=commands, ports=ports, background=background)
+    for index, answer in reached.items():
+        answers[index] = answer
+    return [answer if answer is not None else PaymentInProgress(retry_after_s=1) for answer in answers]
+
+
+async def _drive(
+    *,
+    fresh: dict[int, Payment],
+    taken_over: dict[int, Payment],
+    commands: Sequence[ConfirmPayment],
+    ports: Ports,
+    background: Background,
+) -> dict[int, Answer]:
+    """Take the stored payments as far as they go; answers by the index of their command. Raises UnknownOutcome."""
     driven = {**fresh, **taken_over}
     codes = {
         payment.payment_id: code for index, payment in taken_over.items() if (code := commands[index].otp) is not None
     }
     unfinished = [payment for payment in driven.values() if not payment.is_final]
     saga = Saga(payments=unfinished, codes=codes, ports=ports)
-    reached = await saga.drive() if unfinished else {}
+    try:
+        reached = await saga.drive() if unfinished else {}
+    except Unavailable as error:
+        # They are stored, and will be driven on by the recovery: "nothing has happened" would not be true.
+        raise UnknownOutcome(error.detail) from error
     background.start(saga.submitted)
-    for index, payment in driven.items():
-        answers[index] = reached.get(payment.payment_id) or payment.view()
-    return [answer if answer is not None else PaymentInProgress(retry_after_s=1) for answer in answers]
+    return {index: reached.get(payment.payment_id) or payment.view() for index, payment in driven.items()}
 
 
 def _ends_unstored(error: PayflowError) -> bool:

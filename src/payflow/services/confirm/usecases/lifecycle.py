@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 
 from payflow.contracts.confirm import (
@@ -19,7 +19,7 @@ from payflow.contracts.confirm import (
 )
 from payflow.contracts.operation import Answers
 from payflow.contracts.otp import IssueOtp
-from payflow.kernel.errors import PayflowError
+from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
 from payflow.services.confirm.domain import (
     CANCELLABLE,
     WAITS_FOR_A_PERSON,
@@ -35,11 +35,21 @@ from payflow.services.confirm.usecases.saga import Saga, otp_payment_of
 async def cancel_payments(*, commands: Sequence[CancelPayment], ports: Ports) -> Answers[PaymentView]:
     """Cancel on the customer's behalf, before submission. Cancelling a cancelled payment again is no error.
 
-    Items may be PaymentNotFound, NotCancellable, PaymentInProgress, Unavailable.
+    Items may be PaymentNotFound, NotCancellable, PaymentInProgress, Unavailable, UnknownOutcome.
     """
     keys = [(command.customer_id, command.transaction_id) for command in commands]
     known = await ports.store.by_transaction(keys)
-    return [await _cancel(known.get(key), ports) for key in keys]
+    return [await _alone(_cancel(known.get(key), ports)) for key in keys]
+
+
+async def _alone(work: Awaitable[PaymentView | PayflowError]) -> PaymentView | PayflowError:
+    """One payment's answer. What its work raises is told to nobody else; whether something was done is not known."""
+    try:
+        return await work
+    except Unavailable as error:
+        return UnknownOutcome(error.detail)
+    except PayflowError as error:
+        return error
 
 
 async def _cancel(payment: Payment | None, ports: Ports) -> PaymentView | PayflowError:
@@ -52,7 +62,10 @@ async def _cancel(payment: Payment | None, ports: Ports) -> PaymentView | Payflo
     leased = await _take(payment, ports)
     if leased is None or leased.state not in CANCELLABLE:
         return PaymentInProgress(retry_after_s=1)
-    return await _end_unpaid(leased, PaymentState.CANCELLED, cancelled_error(), ports)
+    answer = await _end_unpaid(leased, PaymentState.CANCELLED, cancelled_error(), ports)
+    if isinstance(answer, PaymentView) and answer.state is not PaymentState.CANCELLED:
+        return NotCancellable("The money has moved already.")
+    return answer
 
 
 async def send_codes(*, commands: Sequence[SendCode], ports: Ports) -> Answers[PaymentView]:
@@ -82,7 +95,7 @@ async def decide_reviews(
 ) -> Answers[PaymentView]:
     """Carry out compliance officers' decisions. A payment that is no longer under review is told as it stands.
 
-    Items may be PaymentNotFound, PaymentInProgress, Unavailable: the caller repeats the command.
+    Items may be PaymentNotFound, PaymentInProgress, Unavailable, UnknownOutcome: the caller repeats the command.
     """
     known = await ports.store.by_ids([command.payment_id for command in commands])
     answers: Answers[PaymentView] = []
@@ -93,7 +106,8 @@ async def decide_reviews(
         elif payment.state is not PaymentState.UNDER_REVIEW:
             answers.append(payment.view() if payment.version > 1 else PaymentInProgress(retry_after_s=1))
         else:
-            answers.append(await _decide(payment, is_cleared=command.is_cleared, ports=ports, background=background))
+            work = _decide(payment, is_cleared=command.is_cleared, ports=ports, background=background)
+            answers.append(await _alone(work))
     return answers
 
 
@@ -124,7 +138,7 @@ async def _decide(
 async def record_bank_answers(*, commands: Sequence[RecordBankAnswer], ports: Ports) -> Answers[PaymentView]:
     """Carry out the other banks' late answers. A payment that has ended is told as it stands.
 
-    Items may be PaymentNotFound, PaymentInProgress: the caller repeats the command.
+    Items may be PaymentNotFound, PaymentInProgress, UnknownOutcome: the caller repeats the command.
     """
     known = await ports.store.by_ids([command.payment_id for command in commands])
     answers: Answers[PaymentView] = []
@@ -135,7 +149,7 @@ async def record_bank_answers(*, commands: Sequence[RecordBankAnswer], ports: Po
         elif payment.state is not PaymentState.SUBMITTED:
             answers.append(payment.view() if payment.is_final else PaymentInProgress(retry_after_s=1))
         else:
-            answers.append(await _record(payment, command, ports))
+            answers.append(await _alone(_record(payment, command, ports)))
     return answers
 
 

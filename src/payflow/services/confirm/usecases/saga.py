@@ -238,6 +238,8 @@ class Saga:
         """End the payment when the error is final; else leave it for a later try."""
         if isinstance(error, StaleCommand):
             self.problems[payment.payment_id] = PaymentInProgress(retry_after_s=1)
+        elif isinstance(error, AlreadyBooked) and payment.is_on_us:
+            payment.end_booked(now=self._now())
         elif error.code == PaymentEnded.code:
             # A cancellation or an expiry that reached the ledger and was not stored: what it began is ended.
             await self.end_unpaid(payment, PaymentState.REJECTED, cancelled_error())
