@@ -419,7 +419,7 @@ async def test_another_method_is_told_which_one_is_right(bystander: Customer, me
     assert answer.headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize("path", ["/payment/confirm/", "/payment", "/", "/payments/x/y", "/rpc/confirm/confirm"])
+@pytest.mark.parametrize("path", ["/payment/confirm/", "/payment", "/home", "/payments/x/y", "/rpc/confirm/confirm"])
 async def test_an_unknown_path_is_a_404_problem(bystander: Customer, path: str) -> None:
     answer = await bystander.client.get(path)
 
