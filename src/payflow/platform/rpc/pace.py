@@ -18,7 +18,7 @@ PATIENCE_BUSY_MAX_S: Final = 0.25
 # Below so many asks a call there is no company to wait for.
 LONELY: Final = 1.5
 # So many asks fill a call well enough to go beside another: more would save little, and leave cores idle.
-ENOUGH: Final = 48
+ENOUGH: Final = 112
 LEARNING: Final = 0.3
 
 
