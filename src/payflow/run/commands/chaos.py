@@ -148,8 +148,6 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 
 
 def _print(summary: Summary) -> None:
-    from rich.markup import escape
-
     console = _console()
     table = _table(
         "coverage: caller killed / callee killed / cut, reset, truncated, delayed, reply lost",
@@ -171,19 +169,20 @@ def _print(summary: Summary) -> None:
         f"PostgreSQL {summary.postgres_back_s} s; quiet {summary.quiet_after_s} s after the last fault"
     )
     for violation in verdict.violations:
-        console.print(f"[red]{escape(violation)}[/]")
+        console.print(violation, style="red")
     for finding in summary.broken_rules:
-        console.print(f"[red]broken: {escape(finding.words)}: {escape(', '.join(finding.examples))}[/]")
+        console.print(f"broken: {finding.words}: {', '.join(finding.examples)}", style="red")
     for refused in summary.model.violations:
-        console.print(f"[red]{refused.count} x {escape(refused.what)}: {escape(', '.join(refused.payment_ids))}[/]")
-    console.print(f"[yellow]{escape(summary.model.words)}[/]" if summary.model.not_checked else summary.model.words)
+        console.print(f"{refused.count} x {refused.what}: {', '.join(refused.payment_ids)}", style="red")
+    console.print(summary.model.words, style="yellow" if summary.model.not_checked else None)
     for name, reason in summary.not_run.items():
-        console.print(f"[red]not run, and so unknown: {name}: {escape(reason)}; excuse it with --without {name}[/]")
+        console.print(f"not run, and so unknown: {name}: {reason}; excuse it with --without {name}", style="red")
     console.print(
-        "[green]Nothing was lost, doubled, made up or left open.[/]"
+        "Nothing was lost, doubled, made up or left open."
         if summary.is_good
-        else f"[bold red]The run failed: {verdict.by_rule}, {len(summary.broken_rules)} rules broken, "
-        f"{summary.stuck} things stuck, {len(summary.not_run)} faults not run; {summary.model.words}.[/]"
+        else f"The run failed: {verdict.by_rule}, {len(summary.broken_rules)} rules broken, "
+        f"{summary.stuck} things stuck, {len(summary.not_run)} faults not run; {summary.model.words}.",
+        style="green" if summary.is_good else "bold red",
     )
 
 

@@ -67,8 +67,8 @@ def find(data_dir: Path | None, *, quiet_within: timedelta, is_quiet: bool) -> l
 
 
 def _print(findings: list[Finding]) -> None:
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from payflow.run.supervisor.console import make_console
 
@@ -76,11 +76,11 @@ def _print(findings: list[Finding]) -> None:
     for name, justify in (("about", "left"), ("rule", "left"), ("checked", "right"), ("", "left")):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type] # rich wants a Literal.
     for finding in findings:
-        verdict = "[green]kept[/]" if finding.is_kept else f"[bold red]broken: {finding.broken:,}[/]"
+        verdict = Text("kept", "green") if finding.is_kept else Text(f"broken: {finding.broken:,}", "bold red")
         if finding.waiting:
-            verdict += f" ({finding.waiting:,} under way)"
+            verdict.append(f" ({finding.waiting:,} under way)", "default")
         rule = "\n".join([finding.words, *(f"  {example}" for example in finding.examples)])
-        table.add_row(finding.area, escape(rule), f"{finding.checked:,}", verdict)
+        table.add_row(finding.area, Text(rule), f"{finding.checked:,}", verdict)
     console = make_console()
     console.print(table)
     broken = sum(not finding.is_kept for finding in findings)
