@@ -27,7 +27,8 @@ CONSTANTS
 Flaws == { "account_ignores_tokens", "confirm_ignores_tokens", "takeover_keeps_token", "key_after_effect",
            "release_on_timeout", "release_leaves_no_refusal", "answer_before_write", "submit_before_intent",
            "resend_under_new_id", "hold_repeat_keeps_token", "withdraw_what_was_sent", "submitted_hold_expires",
-           "approval_not_stored", "ended_is_tried_again", "overtaken_still_submits", "transfer_leaves_hold" }
+           "approval_not_stored", "ended_is_tried_again", "overtaken_still_submits", "transfer_leaves_hold",
+           "booked_while_scheduled" }
 
 ASSUME Flaw \in Flaws \cup {"none"} /\ OnUs \subseteq Payments
 
@@ -88,7 +89,7 @@ VARIABLES
 
 vars == <<row, acc, bank, worker, wire, told, gate, later, budget>>
 
-Nobody == [pc |-> "idle", p |-> "", tok |-> 0, path |-> <<>>, hold |-> FALSE, otp |-> FALSE, goal |-> ""]
+Nobody == [pc |-> "idle", p |-> "", tok |-> 0, path |-> <<>>, hold |-> FALSE, otp |-> FALSE, goal |-> "", early |-> FALSE]
 
 Init ==
     /\ row = [p \in Payments |-> [st |-> "NONE", tok |-> 0, hold |-> FALSE, otp |-> FALSE]]
@@ -227,15 +228,19 @@ EndUnpaid(w, goal) == [w EXCEPT !.pc = "release", !.goal = goal]    \* [Saga.end
 \* A transient failure: the steps taken so far are stored, the lease is given back.
 Fail(w) == IF Len(w.path) > 1 THEN Wait(w, "save, stop") ELSE Nobody
 
+\* Clocks differ: to a run that is early the day has come, while to others it has not.
+IsForLater(w) == later[w.p] /\ ~w.early
+Clocks(p) == IF later[p] THEN {FALSE, TRUE} ELSE {FALSE}
+
 Book(w) ==           \* [Saga._book_approved]
-    IF later[w.p] THEN Save(Step(w, "SCHEDULED"))
+    IF IsForLater(w) THEN Save(Step(w, "SCHEDULED"))
     ELSE IF w.p \in OnUs THEN Wait(w, "transfer")
     ELSE Wait(w, IF w.hold THEN "keep" ELSE "hold")
 
 \* Nothing is held for a payment whose day has not come. [Saga._hold_for_review]
 Review(w) ==
     LET reviewed == [w EXCEPT !.otp = gate[w.p] = "review, otp"]
-    IN  IF later[w.p] THEN Save(Step(reviewed, "UNDER_REVIEW")) ELSE Wait(reviewed, "review hold")
+    IN  IF IsForLater(w) THEN Save(Step(reviewed, "UNDER_REVIEW")) ELSE Wait(reviewed, "review hold")
 
 Drive(w) ==          \* [Saga.drive, settle_submitted]
     CASE Last(w.path) = "RECEIVED" ->
@@ -249,6 +254,11 @@ Submitted(w) ==      \* the intent is stored before anything goes out
     Save([(IF Last(w.path) = "APPROVED" THEN Step(Step(w, "HELD"), "SUBMITTED") ELSE Step(w, "SUBMITTED"))
           EXCEPT !.hold = TRUE])
 
+\* Its money has moved, by a run that did not live to say so. [Payment.end_booked]
+EndBooked(w) ==
+    LET isUnapproved == Last(w.path) = "RECEIVED" \/ (Last(w.path) = "SCHEDULED" /\ Flaw # "booked_while_scheduled")
+    IN  Save(Step(IF isUnapproved THEN Step(w, "APPROVED") ELSE w, "COMPLETED"))
+
 After(w, answer) ==  \* what w becomes when account has answered
     CASE answer = "silence" -> w
       [] answer = "stale" \/ (answer = "ended" /\ Flaw = "ended_is_tried_again") -> Fail(w)
@@ -258,6 +268,7 @@ After(w, answer) ==  \* what w becomes when account has answered
                 [] OTHER -> Fail(w))
       [] w.pc = "review hold" ->
              (CASE answer = "held" -> Save([Step(w, "UNDER_REVIEW") EXCEPT !.hold = TRUE])
+                [] answer = "already booked" /\ w.p \in OnUs -> EndBooked(w)
                 [] answer \in {"refused", "ended"} -> EndUnpaid(w, "REJECTED")
                 [] OTHER -> Fail(w))
       [] w.pc \in {"hold", "keep"} ->
@@ -267,8 +278,7 @@ After(w, answer) ==  \* what w becomes when account has answered
       [] w.pc = "capture" -> IF answer = "booked" THEN Save(Step(w, "COMPLETED")) ELSE Fail(w)
       [] w.pc = "release" ->
              (CASE answer = "released" -> Save([Step(w, w.goal) EXCEPT !.hold = FALSE])
-                [] w.p \in OnUs ->   \* already booked, by a process that did not live to say so [Payment.end_booked]
-                       Save(Step(IF Last(w.path) = "RECEIVED" THEN Step(w, "APPROVED") ELSE w, "COMPLETED"))
+                [] w.p \in OnUs -> EndBooked(w)
                 [] OTHER -> Fail(w))
 
 \* With this flaw the customer hears the end before it is stored.
@@ -307,9 +317,11 @@ Claim(c, p) ==
     /\ worker[c].pc = "idle"
     /\ row[p].st = "NONE"
     /\ row' = [row EXCEPT ![p] = [st |-> "RECEIVED", tok |-> 1, hold |-> FALSE, otp |-> FALSE]]
-    /\ UNCHANGED <<acc, bank, told, gate, later, budget>>
-    /\ LET w == [Nobody EXCEPT !.p = p, !.tok = 1, !.path = <<"RECEIVED">>]
-       IN  \E next \in {Drive(w), Save(Step(w, "REJECTED")), Wait(w, "withdraw")} : Become(c, next)
+    /\ UNCHANGED <<acc, bank, told, gate, later>>
+    /\ \E early \in Clocks(p) :
+       LET w == [Nobody EXCEPT !.p = p, !.tok = 1, !.path = <<"RECEIVED">>, !.early = early]
+       IN  /\ IF early THEN Fault ELSE UNCHANGED budget
+           /\ \E next \in {Drive(w), Save(Step(w, "REJECTED")), Wait(w, "withdraw")} : Become(c, next)
 
 Withdraw(c) ==       \* [Store.withdraw]: only what was never taken over
     LET w == worker[c] IN
@@ -325,25 +337,28 @@ Withdraw(c) ==       \* [Store.withdraw]: only what was never taken over
 (***************************************************************************)
 (* Taking a payment's lease raises its fencing token. That a lease is      *)
 (* taken from a run that still works (it was stopped, or is slow) counts   *)
-(* as a fault. `nexts` are the runs that may come of the loaded payment.   *)
+(* as a fault; so does a clock that is early. `nexts` are the runs that    *)
+(* may come of the loaded payment.                                         *)
 (***************************************************************************)
 Loaded(p) == [Nobody EXCEPT !.p = p, !.path = <<row[p].st>>, !.hold = row[p].hold, !.otp = row[p].otp,
                             !.tok = IF Flaw = "takeover_keeps_token" THEN row[p].tok ELSE row[p].tok + 1]
 
+At(early, w) == [w EXCEPT !.early = early]
+
 Take(c, p, nexts) ==
     /\ worker[c].pc = "idle"
     /\ row[p].tok < MaxToken
-    /\ IF IsLeased(p) THEN Fault ELSE UNCHANGED budget
     /\ row' = [row EXCEPT ![p].tok = Loaded(p).tok]
     /\ UNCHANGED <<acc, bank, told, gate, later>>
-    /\ \E next \in nexts : Become(c, next)
+    /\ \E next \in nexts : /\ IF IsLeased(p) \/ next.early THEN Fault ELSE UNCHANGED budget
+                           /\ Become(c, next)
 
 \* With this flaw an approval is acted on before it is stored.
 Approve(w) == IF Flaw = "approval_not_stored" THEN Book(Step(w, "APPROVED")) ELSE Save(Step(w, "APPROVED"))
 
 Resume(c, p) ==      \* [do_what_is_due, and a repeat of the request]
     /\ row[p].st \in AtWork \cup {"SUBMITTED"}
-    /\ Take(c, p, {Drive(Loaded(p))})
+    /\ \E early \in Clocks(p) : Take(c, p, {Drive(At(early, Loaded(p)))})
 
 GiveUp(c, p) ==      \* too long at work: ended instead of made [do_what_is_due, is_overdue]
     /\ row[p].st \in AtWork
@@ -360,17 +375,18 @@ Cancel(c, p) ==      \* [cancel_payments]
 
 EnterCode(c, p) ==   \* [Saga._use_codes]
     /\ row[p].st = "AWAITING_OTP"
-    /\ Take(c, p, {Approve(Loaded(p))})
+    /\ \E early \in Clocks(p) : Take(c, p, {Approve(At(early, Loaded(p)))})
 
 Decide(c, p) ==      \* a compliance officer [decide_reviews]
     /\ row[p].st = "UNDER_REVIEW"
-    /\ LET w == Loaded(p)
+    /\ \E early \in Clocks(p) :
+       LET w == At(early, Loaded(p))
            cleared == IF w.otp THEN Save([Step(w, "AWAITING_OTP") EXCEPT !.otp = FALSE]) ELSE Approve(w)
        IN  Take(c, p, {EndUnpaid(w, "REJECTED"), cleared})
 
-Wake(c, p) ==        \* its day has come: screened again, and approved again before it is booked [Saga._wake]
-    /\ row[p].st = "SCHEDULED" /\ ~later[p]
-    /\ LET w == Loaded(p)
+Wake(c, p) ==        \* its day has come, to this run: screened again, and approved again before it is booked [Saga._wake]
+    /\ row[p].st = "SCHEDULED"
+    /\ LET w == At(later[p], Loaded(p))
        IN  Take(c, p, {Approve(w), Wait(w, "review hold"), EndUnpaid(w, "REJECTED")})
 
 HearBank(c, p) ==    \* partner_bank tells the other bank's word [record_bank_answers]

@@ -16,13 +16,14 @@ PROOFS: Final = (
     "inter_bank",
     "three_runs",
     "ends_one",
+    "ends_later",
     "ends_two",
     "ends_on_us",
     "ends_inter_bank",
 )
 
 # What continuous integration has the time for.
-QUICK: Final = ("on_us", "inter_bank", "ends_one")
+QUICK: Final = ("on_us", "inter_bank", "ends_one", "ends_later")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ PLANTED: Final = (
     Planted("hold_repeat_keeps_token", "inter_bank", "a hold that is asked for again keeps the old token"),
     Planted("overtaken_still_submits", "inter_bank", "a process that was overtaken still sends the payment out"),
     Planted("transfer_leaves_hold", "on_us", "a transfer that knows of no hold leaves the payment's hold open"),
+    Planted("booked_while_scheduled", "on_us", "what another clock has made cannot be completed before its day"),
     Planted("withdraw_what_was_sent", "on_us", "'nothing happened' is told although a command is on its way"),
     Planted("submitted_hold_expires", "inter_bank", "the hold of a submitted payment can expire"),
     Planted("approval_not_stored", "on_us", "an approval is acted on before it is stored"),

@@ -100,7 +100,7 @@ def check(*, module: Path, config: str, workers: int = 1) -> Result:
         except subprocess.TimeoutExpired:
             raise CheckFailed(f"The check was not finished within {_TIMEOUT_S} s.") from None
     if done.returncode != _PROVED and done.returncode not in _REFUTED:
-        raise CheckFailed(done.stdout[-3000:] + done.stderr[-1000:])
+        raise CheckFailed(f"{done.stdout[-3000:]}{done.stderr[-1000:]}\nTLC ended with exit code {done.returncode}.")
     return read_output(
         done.stdout,
         is_proved=done.returncode == _PROVED,
