@@ -22,5 +22,5 @@ def a_history(states: str, *, is_on_us: bool = True, is_for_later: bool = False,
         is_for_later=is_for_later,
         moves=moves,
         fencing_token=token,
-        **facts,  # type: ignore[arg-type]
+        **facts,
     )

@@ -87,7 +87,7 @@ async def test_returns_survive_the_death_of_who_makes_them(
         await asyncio.sleep(0.02)
         kill(pid)
         made += await asyncio.gather(*asked)
-        await eventually(lambda pid=pid: _is_back(system, victim, pid), seconds=_BACK_S)  # type: ignore[misc]
+        await eventually(lambda pid=pid: _is_back(system, victim, pid), seconds=_BACK_S)
 
     async def all_ended() -> bool:
         page = await operator.get("/returns?state=APPROVED")

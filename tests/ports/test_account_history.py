@@ -52,7 +52,7 @@ async def _as_of(world: World, account: AccountView, at: datetime) -> tuple[int,
 
 
 async def _page(world: World, account: AccountView, **query: object) -> EntryPage:
-    (page,) = await world.operator.list_entries([ListEntries(number=account.number, **query)])  # type: ignore[arg-type]
+    (page,) = await world.operator.list_entries([ListEntries(number=account.number, **query)])
     assert isinstance(page, EntryPage), page
     return page
 
@@ -108,7 +108,7 @@ async def test_an_instant_that_has_not_passed_is_refused(world: World) -> None:
 
     (answer,) = await world.operator.get_accounts([GetAccount(number=account.number, at=NOON + MINUTE)])
 
-    assert answer.code == "INSTANT_NOT_PASSED"  # type: ignore[union-attr]
+    assert answer.code == "INSTANT_NOT_PASSED"
 
 
 async def test_anothers_account_is_no_more_to_be_seen_in_the_past(world: World) -> None:
@@ -116,7 +116,7 @@ async def test_anothers_account_is_no_more_to_be_seen_in_the_past(world: World) 
 
     (answer,) = await world.operator.get_accounts([GetAccount(number=account.number, customer_id="nobody", at=NOON)])
 
-    assert answer.code == "ACCOUNT_NOT_FOUND"  # type: ignore[union-attr]
+    assert answer.code == "ACCOUNT_NOT_FOUND"
 
 
 async def test_a_range_has_its_lines_and_the_balances_around_them(world: World) -> None:
@@ -229,7 +229,7 @@ async def test_what_cannot_be_captured_leaves_the_hold_as_it_is(world: World, am
         [CaptureHold(payment_id=hold.payment_id, fencing_token=1, agent_bic=NORDBANK, amount_minor=300)]
     )
 
-    assert (refused.code, held) == (code, (1_000, 300))  # type: ignore[union-attr]
+    assert (refused.code, held) == (code, (1_000, 300))
     assert isinstance(booked, Booked)
     assert await world.balance(account) == (700, 0)
 
@@ -238,7 +238,7 @@ async def test_what_cannot_be_captured_leaves_the_hold_as_it_is(world: World, am
 async def test_each_kind_of_internal_account_is_made_once(world: World, kind: str) -> None:
     bic = NORDBANK if kind == "nostro" else None
 
-    ids = {await world.store.internal_account(kind=kind, currency="EUR", agent_bic=bic) for _ in range(2)}  # type: ignore[attr-defined]
+    ids = {await world.store.internal_account(kind=kind, currency="EUR", agent_bic=bic) for _ in range(2)}
 
     assert len(ids) == 1
 
@@ -250,7 +250,7 @@ async def test_a_hold_that_is_kept_for_submission_never_expires(world: World) ->
     await world.confirm.keep_hold([KeepHold(payment_id=kept.payment_id, fencing_token=1)])
 
     for days in (1, 10_000):
-        await ledger.expire_holds(store=world.store, now=NOON + timedelta(days=days))  # type: ignore[arg-type]
+        await ledger.expire_holds(store=world.store, now=NOON + timedelta(days=days))
 
     assert await world.balance(account) == (1_000, 300)
 
@@ -278,7 +278,7 @@ async def test_a_closed_account_stays_closed(world: World, state: AccountState) 
     answer = await _change(world, account, state)
 
     assert answer == (AccountState.CLOSED if state is AccountState.CLOSED else "ACCOUNT_CLOSED")
-    assert (await world.operator.get_accounts([GetAccount(number=account.number)]))[0].state is AccountState.CLOSED  # type: ignore[union-attr]
+    assert (await world.operator.get_accounts([GetAccount(number=account.number)]))[0].state is AccountState.CLOSED
 
 
 @pytest.mark.parametrize("state", [state for state in _ALL if state is not AccountState.CLOSED])

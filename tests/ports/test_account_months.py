@@ -141,8 +141,8 @@ async def _goes_on(store: PostgresStore) -> None:
     world = World(store)
     world.clock.move(datetime.now(UTC) - NOON)
     (view,) = await world.operator.get_accounts([GetAccount(number="A1")])
-    creditor_id = await world.id_of((await world.operator.get_accounts([GetAccount(number="A2")]))[0])  # type: ignore[arg-type]
-    (booked,) = await world.confirm.transfer([a_transfer(await world.id_of(view), creditor_id, 80)])  # type: ignore[arg-type]
+    creditor_id = await world.id_of((await world.operator.get_accounts([GetAccount(number="A2")]))[0])
+    (booked,) = await world.confirm.transfer([a_transfer(await world.id_of(view), creditor_id, 80)])
     (page,) = await world.operator.list_entries([ListEntries(number="A1", limit=200)])
 
     assert isinstance(page, EntryPage), (booked, page)

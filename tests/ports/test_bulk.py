@@ -321,7 +321,7 @@ async def test_a_payment_to_another_bank_is_pending_until_that_bank_answers(orde
 
     orders.world.bank.gate.set()
     (item,) = await orders.items(bulk_id)
-    await orders.world.end_of(item.payment)  # type: ignore[arg-type]
+    await orders.world.end_of(item.payment)
     orders.world.clock.move(timedelta(seconds=2))
 
     assert before.counts == {"PENDING": 1}
@@ -455,7 +455,7 @@ async def test_a_process_that_died_in_a_chunk_doubles_nothing(orders: Orders) ->
         now=orders.world.clock.now(), until=orders.world.clock.now() + orders.ports.limits.lease
     )
     assert turn is not None
-    await orders._confirm(list(usecases.commands_of(turn.order, turn.chunk).values()))  # type: ignore[arg-type]
+    await orders._confirm(list(usecases.commands_of(turn.order, turn.chunk).values()))
 
     assert await orders.run() == 0
     orders.world.clock.move(orders.ports.limits.lease)
@@ -481,7 +481,7 @@ async def test_who_has_lost_the_lease_writes_nothing(orders: Orders) -> None:
 
 async def test_a_payment_that_breaks_the_use_case_does_not_keep_its_neighbours_back(orders: Orders) -> None:
     lines = orders.lines()
-    orders.broken = {lines[1].payment.transaction_id}  # type: ignore[union-attr]
+    orders.broken = {lines[1].payment.transaction_id}
     bulk_id = await orders.accepted(lines)
 
     await orders.run()
@@ -525,7 +525,7 @@ async def test_a_chunk_that_may_have_been_begun_is_finished_although_the_order_i
     assert await orders.run() == 0
     orders.world.clock.move(timedelta(seconds=15))
     await orders.run()
-    await orders._confirm(list(usecases.commands_of(turn.order, turn.chunk).values()))  # type: ignore[arg-type]
+    await orders._confirm(list(usecases.commands_of(turn.order, turn.chunk).values()))
 
     assert (await orders.view(bulk_id)).counts == {"SUCCESS": 3, "CANCELLED": 4}
     assert await orders.world.balance(orders.world.creditor) == (3000, 0)

@@ -496,10 +496,10 @@ async def test_an_unfinished_payment_that_nobody_expects_any_more_is_ended_inste
 
 async def test_a_payment_whose_process_died_after_the_booking_is_completed_however_late(world: World) -> None:
     request = world.request()
-    save, world.store.save = world.store.save, _dies  # type: ignore[method-assign]
+    save, world.store.save = world.store.save, _dies
     with pytest.raises(RuntimeError):
         await world.pay(request)
-    world.store.save = save  # type: ignore[method-assign]
+    world.store.save = save
     world.clock.move(timedelta(minutes=2))
 
     await world.due()
@@ -591,7 +591,7 @@ async def test_a_process_that_was_overtaken_sends_nothing_to_the_other_bank(worl
         await world.store.lease([payment.payment_id for payment in payments], now=now + far, until=now + 2 * far)
         return await save(payments, now=now)
 
-    world.store.save = overtaken  # type: ignore[method-assign]
+    world.store.save = overtaken
     answer = await world.pay(world.request(to=IBAN, creditor=Creditor(name="Erika Musterfrau")))
     await world.background.finish()
 

@@ -78,7 +78,7 @@ def asked(payment: PaymentView | UUID, amount: str | None = None, **more: object
         **more,
     }
     values.setdefault("fingerprint", repr((payment_id, amount)).encode())
-    return RequestReturn(**values)  # type: ignore[arg-type]
+    return RequestReturn(**values)
 
 
 async def request(world: World, command: RequestReturn) -> ReturnView | PayflowError:
@@ -142,8 +142,8 @@ async def test_a_payment_tells_what_has_come_back_of_it(world: World) -> None:
     (page,) = await world.gateway.list_payments([ListPayments(customer_id=world.customer)])
     assert await returned_of(world, payment) == 15_050
     assert await returned_of(world, other) == 0
-    assert history.payment.returned_minor == 15_050  # type: ignore[union-attr]
-    told = {view.payment_id: view.returned_minor for view in page.payments}  # type: ignore[union-attr]
+    assert history.payment.returned_minor == 15_050
+    told = {view.payment_id: view.returned_minor for view in page.payments}
     assert told == {payment.payment_id: 15_050, other.payment_id: 0}
 
 

@@ -54,7 +54,7 @@ def answering(*answers: bytes) -> Iterator[int]:
 
 async def _quietly(serving: object) -> None:
     try:
-        await serving  # type: ignore[misc]
+        await serving
     except (asyncio.IncompleteReadError, ConnectionError):
         return
 

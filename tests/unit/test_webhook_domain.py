@@ -38,7 +38,7 @@ def a_webhook(**changes: object) -> Webhook:
         created_at=NOON,
         updated_at=NOON,
     )
-    return replace(webhook, **changes)  # type: ignore[arg-type]
+    return replace(webhook, **changes)
 
 
 def an_attempt(tries: int = 1) -> Attempt:
@@ -361,7 +361,7 @@ def test_a_webhook_that_is_gone_is_disabled_at_once() -> None:
     ],
 )
 def test_few_replies_say_anything_about_the_webhook(failing_since: object, reply: Reply, changes: bool) -> None:
-    attempt = replace(an_attempt(), failing_since=failing_since)  # type: ignore[arg-type]
+    attempt = replace(an_attempt(), failing_since=failing_since)
 
     assert domain.changes_webhook(attempt, reply, now=NOON) is changes
 

@@ -5,8 +5,9 @@ uvicorn checks every field of every answer by two patterns, which was a quarter 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
@@ -50,7 +51,7 @@ class WholeAnswers:
             cycle.response_started, cycle.waiting_for_100_continue = True, False
             self._head = self._head_of(message)
         else:
-            await cycle.send(message)  # type: ignore[arg-type]
+            await cycle.send(cast(ASGISendEvent, message))
 
     def _is_whole(self, message: Message) -> bool:
         cycle = self._cycle

@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 
 from payflow.kernel.errors import Overloaded, PayflowError
 from payflow.platform.http.answer import WholeAnswers
-from payflow.platform.http.asgi import ASGIApp
+from payflow.platform.http.asgi import ASGIApp, Scope
 from payflow.platform.http.errors import HeadersTooLarge, MalformedHead, PayloadTooLarge, RequestTimedOut
 from payflow.platform.http.headers import PUBLIC
 from payflow.platform.http.problem import problem_response
@@ -199,7 +199,8 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._allowance = self.scope[_ALLOWANCE] = _Allowance()  # type: ignore[typeddict-unknown-key]
+        self._allowance = _Allowance()
+        cast(Scope, self.scope)[_ALLOWANCE] = self._allowance
         self._phase, self._deadline, self._fed, self._paced = _HEAD, None, 0, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:

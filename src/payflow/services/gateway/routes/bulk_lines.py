@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
-from typing import Annotated, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -15,7 +15,13 @@ from payflow.kernel.errors import Rejection
 from payflow.platform.http.asgi import BODY_MAX_BYTES
 from payflow.platform.http.errors import MissingRequiredFields, UnreadableBody
 from payflow.platform.http.strict_json import StrictReader
-from payflow.services.gateway.routes.payment_confirm import REQUIRED_FIELDS, ConfirmBody, command_of
+from payflow.services.gateway.routes.payment_confirm import (
+    REQUIRED_FIELDS,
+    CustomerId,
+    OneTimePassword,
+    PaymentFields,
+    command_of,
+)
 
 LINE_MAX_BYTES: Final = BODY_MAX_BYTES
 # A file is its customer's: the line need not say whose it is.
@@ -41,10 +47,14 @@ _encode: Final = msgspec.json.Encoder().encode
 ReadLine: TypeAlias = Callable[[int, bytes], BulkLine]
 
 
-class BulkBody(ConfirmBody, kw_only=True):
-    """A line's payment: that of `POST /payment/confirm`, without `otp`; `customer_id` may be left out."""
+class BulkBody(PaymentFields):
+    """A line's payment: that of `POST /payment/confirm`, but `customer_id` may be left out.
 
-    customer_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | None = None  # type: ignore[assignment]
+    `otp` is known only to be refused in words of its own.
+    """
+
+    customer_id: CustomerId | None = None
+    otp: OneTimePassword | None = None
 
 
 _READER: Final = StrictReader(BulkBody, required=REQUIRED)
@@ -133,11 +143,9 @@ def _payment_line(number: int, line: bytes, customer_id: str) -> BulkLine:
     body = _READER.read(line)
     if body.otp is not None:
         raise UnreadableBody("otp: a file has no one-time passwords; leave it out.", field="otp")
-    if body.customer_id is None:
-        body.customer_id = customer_id
-    elif body.customer_id != customer_id:
+    if body.customer_id not in (None, customer_id):
         raise Forbidden("customer_id is not the signed-in customer's.")
-    command = command_of(body, "")
+    command = command_of(body, customer_id=customer_id, key="")
     payment = BulkPayment(
         command.transaction_id,
         command.amount,

@@ -39,6 +39,8 @@ _END: Final = r"$(?!\n)"
 _NO_CONTROLS: Final = r"^[^\x00-\x1f\x7f]*" + _END
 
 Text140 = Annotated[str, msgspec.Meta(min_length=1, max_length=140, pattern=_NO_CONTROLS)]
+CustomerId = Annotated[str, msgspec.Meta(min_length=1, max_length=64, examples=["cust_001"])]
+OneTimePassword = Annotated[str, msgspec.Meta(max_length=16)]
 AccountNumber = Annotated[str, msgspec.Meta(min_length=1, max_length=34, pattern="^[!-~]+" + _END)]
 
 
@@ -52,24 +54,29 @@ class CreditorBody(Body):
     ) = None
 
 
-class ConfirmBody(Body):
+class PaymentFields(Body):
+    """What is to be paid; whose it is, and a one-time password, are for each request to say in its own way."""
+
+    transaction_id: Annotated[
+        str, msgspec.Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9._:-]+" + _END, examples=["txn_001"])
+    ]
+    amount: NumberText
+    from_account: AccountNumber
+    to_account: AccountNumber
+    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}" + _END, examples=["USD"])] | None = None
+    creditor: CreditorBody | None = None
+    remittance_information: Text140 | None = None
+    execute_at: Annotated[str, msgspec.Meta(max_length=40, examples=["2030-01-31T09:00:00Z"])] | None = None
+
+
+class ConfirmBody(PaymentFields, kw_only=True):
     """A payment. `amount` is a JSON number or string with at most the currency's decimals, read exactly.
 
     `execute_at`, an instant or a date (its first instant in UTC): the payment is checked now and made then.
     """
 
-    transaction_id: Annotated[
-        str, msgspec.Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9._:-]+" + _END, examples=["txn_001"])
-    ]
-    customer_id: Annotated[str, msgspec.Meta(min_length=1, max_length=64, examples=["cust_001"])]
-    amount: NumberText
-    from_account: AccountNumber
-    to_account: AccountNumber
-    otp: Annotated[str, msgspec.Meta(max_length=16)] | None = None
-    currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}" + _END, examples=["USD"])] | None = None
-    creditor: CreditorBody | None = None
-    remittance_information: Text140 | None = None
-    execute_at: Annotated[str, msgspec.Meta(max_length=40, examples=["2030-01-31T09:00:00Z"])] | None = None
+    customer_id: CustomerId
+    otp: OneTimePassword | None = None
 
 
 _READER: Final = StrictReader(ConfirmBody, required=REQUIRED_FIELDS)
@@ -92,7 +99,7 @@ class ConfirmRoute:
         body = _READER.read(await read_body(scope, receive))
         if body.customer_id != customer_id:
             raise Forbidden("customer_id is not the signed-in customer's.")
-        payment = await self._confirmed(command_of(body, key))
+        payment = await self._confirmed(command_of(body, customer_id=customer_id, key=key, otp=body.otp))
         if payment.state in _AT_THE_OTHER_BANK and self._bank_wait_s > 0:
             payment = await self._await_end(payment)
         await send_response(send, confirm_answer(payment))
@@ -125,17 +132,17 @@ def idempotency_key(scope: Scope) -> str:
     return str(keys[0], "ascii")
 
 
-def command_of(body: ConfirmBody, key: str) -> ConfirmPayment:
+def command_of(body: PaymentFields, *, customer_id: str, key: str, otp: str | None = None) -> ConfirmPayment:
     """What is asked of confirm. Raises UnreadableBody for an `execute_at` that is no instant."""
     given = body.creditor
     creditor = None if given is None else Creditor(name=given.name, country=given.country, agent=given.agent)
     execute_at = None if body.execute_at is None else _execute_at(body.execute_at)
     return ConfirmPayment(
-        customer_id=body.customer_id,
+        customer_id=customer_id,
         idempotency_key=key,
         fingerprint=fingerprint(
             transaction_id=body.transaction_id,
-            customer_id=body.customer_id,
+            customer_id=customer_id,
             amount=body.amount,
             currency=body.currency,
             debtor_account=body.from_account,
@@ -151,7 +158,7 @@ def command_of(body: ConfirmBody, key: str) -> ConfirmPayment:
         creditor_account=body.to_account,
         creditor=creditor,
         remittance_information=body.remittance_information,
-        otp=body.otp or None,
+        otp=otp or None,
         traceparent=current_traceparent.get(),
         execute_at=execute_at,
     )
