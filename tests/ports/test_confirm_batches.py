@@ -12,7 +12,7 @@ from payflow.platform.eventlog import Outbox
 from payflow.platform.ids import UuidV7
 from payflow.platform.postgres import Database
 from payflow.services.confirm.store import PostgresStore
-from tests.ports.test_confirm import World
+from tests.builders_confirm import World
 
 LATER = timedelta(seconds=11)
 

@@ -17,7 +17,7 @@ from payflow.services.confirm.api import ConfirmApi, SettleInBackground
 from payflow.services.confirm.domain import Payment
 from payflow.services.confirm.ports import Ports
 from payflow.services.confirm.usecases.lifecycle import cancel_payments
-from tests.ports.test_confirm import IBAN, World, world
+from tests.builders_confirm import IBAN, World, world
 
 __all__ = ["world"]
 

@@ -14,7 +14,7 @@ from payflow.services.confirm.api import SettleInBackground
 from payflow.services.confirm.usecases.confirm import confirm_payments
 from payflow.services.confirm.usecases.lifecycle import do_what_is_due
 from tests.builders import NOON
-from tests.ports.test_confirm import IBAN, World, world
+from tests.builders_confirm import IBAN, World, world
 
 __all__ = ["world"]
 

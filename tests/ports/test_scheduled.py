@@ -20,7 +20,7 @@ from payflow.contracts.confirm import (
 from payflow.kernel.errors import PayflowError
 from payflow.services.confirm.usecases.lifecycle import do_what_is_due
 from tests.builders import NOON
-from tests.ports.test_confirm import World, with_otp, world
+from tests.builders_confirm import World, with_otp, world
 
 __all__ = ["world"]
 

@@ -6,18 +6,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.ports import test_confirm as suite
+from tests.builders_confirm import World
+from tests.ports import test_confirm, test_confirm_recovery
 from tests.simulation.doors import OpenDoor
 from tests.simulation.payments import MemoryPayments, PaymentTables
 from tests.simulation.suites import borrowed_from
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[suite.World]:
-    made = suite.World(MemoryPayments(PaymentTables(), OpenDoor()))
+async def world() -> AsyncIterator[World]:
+    made = World(MemoryPayments(PaymentTables(), OpenDoor()))
     await made.open_accounts()
     yield made
     await made.background.finish()
 
 
-globals().update(borrowed_from(suite))
+globals().update(borrowed_from(test_confirm) | borrowed_from(test_confirm_recovery))
