@@ -27,6 +27,7 @@ from tests.fakes_audit import an_event
 
 ConnectAs = Callable[[str], Awaitable[Database]]
 
+RECORD_COLUMNS = ", ".join(Record.__struct_fields__)
 EMPTY = """
 TRUNCATE audit.audit_logs;
 UPDATE audit.chain_end SET sequence = 0, hash = decode(repeat('00', 32), 'hex');
@@ -92,7 +93,7 @@ class PostgresWorld(World):
     async def rehash(self, *, start: int) -> None:
         """Compute all hashes from row `start` on anew, as somebody with the code and all rights would."""
         rows = await self.owner.fetch(
-            "SELECT * FROM audit.audit_logs WHERE sequence >= $1 ORDER BY sequence", start - 1
+            f"SELECT {RECORD_COLUMNS} FROM audit.audit_logs WHERE sequence >= $1 ORDER BY sequence", start - 1
         )
         previous: bytes = rows[0]["hash"]
         for row in rows[1:]:

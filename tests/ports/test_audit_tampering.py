@@ -16,7 +16,7 @@ from payflow.services.audit import usecases
 from payflow.services.audit.domain import Record, hash_of
 from payflow.services.audit.heads import HeadKeys, HeadsFile
 from tests.builders import NOON
-from tests.builders_audit import ConnectAs, PostgresWorld, empty_postgres_world
+from tests.builders_audit import RECORD_COLUMNS, ConnectAs, PostgresWorld, empty_postgres_world
 from tests.fakes_audit import an_event
 
 
@@ -94,7 +94,7 @@ async def test_a_row_edited_together_with_its_hash_is_found_by_the_next_row(post
     await postgres_world.grow(5)
 
     await postgres_world.tamper("UPDATE audit.audit_logs SET data = '{}' WHERE sequence = 3")
-    row = await postgres_world.owner.fetchrow("SELECT * FROM audit.audit_logs WHERE sequence = 3")
+    row = await postgres_world.owner.fetchrow(f"SELECT {RECORD_COLUMNS} FROM audit.audit_logs WHERE sequence = 3")
     assert row is not None
     await postgres_world.owner.execute(
         "UPDATE audit.audit_logs SET hash = $1 WHERE sequence = 3", hash_of(Record(**dict(row)))

@@ -38,9 +38,8 @@ INSERT INTO confirm.transactions (payment_id, customer_id, idempotency_key, fing
     fencing_token, traceparent, received_at, updated_at, completed_at)
 VALUES ('{PAYMENT}', 'cust_1', 'key', '', 'txn', '1.00', 100, 'USD', 'ACC1', 'OPENING/USD', '{ONE}', '{TWO}',
         'COMPLETED', 3, 1, '', now() - interval '1 hour', now() - interval '1 hour', now());
-INSERT INTO confirm.payment_transition (payment_id, version, source, target, at)
-VALUES ('{PAYMENT}', 1, NULL, 'RECEIVED', now()), ('{PAYMENT}', 2, 'RECEIVED', 'APPROVED', now()),
-       ('{PAYMENT}', 3, 'APPROVED', 'COMPLETED', now());
+INSERT INTO confirm.payment_steps (payment_id, version, sources, targets, instants, reasons)
+VALUES ('{PAYMENT}', 3, '{{RECEIVED,APPROVED}}', '{{APPROVED,COMPLETED}}', ARRAY[now(), now()], '{{NULL,NULL}}');
 INSERT INTO risk.assessment (payment_id, customer_id, assessed_at, amount_minor, currency, debtor, creditor, level,
     points, sanctions_points, needs_otp, is_possible_match, rules_hit, rules_version, list_version, is_kyc_verified,
     payments_in_window)
@@ -138,9 +137,9 @@ BREAKS = {
     "held_funds_belong_to_unfinished_payments": A_HOLD % ("HELD", "NULL"),
     "waiting_payments_hold_their_funds": UNFINISHED % ("UNDER_REVIEW", "+ interval '1 hour'", "+ interval '1 hour'"),
     "guards_stand": "ALTER TABLE account.journal_entry DROP CONSTRAINT one_booking_per_payment",
-    "transitions_have_no_gaps": "DELETE FROM confirm.payment_transition WHERE version = 2",
-    "transitions_follow_one_another": "UPDATE confirm.payment_transition SET source = 'HELD' WHERE version = 3",
-    "transitions_are_legal": "UPDATE confirm.payment_transition SET target = 'SUBMITTED' WHERE version = 2",
+    "transitions_have_no_gaps": "DELETE FROM confirm.payment_steps",
+    "transitions_follow_one_another": "UPDATE confirm.payment_steps SET sources[2] = 'HELD'",
+    "transitions_are_legal": "UPDATE confirm.payment_steps SET targets[1] = 'SUBMITTED'",
     "nothing_is_left_behind": UNFINISHED % ("SUBMITTED", "- interval '1 hour'", "- interval '1 hour'"),
     "every_unfinished_payment_is_found": NOT_WOKEN,
     "bulk_orders_have_ended_when_every_line_has_a_result": (
@@ -273,6 +272,7 @@ async def test_a_bulk_order_that_has_ended_keeps_every_rule(owner: asyncpg.Conne
         "UPDATE confirm.bulk_order SET items = 3",
         f"UPDATE confirm.bulk_chunk SET payment_ids = '{{{LINE},NULL}}'",
     ],
+    ids=["unfinished", "too-few-lines", "another-payment"],
 )
 async def test_a_bulk_order_that_has_lost_a_line_is_named(owner: asyncpg.Connection[Any], broken: str) -> None:
     await owner.execute(A_BULK_ORDER + broken)

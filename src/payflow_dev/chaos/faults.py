@@ -19,7 +19,7 @@ from payflow_dev.chaos.pgwire import PostgresLink, role_of
 from payflow_dev.chaos.plan import CLOCK_SHIFT, DISK_FULL, NEVER_KILLED, POSTGRES, Planned
 from payflow_dev.chaos.proxy import Deed, Director
 
-STRIKE_WITHIN_S: Final = 20.0
+STRIKE_WITHIN_S: Final = 60.0
 PAYING_WITHIN_S: Final = 20.0
 POSTGRES_WITHIN_S: Final = 60.0
 

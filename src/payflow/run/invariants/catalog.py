@@ -23,7 +23,7 @@ GUARDS: Final = (
     ("confirm.transactions", "one_payment_per_idempotency_key"),
     ("confirm.transactions", "one_payment_per_transaction_id"),
     ("confirm.transactions", "an_unfinished_payment_has_a_next_step"),
-    ("confirm.payment_transition", "payment_transition_pkey"),
+    ("confirm.payment_steps", "payment_steps_pkey"),
     ("confirm.bulk_order", "one_bulk_order_per_idempotency_key"),
     ("confirm.bulk_order", "an_unfinished_bulk_order_has_a_next_step"),
     ("confirm.bulk_chunk", "bulk_chunk_pkey"),

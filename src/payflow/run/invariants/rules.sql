@@ -382,7 +382,7 @@ SELECT role || ' on ' || relation AS what,
        has_table_privilege(role, relation, 'UPDATE, DELETE, TRUNCATE') AS is_broken, false AS is_waiting
   FROM (VALUES ('payflow_account', 'account.journal_entry'), ('payflow_account', 'account.posting'),
                ('payflow_account', 'account.refused_command'),
-               ('payflow_audit', 'audit.audit_logs'), ('payflow_confirm', 'confirm.payment_transition'),
+               ('payflow_audit', 'audit.audit_logs'), ('payflow_confirm', 'confirm.payment_steps'),
                ('payflow_confirm', 'confirm.return_step')
         UNION ALL
         SELECT 'payflow_account', inhrelid::regclass::text

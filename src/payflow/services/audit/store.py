@@ -15,9 +15,7 @@ from payflow.services.audit.domain import ChainEnd, Receipt, Record
 
 queries = load_queries(__package__ or "payflow.services.audit")
 
-_ABOUT: Final = """AND (subject = ${0}
-       OR (data ->> 'payment_id' = ${0} AND data ->> 'payment_id' <> subject)
-       OR (data ->> 'customer_id' = ${0} AND data ->> 'customer_id' <> subject))"""
+_ABOUT: Final = "AND (subject = ${0} OR names_payment = ${0} OR names_customer = ${0})"
 _OF_TYPE: Final = "AND type = ${0}"
 _BEFORE: Final = "AND sequence < ${0}"
 _AFTER: Final = "AND sequence > ${0}"

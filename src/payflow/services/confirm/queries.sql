@@ -1,5 +1,5 @@
 -- claim --
--- Store new payments with their keys and first transitions. A payment whose key or transaction_id its customer has
+-- Store new payments with their keys and the steps that they have taken already. A payment whose key or transaction_id its customer has
 -- used before returns no row and changes nothing; of two with the same key in one batch the first stays.
 WITH claimed AS (
     INSERT INTO transactions (payment_id, customer_id, idempotency_key, fingerprint, transaction_id, amount,
@@ -24,11 +24,13 @@ WITH claimed AS (
         ON CONFLICT DO NOTHING
     RETURNING payment_id, due_at
 ), stepped AS (
-    INSERT INTO payment_transition (payment_id, version, source, target, at, reason)
-    SELECT step.payment_id, step.version, step.source, step.target, $25, step.reason
+    INSERT INTO payment_steps (payment_id, version, sources, targets, instants, reasons)
+    SELECT payment_id, max(version), array_agg(source), array_agg(target), array_agg($25::timestamptz),
+           array_agg(reason)
       FROM unnest($27::uuid[], $28::int[], $29::text[], $30::text[], $31::text[])
            AS step (payment_id, version, source, target, reason)
       JOIN claimed USING (payment_id)
+     GROUP BY payment_id
 ), in_hand AS (
     INSERT INTO claimed_batch (batch_id, look_at, payment_ids)
     SELECT $33, min(due_at), array_agg(payment_id)
@@ -66,11 +68,12 @@ WITH mine AS (
        AND whole.is_whole
     RETURNING payment.payment_id
 ), stepped AS (
-    INSERT INTO payment_transition (payment_id, version, source, target, at, reason)
-    SELECT step.payment_id, step.version, step.source, step.target, step.at, step.reason
+    INSERT INTO payment_steps (payment_id, version, sources, targets, instants, reasons)
+    SELECT payment_id, max(version), array_agg(source), array_agg(target), array_agg(at), array_agg(reason)
       FROM unnest($17::uuid[], $18::int[], $19::text[], $20::text[], $21::timestamptz[], $22::text[])
            AS step (payment_id, version, source, target, at, reason), whole
      WHERE whole.is_whole
+     GROUP BY payment_id
 ), told AS (
     INSERT INTO event_log.batch (types, events, event_count)
     SELECT $23::text[], $24::bytea, $25::int FROM whole WHERE whole.is_whole
@@ -96,11 +99,12 @@ WITH saved AS (
        AND payment.fencing_token = t.fencing_token
     RETURNING payment.payment_id
 ), stepped AS (
-    INSERT INTO payment_transition (payment_id, version, source, target, at, reason)
-    SELECT step.payment_id, step.version, step.source, step.target, step.at, step.reason
+    INSERT INTO payment_steps (payment_id, version, sources, targets, instants, reasons)
+    SELECT payment_id, max(version), array_agg(source), array_agg(target), array_agg(at), array_agg(reason)
       FROM unnest($17::uuid[], $18::int[], $19::text[], $20::text[], $21::timestamptz[], $22::text[])
            AS step (payment_id, version, source, target, at, reason)
       JOIN saved USING (payment_id)
+     GROUP BY payment_id
 )
 SELECT payment_id FROM saved;
 

@@ -15,7 +15,7 @@ from payflow.kernel.envelope import Event
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Outbox, encode_events, event_of
 from payflow.platform.postgres import Database, load_queries, repeat_on_conflict
-from payflow.services.confirm.domain import MACHINE, WORKING, Payment
+from payflow.services.confirm.domain import MACHINE, WORKING, Payment, Transition
 
 queries = load_queries(__package__ or "payflow.services.confirm")
 
@@ -60,7 +60,7 @@ class PostgresStore:
 
     def _claim_columns(self, payments: Sequence[Payment]) -> list[object]:
         creditors = [payment.creditor for payment in payments]
-        steps = [(payment.payment_id, step) for payment in payments for step in payment.transitions]
+        steps = _steps(payments)
         return [
             [payment.payment_id for payment in payments],
             [payment.customer_id for payment in payments],
@@ -307,8 +307,13 @@ _PLAIN_COLUMNS = (
 )
 
 
+def _steps(payments: Sequence[Payment]) -> list[tuple[UUID, Transition]]:
+    """The steps to store; the first one, RECEIVED, is the payment's own row."""
+    return [(payment.payment_id, step) for payment in payments for step in payment.transitions if step.version > 1]
+
+
 def _save_columns(payments: Sequence[Payment]) -> list[object]:
-    steps = [(payment.payment_id, step) for payment in payments for step in payment.transitions]
+    steps = _steps(payments)
     return [
         [payment.payment_id for payment in payments],
         [payment.fencing_token for payment in payments],
