@@ -10,7 +10,7 @@ from payflow.contracts.partner_bank import BankStatus, SubmitCreditTransfer
 from payflow.kernel.errors import PayflowError, Rejection
 from payflow.services.confirm.domain import Payment, end_to_end_id_of
 from payflow.services.confirm.ports import Ports
-from payflow.services.confirm.usecases.saga import Saga
+from payflow.services.confirm.usecases.saga import Ending, Saga
 
 
 async def settle_submitted(*, payments: Sequence[Payment], ports: Ports) -> None:
@@ -20,17 +20,18 @@ async def settle_submitted(*, payments: Sequence[Payment], ports: Ports) -> None
     """
     ready = await _with_names(payments, ports)
     answers = await ports.bank.submit([_instruction_of(payment) for payment in ready]) if ready else []
-    accepted = []
+    accepted, endings = [], []
     for payment, answer in zip(ready, answers, strict=True):
         if isinstance(answer, Rejection):
             # Refused before anything was sent: no bank has heard of this payment.
-            await _end_unpaid(payment, answer, ports)
+            endings.append((payment, PaymentState.REJECTED, answer))
         elif isinstance(answer, PayflowError) or answer.status is BankStatus.UNKNOWN:
             await _rest(payment, ports)
         elif answer.status is BankStatus.ACCEPTED:
             accepted.append(payment)
         else:
-            await reject_by_bank(payment=payment, reason_code=answer.reason_code, ports=ports)
+            endings.append((payment, PaymentState.REJECTED, _refused_by_bank(answer.reason_code)))
+    await _end_unpaid(endings, ports)
     await complete_accepted(payments=accepted, ports=ports)
 
 
@@ -57,17 +58,20 @@ async def complete_accepted(*, payments: Sequence[Payment], ports: Ports) -> Non
 
 async def reject_by_bank(*, payment: Payment, reason_code: str | None, ports: Ports) -> None:
     """The bank has refused: release the hold and end the payment."""
-    refused = PaymentRefused(f"The other bank refused the payment ({reason_code or 'no reason given'}).")
-    await _end_unpaid(payment, refused, ports)
+    await _end_unpaid([(payment, PaymentState.REJECTED, _refused_by_bank(reason_code))], ports)
 
 
-async def _end_unpaid(payment: Payment, error: PayflowError, ports: Ports) -> None:
-    saga = Saga(payments=[payment], codes={}, ports=ports)
-    await saga.end_unpaid(payment, PaymentState.REJECTED, error)
-    if payment.payment_id in saga.problems:
-        await _rest(payment, ports)
-    else:
-        await _save([payment], ports)
+def _refused_by_bank(reason_code: str | None) -> PaymentRefused:
+    return PaymentRefused(f"The other bank refused the payment ({reason_code or 'no reason given'}).")
+
+
+async def _end_unpaid(endings: Sequence[Ending], ports: Ports) -> None:
+    saga = Saga(payments=[payment for payment, _, _ in endings], codes={}, ports=ports)
+    await saga.end_unpaid(endings)
+    for payment, _, _ in endings:
+        if payment.payment_id in saga.problems:
+            await _rest(payment, ports)
+    await _save([payment for payment, _, _ in endings if payment.payment_id not in saga.problems], ports)
 
 
 async def _save(payments: Sequence[Payment], ports: Ports) -> None:

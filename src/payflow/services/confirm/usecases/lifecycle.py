@@ -29,7 +29,7 @@ from payflow.services.confirm.domain import (
 )
 from payflow.services.confirm.ports import Background, Ports
 from payflow.services.confirm.usecases.bank import complete_accepted, reject_by_bank
-from payflow.services.confirm.usecases.saga import Saga, otp_payment_of
+from payflow.services.confirm.usecases.saga import Ending, Saga, otp_payment_of
 
 
 async def cancel_payments(*, commands: Sequence[CancelPayment], ports: Ports) -> Answers[PaymentView]:
@@ -62,7 +62,7 @@ async def _cancel(payment: Payment | None, ports: Ports) -> PaymentView | Payflo
     leased = await _take(payment, ports)
     if leased is None or leased.state not in CANCELLABLE:
         return PaymentInProgress(retry_after_s=1)
-    answer = await _end_unpaid(leased, PaymentState.CANCELLED, cancelled_error(), ports)
+    (answer,) = await _end_unpaid([(leased, PaymentState.CANCELLED, cancelled_error())], ports)
     if isinstance(answer, PaymentView) and answer.state is not PaymentState.CANCELLED:
         return NotCancellable("The money has moved already.")
     return answer
@@ -119,7 +119,8 @@ async def _decide(
         return PaymentInProgress(retry_after_s=1)
     if not is_cleared:
         refused = PaymentRefused("The payment was refused after review.")
-        return await _end_unpaid(leased, PaymentState.REJECTED, refused, ports)
+        (answer,) = await _end_unpaid([(leased, PaymentState.REJECTED, refused)], ports)
+        return answer
     saga = Saga(payments=[leased], codes={}, ports=ports)
     if leased.needs_otp:
         leased.await_code(now=ports.clock.now(), deadlines=ports.deadlines)
@@ -192,16 +193,18 @@ async def _take_again(payments: Sequence[Payment], ports: Ports) -> list[Payment
 async def _do(payments: Sequence[Payment], *, ports: Ports, background: Background) -> None:
     now = ports.clock.now()
     at_the_bank = [payment for payment in payments if payment.state is PaymentState.SUBMITTED]
-    unfinished = []
+    unfinished, endings = [], []
     for payment in payments:
         if payment.state in WAITS_FOR_A_PERSON:
-            await _end_unpaid(payment, PaymentState.EXPIRED, expiry_error(payment.state), ports)
+            endings.append((payment, PaymentState.EXPIRED, expiry_error(payment.state)))
         elif payment.is_overdue(now=now, deadlines=ports.deadlines):
-            await _end_unpaid(payment, PaymentState.REJECTED, expiry_error(payment.state), ports)
+            endings.append((payment, PaymentState.REJECTED, expiry_error(payment.state)))
         elif payment.has_missed_its_day(now=now, deadlines=ports.deadlines):
-            await _end_unpaid(payment, PaymentState.EXPIRED, expiry_error(payment.state), ports)
+            endings.append((payment, PaymentState.EXPIRED, expiry_error(payment.state)))
         elif payment.state is not PaymentState.SUBMITTED:
             unfinished.append(payment)
+    if endings:
+        await _end_unpaid(endings, ports)
     if unfinished:
         saga = Saga(payments=unfinished, codes={}, ports=ports)
         await saga.drive()
@@ -215,13 +218,12 @@ async def _take(payment: Payment, ports: Ports) -> Payment | None:
     return leased.get(payment.payment_id)
 
 
-async def _end_unpaid(
-    payment: Payment, target: PaymentState, error: PayflowError, ports: Ports
-) -> PaymentView | PayflowError:
-    saga = Saga(payments=[payment], codes={}, ports=ports)
-    await saga.end_unpaid(payment, target, error)
-    if payment.payment_id not in saga.problems:
-        await saga.save([payment])
-    else:
-        await ports.store.return_leases([payment], due_at=ports.clock.now() + ports.deadlines.lease)
-    return saga.problems.get(payment.payment_id) or payment.view()
+async def _end_unpaid(endings: Sequence[Ending], ports: Ports) -> list[PaymentView | PayflowError]:
+    """End leased payments without moving money; what each is now, or why it could not be ended yet."""
+    payments = [payment for payment, _, _ in endings]
+    saga = Saga(payments=payments, codes={}, ports=ports)
+    await saga.end_unpaid(endings)
+    stuck = [payment for payment in payments if payment.payment_id in saga.problems]
+    await saga.save([payment for payment in payments if payment.payment_id not in saga.problems])
+    await ports.store.return_leases(stuck, due_at=ports.clock.now() + ports.deadlines.lease)
+    return [saga.problems.get(payment.payment_id) or payment.view() for payment in payments]

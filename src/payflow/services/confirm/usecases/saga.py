@@ -38,6 +38,8 @@ from payflow.services.confirm.domain import (
 from payflow.services.confirm.ports import Ports
 
 Answer = PaymentView | PayflowError
+# A payment, the end that it is to take, and why.
+Ending = tuple[Payment, PaymentState, PayflowError]
 
 
 class Saga:
@@ -90,21 +92,23 @@ class Saga:
             )
             for payment in unresolved
         ]
+        refused = []
         for payment, answer in zip(unresolved, await self._ports.account.resolve(queries), strict=True):
             if isinstance(answer, PayflowError):
-                await self._refuse_or_report(payment, answer)
+                refused.append((payment, answer))
             else:
                 payment.parties = answer
+        await self._refuse_or_report(refused)
 
     async def _assess(self) -> None:
         received = self._in_state(PaymentState.RECEIVED)
         if not received:
             return
         answers = await self._ports.risk.assess([_assessment_of(payment) for payment in received])
-        under_review, awaiting_otp = [], []
+        under_review, awaiting_otp, refused = [], [], []
         for payment, answer in zip(received, answers, strict=True):
             if isinstance(answer, PayflowError):
-                await self._refuse_or_report(payment, answer)
+                refused.append((payment, answer))
                 continue
             apply_assessment(payment, answer)
             if answer.is_possible_sanctions_match:
@@ -113,6 +117,7 @@ class Saga:
                 awaiting_otp.append(payment)
             else:
                 payment.move(PaymentState.APPROVED, now=self._now())
+        await self._refuse_or_report(refused)
         self._await_codes(awaiting_otp)
         await self._hold_for_review(under_review)
 
@@ -132,13 +137,15 @@ class Saga:
             return
         holds = [_hold_of(payment, expires_at=expires_at + deadlines.hold_grace) for payment in payments]
         self._touch(payments)
+        refused = []
         for payment, answer in zip(payments, await self._ports.account.place_hold(holds), strict=True):
             if isinstance(answer, PayflowError):
-                await self._refuse_or_report(payment, answer)
+                refused.append((payment, answer))
                 continue
             payment.has_hold = True
             payment.move(PaymentState.UNDER_REVIEW, now=self._now())
             payment.rest(until=expires_at, expires_at=expires_at)
+        await self._refuse_or_report(refused)
 
     def _await_codes(self, payments: list[Payment]) -> None:
         """A high risk: the payment waits for its customer. The code is sent apart, so that nobody waits for that."""
@@ -175,20 +182,22 @@ class Saga:
         if not due:
             return
         answers = await self._ports.risk.reassess([_assessment_of(payment) for payment in due])
-        under_review, approved = [], []
+        under_review, approved, refused, endings = [], [], [], []
         for payment, answer in zip(due, answers, strict=True):
             if isinstance(answer, PayflowError):
-                await self._refuse_or_report(payment, answer)
+                refused.append((payment, answer))
             elif answer.review_id not in (None, payment.review_id):
                 payment.review_id = answer.review_id
                 # Its code was given with the order: the review's decision is all that is missing.
                 payment.needs_otp = False
                 under_review.append(payment)
             elif (refusal := refusal_on_its_day(payment, answer)) is not None:
-                await self.end_unpaid(payment, PaymentState.REJECTED, refusal)
+                endings.append((payment, PaymentState.REJECTED, refusal))
             else:
                 payment.approve(now=self._now())
                 approved.append(payment)
+        await self._refuse_or_report(refused)
+        await self.end_unpaid(endings)
         await self._hold_for_review(under_review)
         await self.save(approved)
 
@@ -208,11 +217,13 @@ class Saga:
             return
         commands = [_transfer_of(payment) for payment in payments]
         self._touch(payments)
+        refused = []
         for payment, answer in zip(payments, await self._ports.account.transfer(commands), strict=True):
             if isinstance(answer, PayflowError):
-                await self._refuse_or_report(payment, answer)
+                refused.append((payment, answer))
             else:
                 payment.end(PaymentState.COMPLETED, now=self._now())
+        await self._refuse_or_report(refused)
 
     async def _submit(self, payments: list[Payment]) -> None:
         """Inter-bank: hold the funds for as long as it takes, and store the intent before anything goes out."""
@@ -224,49 +235,62 @@ class Saga:
         kept_answers, fresh_answers = await asyncio.gather(
             self._ports.account.keep_hold(keep), self._ports.account.place_hold(holds)
         )
+        refused = []
         for payment, answer in zip([*kept, *fresh], [*kept_answers, *fresh_answers], strict=True):
             if isinstance(answer, PayflowError):
-                await self._refuse_or_report(payment, answer)
+                refused.append((payment, answer))
                 continue
             payment.has_hold = True
             if payment.state is PaymentState.APPROVED:
                 payment.move(PaymentState.HELD, now=self._now())
             payment.move(PaymentState.SUBMITTED, now=self._now())
             payment.leased_until = payment.due_at = self._now() + self._ports.deadlines.lease
+        await self._refuse_or_report(refused)
 
-    async def _refuse_or_report(self, payment: Payment, error: PayflowError) -> None:
-        """End the payment when the error is final; else leave it for a later try."""
+    async def _refuse_or_report(self, refused: Sequence[tuple[Payment, PayflowError]]) -> None:
+        """End each payment whose error is final; leave the others for a later try."""
+        endings = [ending for payment, error in refused if (ending := self._ending_by(payment, error)) is not None]
+        await self.end_unpaid(endings)
+
+    def _ending_by(self, payment: Payment, error: PayflowError) -> Ending | None:
+        """How the error ends the payment, if it does."""
         if isinstance(error, StaleCommand):
             self.problems[payment.payment_id] = PaymentInProgress(retry_after_s=1)
         elif isinstance(error, AlreadyBooked) and payment.is_on_us:
             payment.end_booked(now=self._now())
         elif error.code == PaymentEnded.code:
             # A cancellation or an expiry that reached the ledger and was not stored: what it began is ended.
-            await self.end_unpaid(payment, PaymentState.REJECTED, cancelled_error())
+            return payment, PaymentState.REJECTED, cancelled_error()
         elif isinstance(error, Rejection):
-            await self.end_unpaid(payment, PaymentState.REJECTED, error)
+            return payment, PaymentState.REJECTED, error
         elif error.code == "HOLD_NOT_FOUND" and payment.has_hold:
             expired = PaymentExpired("The funds were held too long; the payment has expired.")
-            await self.end_unpaid(payment, PaymentState.REJECTED, expired)
+            return payment, PaymentState.REJECTED, expired
         else:
             self.problems[payment.payment_id] = error
+        return None
 
-    async def end_unpaid(self, payment: Payment, target: PaymentState, error: PayflowError) -> None:
+    async def end_unpaid(self, endings: Sequence[Ending]) -> None:
         """End without moving money: no end state leaves funds held, or lets a late command of this payment through.
 
-        Where account says that the money has moved already, the payment is completed instead.
+        Where account says that the money has moved already, the payment is completed instead. What was released but not
+        ended (`problems`) is for a later try.
         """
-        if self._may_have_touched(payment):
-            (answer,) = await self._ports.account.release_hold([_release_of(payment, target)])
+        touched = [(payment, target) for payment, target, _ in endings if self._may_have_touched(payment)]
+        releases = [_release_of(payment, target) for payment, target in touched]
+        answers = await self._ports.account.release_hold(releases) if releases else []
+        released = {payment.payment_id: answer for (payment, _), answer in zip(touched, answers, strict=True)}
+        for payment, target, error in endings:
+            answer = released.get(payment.payment_id)
             if isinstance(answer, AlreadyBooked) and payment.is_on_us:
                 payment.end_booked(now=self._now())
-                return
-            if isinstance(answer, PayflowError):
-                in_progress = PaymentInProgress(retry_after_s=1)
-                self.problems[payment.payment_id] = in_progress if isinstance(answer, StaleCommand) else answer
-                return
-            payment.has_hold = False
-        payment.end(target, now=self._now(), error=error)
+            elif isinstance(answer, StaleCommand):
+                self.problems[payment.payment_id] = PaymentInProgress(retry_after_s=1)
+            elif isinstance(answer, PayflowError):
+                self.problems[payment.payment_id] = answer
+            else:
+                payment.has_hold = False
+                payment.end(target, now=self._now(), error=error)
 
     def _touch(self, payments: Sequence[Payment]) -> None:
         self._touched.update(payment.payment_id for payment in payments)
