@@ -29,6 +29,7 @@ from payflow.platform.http.errors import MethodNotAllowed, NotFound
 from payflow.platform.http.health import HealthRoutes
 from payflow.platform.http.protocol import ConnectionLimits
 from payflow.platform.http.server import serve
+from payflow.platform.http.turn_away import TurnAway
 
 LIMITS = ConnectionLimits(head_s=1.0, body_s=1.0, idle_s=1.5, linger_s=1.0, connections_max=60)
 HOST = b"Host: localhost\r\n"
@@ -104,7 +105,12 @@ async def nothing_to_open() -> AsyncIterator[None]:
 
 @contextmanager
 def running(
-    app: ASGIApp, *, limits: ConnectionLimits = LIMITS, drain_s: float = 1.0, routes: App | None = None
+    app: ASGIApp,
+    *,
+    limits: ConnectionLimits = LIMITS,
+    drain_s: float = 1.0,
+    routes: App | None = None,
+    turn_away: TurnAway | None = None,
 ) -> Iterator[Live]:
     """A server on uvloop in a thread of its own."""
     sock = socket.socket()
@@ -117,7 +123,13 @@ def running(
         watcher = asyncio.create_task(asyncio.to_thread(told.wait))
         watcher.add_done_callback(lambda _: stop.set())
         await serve(
-            with_lifespan(app, nothing_to_open), [sock], drain_s=drain_s, limits=limits, stop=stop, on_ready=ready.set
+            with_lifespan(app, nothing_to_open),
+            [sock],
+            drain_s=drain_s,
+            limits=limits,
+            turn_away=turn_away,
+            stop=stop,
+            on_ready=ready.set,
         )
 
     def run() -> None:

@@ -18,8 +18,9 @@ from payflow.platform.http.admission import Admission
 from payflow.platform.http.asgi import ASGIApp, Receive, Scope, Send, bytes_response, header, read_body, send_response
 from payflow.platform.http.edge import INTERNAL_BODY_MAX_BYTES, EdgeLayer
 from payflow.platform.http.errors import MethodNotAllowed, NotFound, UnreadableBody
-from payflow.platform.http.health import HealthRoutes
+from payflow.platform.http.health import HEALTH_PATHS, HealthRoutes
 from payflow.platform.http.server import serve
+from payflow.platform.http.turn_away import TurnAway
 from payflow.platform.rpc.client import DEADLINE_HEADER
 from payflow.platform.rpc.identity import Verifier
 from payflow.platform.rpc.server import RpcServer, WireError
@@ -99,14 +100,17 @@ def make_app(*, runtime: Runtime, service: Service) -> ASGIApp:
 
 
 @asynccontextmanager
-async def running(runtime: Runtime, build: Build) -> AsyncIterator[ASGIApp]:
-    """Wire a service and keep its background duties going; everything is stopped and closed at the end."""
+async def running(runtime: Runtime, build: Build) -> AsyncIterator[tuple[ASGIApp, TurnAway | None]]:
+    """Wire a service and keep its background duties going; everything is stopped and closed at the end.
+
+    The application, and what is refused at the connection while it is full.
+    """
     duties: list[asyncio.Task[None]] = []
     try:
         service = await build(runtime)
         app = make_app(runtime=runtime, service=service)
         duties = [asyncio.create_task(run_forever(name, work)) for name, work in service.background.items()]
-        yield app
+        yield app, turn_away_of(service)
     finally:
         for duty in duties:
             duty.cancel()
@@ -114,7 +118,16 @@ async def running(runtime: Runtime, build: Build) -> AsyncIterator[ASGIApp]:
         await runtime.close()
 
 
-async def _serve_edge(app: ASGIApp, sockets: Sequence[socket.socket], drain_s: float) -> None:
+def turn_away_of(service: Service) -> TurnAway | None:
+    """Health and private operations are always let in."""
+    if service.is_full is None:
+        return None
+    return TurnAway(service.is_full, lets_in=(*(path.encode() for path in sorted(HEALTH_PATHS)), _RPC_PREFIX.encode()))
+
+
+async def _serve_edge(
+    app: ASGIApp, sockets: Sequence[socket.socket], *, drain_s: float, turn_away: TurnAway | None
+) -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await receive()
@@ -124,7 +137,7 @@ async def _serve_edge(app: ASGIApp, sockets: Sequence[socket.socket], drain_s: f
             return
         await app(scope, receive, send)
 
-    await serve(application, sockets, drain_s=drain_s)
+    await serve(application, sockets, drain_s=drain_s, turn_away=turn_away)
 
 
 async def run_async(
@@ -133,9 +146,9 @@ async def run_async(
     """Serve until SIGTERM or SIGINT, then drain and close."""
     runtime = Runtime(service=service, instance=instance, environ=environ)
     configure_logging(service=service, instance=instance, level=runtime.common.log_level)
-    async with running(runtime, build) as app:
+    async with running(runtime, build) as (app, turn_away):
         log.info("process.ready", pid=os.getpid())
-        await _serve_edge(app, sockets, runtime.common.drain_s)
+        await _serve_edge(app, sockets, drain_s=runtime.common.drain_s, turn_away=turn_away)
     log.info("process.stopped")
 
 

@@ -120,7 +120,7 @@ class EdgeLayer:
 
     def _log_refusal(self, error: PayflowError, scope: Scope, traceparent: str) -> None:
         """One line, so that the trace id of a refusal finds it; a flood of refused requests fills no disk."""
-        tell = log.debug if error.code == "RATE_LIMITED" else log.info
+        tell = log.debug if error.code in ("RATE_LIMITED", "OVERLOADED") else log.info
         tell(
             "request_refused",
             service=self._service,

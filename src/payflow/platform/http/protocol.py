@@ -28,6 +28,7 @@ from payflow.platform.http.errors import HeadersTooLarge, MalformedHead, Payload
 from payflow.platform.http.headers import PUBLIC
 from payflow.platform.http.problem import problem_response
 from payflow.platform.http.trace import continue_trace, trace_id_of
+from payflow.platform.http.turn_away import TurnAway
 
 _IDLE: Final = 0  # between two messages
 _HEAD: Final = 1  # inside a head
@@ -83,9 +84,10 @@ def allow_large_body(scope: MutableMapping[str, Any], *, bytes_max: int) -> None
 
 
 class EdgeConfig(Config):
-    """uvicorn's configuration and the limits of a connection."""
+    """uvicorn's configuration, the limits of a connection, and what is refused at once while the process is full."""
 
     limits: ConnectionLimits = ConnectionLimits()
+    turn_away: TurnAway | None = None
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -101,6 +103,8 @@ class EdgeProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.limits = config.limits
+        self._turn_away = config.turn_away
+        self._is_turned_away = False  # the present request, which the application never hears of
         self._phase = _IDLE
         self._deadline: float | None = None  # None: to be set from the phase
         self._write_deadline = math.inf
@@ -209,14 +213,24 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._check_head()
-        super().on_headers_complete()
         self._phase, self._deadline, self._fed = _BODY, None, 0
+        if self._turn_away is not None and not self._has_work() and self._turn_away.refuses(self.url, self.headers):
+            self._is_turned_away = True
+            return
+        super().on_headers_complete()
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False
 
+    def on_body(self, body: bytes) -> None:
+        if not self._is_turned_away:
+            super().on_body(body)
+
     def on_message_complete(self) -> None:
-        super().on_message_complete()
         self._phase, self._deadline, self._has_completed = _IDLE, None, True
+        if self._is_turned_away:
+            self._say_no()
+        else:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -227,6 +241,22 @@ class EdgeProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
         elif self._phase == _IDLE and not self._is_ending:
             self._deadline = self.loop.time() + self.limits.idle_s
+
+    def _has_work(self) -> bool:
+        """Whether an earlier request of this connection is still being answered."""
+        return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
+
+    def _say_no(self) -> None:
+        """Answer a request that was turned away; the connection may send the next one."""
+        self._is_turned_away = False
+        if self._turn_away is None or self.transport.is_closing():
+            return
+        keep_alive = self.parser.get_http_version() != "1.0" and bool(self.parser.should_keep_alive())
+        common = self.server_state.default_headers
+        self._wire.write(self._turn_away.answer(self.url, self.headers, common=common, keep_alive=keep_alive))
+        self._deadline = self.loop.time() + self.limits.idle_s
+        if not keep_alive:
+            self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
@@ -287,14 +317,14 @@ class EdgeProtocol(HttpToolsProtocol):
             self._deadline = self.loop.time() + self.limits.head_s
         elif self._phase == _BODY:
             self._deadline = self.loop.time() + self.limits.body_s
-        elif self.cycle.response_complete:
+        elif not self._has_work():
             self._deadline = self.loop.time() + self.limits.idle_s  # answered before its body was all there
         else:
             self._deadline = math.inf  # the answer is the application's to bound
 
     def _refuse(self, error: PayflowError) -> None:
         """Answer what cannot be read and end the connection; nothing is written into another answer on its way."""
-        broken = self.cycle if self._phase == _BODY else None
+        broken = self.cycle if self._phase == _BODY and not self._is_turned_away else None
         running = self._running
         if running is not None and running is not broken and not running.response_complete:
             running.keep_alive = False

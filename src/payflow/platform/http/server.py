@@ -14,6 +14,7 @@ import uvicorn
 
 from payflow.platform.http.asgi import ASGIApp
 from payflow.platform.http.protocol import ConnectionLimits, EdgeConfig, EdgeProtocol
+from payflow.platform.http.turn_away import TurnAway
 
 _BACKLOG: Final = 2048
 _ROUND_S: Final = 0.5
@@ -24,7 +25,9 @@ class ServerStartError(Exception):
     """The application's lifespan failed to begin; what it said is in the log."""
 
 
-def server_config(app: ASGIApp, *, drain_s: float, limits: ConnectionLimits | None = None) -> EdgeConfig:
+def server_config(
+    app: ASGIApp, *, drain_s: float, limits: ConnectionLimits | None = None, turn_away: TurnAway | None = None
+) -> EdgeConfig:
     """uvicorn's configuration as this product runs it.
 
     No proxy is trusted, no access log and no Server header are written, and uvicorn's own limits stay off: bounds are
@@ -48,6 +51,7 @@ def server_config(app: ASGIApp, *, drain_s: float, limits: ConnectionLimits | No
         timeout_graceful_shutdown=math.ceil(drain_s),
     )
     config.limits = limits or ConnectionLimits()
+    config.turn_away = turn_away
     return config
 
 
@@ -57,6 +61,7 @@ async def serve(
     *,
     drain_s: float,
     limits: ConnectionLimits | None = None,
+    turn_away: TurnAway | None = None,
     stop: asyncio.Event | None = None,
     on_ready: Callable[[], None] | None = None,
 ) -> None:
@@ -64,9 +69,10 @@ async def serve(
 
     Draining: the sockets are closed, requests in flight are finished and their connections told `Connection: close`,
     idle connections end at once. What is still running after `drain_s` (rounded up to whole seconds) is cancelled.
-    `sockets` are bound and become the server's. `on_ready` is called once requests are taken. Raises ServerStartError.
+    `sockets` are bound and become the server's. `turn_away`: what is refused at the connection while the process is
+    full; None: nothing. `on_ready` is called once requests are taken. Raises ServerStartError.
     """
-    server = _Server(server_config(app, drain_s=drain_s, limits=limits), on_ready)
+    server = _Server(server_config(app, drain_s=drain_s, limits=limits, turn_away=turn_away), on_ready)
     told = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     if stop is None:

@@ -70,7 +70,7 @@ class GatewaySettings(CommonSettings, frozen=True, kw_only=True):
         str, describe("password of user `admin`, made when there is no user at all; best given as _FILE")
     ] = ""
     public_requests_max: Annotated[int, describe("public requests worked on at once"), msgspec.Meta(ge=1)] = 512
-    public_queue_max: Annotated[int, describe("public requests that wait for their turn")] = 256
+    public_queue_max: Annotated[int, describe("public requests that wait for their turn")] = 64
     public_queue_wait_s: Annotated[
         float, describe("seconds that one waits at most before it is refused"), msgspec.Meta(gt=0, le=10)
     ] = 0.05
@@ -110,9 +110,13 @@ async def build(runtime: Runtime) -> Service:
     checks = dict(runtime.checks_for(database=database, valkey=valkey))
     for name in (*REQUIRED[1:], *REPORTED):
         checks[name] = probes.check_of(settings.url_of(name))
+    admission = Admission(
+        settings.public_requests_max, settings.public_queue_max, queue_wait_max_s=settings.public_queue_wait_s
+    )
     return Service(
         is_public=True,
-        app=public_app(settings=settings, gate=gate, services=services, keys=keys),
+        app=admission.wrap(public_app(settings=settings, gate=gate, services=services, keys=keys)),
+        is_full=lambda: admission.is_full,
         implementations=[(Gateway, api)],
         checks=checks,
         required=set(REQUIRED),
@@ -126,16 +130,12 @@ async def build(runtime: Runtime) -> Service:
 
 
 def public_app(*, settings: GatewaySettings, gate: Gate, services: Services, keys: FileKeyRing) -> ASGIApp:
-    """The public API behind its admission: refused early when too much is under way."""
+    """The public API."""
     confirm = ConfirmRoute(confirm=services.confirm, bank_wait_s=settings.bank_wait_s)
     # Litestar's own types for an ASGI application are narrower, and say the same.
     routes = cast(ASGIApp, make_routes(services=services, keys=keys))
     upload = BulkUploadRoute(bulk=services.client(Bulk), others=routes, chunk_items=settings.bulk_chunk_items)
-    app = PublicApp(gate=gate, hot={CONFIRM_PATH: confirm, BULK_PATH: upload}, routes=routes)
-    admission = Admission(
-        settings.public_requests_max, settings.public_queue_max, queue_wait_max_s=settings.public_queue_wait_s
-    )
-    return admission.wrap(app)
+    return PublicApp(gate=gate, hot={CONFIRM_PATH: confirm, BULK_PATH: upload}, routes=routes)
 
 
 def _api(
