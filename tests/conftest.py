@@ -25,6 +25,24 @@ SERVICE_NAMES = sorted({row.service for row in (*SERVICES, OTHER_BANK)})
 
 ConnectAs = Callable[[str], Awaitable[Database]]
 
+# What waits most comes first, so that no worker is left alone with it at the end.
+FOLDERS = ("faults", "simulation", "journeys", "security")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what one worker runs alone, where several share the run: a file, and of the fault runs all.
+
+    Fault runs put the machine under load and watch deadlines: one at a time.
+    """
+    for item in items:
+        folder = _folder(item)
+        item.add_marker(pytest.mark.xdist_group("faults" if folder == "faults" else item.path.as_posix()))
+    items.sort(key=lambda item: FOLDERS.index(_folder(item)) if _folder(item) in FOLDERS else len(FOLDERS))
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
 
 @pytest.fixture(scope="session")
 def server_dir() -> Iterator[Path]:

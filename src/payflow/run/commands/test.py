@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Final
 
 import typer
 
 from payflow.run.errors import StartError
 from payflow.run.instance import repository_root
+
+# Each worker runs servers of its own, so memory sets the limit.
+WORKERS_MAX: Final = 4
 
 
 def test(context: typer.Context) -> None:
@@ -17,8 +21,14 @@ def test(context: typer.Context) -> None:
     if not (root / "tests").is_dir():
         raise StartError("The tests are part of the repository: run this from a clone of it.")
     os.chdir(root)
-    chosen = [] if any(os.path.exists(argument.split("::")[0]) for argument in context.args) else ["tests"]
+    chosen = [] if any(os.path.exists(argument.split("::")[0]) for argument in context.args) else ["tests", *_shared()]
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *chosen, *context.args])  # noqa: S606
+
+
+def _shared() -> list[str]:
+    """The whole suite is shared by several workers: much of it waits, for servers to start and deadlines to pass."""
+    workers = min((os.cpu_count() or 1) + 1, WORKERS_MAX)
+    return [f"--numprocesses={workers}", "--dist=loadgroup", "--no-loadscope-reorder"]
 
 
 def register(app: typer.Typer) -> None:
