@@ -10,6 +10,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
+from payflow.services.account.verification import verify_ledger
 from payflow_dev.bench.money import Leg, Recorded
 
 _POLL_S: Final = 0.5
@@ -71,6 +72,16 @@ async def read_ledger(*, url: str, prefix: str, accounts: Sequence[str]) -> Ledg
                 for row in await connection.fetch(_BALANCES, list(accounts))
             }
             return LedgerState(payments=await _read_payments(connection, prefix), balances=balances)
+    finally:
+        await connection.close()
+
+
+async def broken_ledger_rules(url: str) -> list[str]:
+    """What is wrong when the ledger is recomputed from its postings, as `payflow ledger verify` does."""
+    connection = await asyncpg.connect(url, server_settings={"search_path": "account"})
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            return (await verify_ledger(connection)).broken
     finally:
         await connection.close()
 

@@ -12,8 +12,6 @@ import aiohttp
 import argon2
 import msgspec
 
-from payflow.contracts.account import Account, VerifyLedger
-from payflow.kernel.errors import PayflowError
 from payflow.kernel.money import format_minor
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance
@@ -119,12 +117,3 @@ async def _sign_in(session: aiohttp.ClientSession, *, username: str, password: s
 
 def _raised_limits() -> str:
     return " ".join(f"{name}={value}" for name, value in LIMITS.items())
-
-
-async def broken_ledger_rules(instance: Instance) -> list[str]:
-    """What the account service finds when it recomputes the ledger from its postings; empty when it is whole."""
-    async with local_services(instance) as services:
-        (answer,) = await services.client(Account).verify_ledger([VerifyLedger()])
-    if isinstance(answer, PayflowError):
-        return [f"the ledger could not be verified: {answer.code} {answer.detail}"]
-    return answer.broken

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
 from payflow.run.supervisor.status import InstanceStatus
-from payflow_dev.bench.ledger import LedgerState, read_ledger, wait_until_finished
+from payflow_dev.bench.ledger import LedgerState, broken_ledger_rules, read_ledger, wait_until_finished
 from payflow_dev.bench.money import MoneyModel, MoneyReport, Sent
 from payflow_dev.bench.population import OPENING_BALANCE_MINOR, Customer, Payment
-from payflow_dev.bench.records import broken_ledger_rules
 from payflow_dev.bench.target import owner_url
 from payflow_dev.bench.wire import Outcome, id_prefix, transaction_id
 
@@ -35,7 +34,7 @@ def check_money(
     model.replay(_sent(run_id, payments, outcomes), state.payments)
     model.refuse_strangers(known, state.payments)
     model.compare_balances(state.balances)
-    model.add_broken_rules(asyncio.run(broken_ledger_rules(status.instance)))
+    model.add_broken_rules(asyncio.run(broken_ledger_rules(owner_url(status))))
     return model.report()
 
 

@@ -46,7 +46,7 @@ _decode: Final = msgspec.json.Decoder().decode
 
 @dataclass(slots=True)
 class Order:
-    """One payment that a customer wants."""
+    """One payment that a customer wants; `key` is its transaction id, and its idempotency key unless it has another."""
 
     payer: int
     key: str
@@ -57,6 +57,7 @@ class Order:
     code: str | None = None
     final: tuple[int, bytes] | None = None
     is_cancelled: bool = False
+    idempotency_key: str | None = None
 
 
 class Clients:
@@ -269,7 +270,9 @@ class Clients:
         self, operation: str, order: Order, url: str, body: dict[str, Any] | None
     ) -> tuple[int | None, bytes]:
         invoked_ns = now_ns()
-        status, answer, answered_ns = await self._request(order.payer, "POST", url, body, key=order.key)
+        status, answer, answered_ns = await self._request(
+            order.payer, "POST", url, body, key=order.idempotency_key or order.key
+        )
         if operation != "cancel" and (status == 202 or (status == 200 and b'"SUCCESS"' in answer)):
             self.acknowledged += order.final is None and status == 200
             self.last_success_ns = now_ns()
