@@ -29,7 +29,8 @@ SELECT role.rolname AS role, known.query, known.calls, known.rows, known.wal_byt
 """
 _WAL: Final = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint"
 _TABLES: Final = """
-SELECT schemaname || '.' || relname AS name, n_tup_ins, n_tup_upd, n_tup_hot_upd, n_tup_del
+SELECT schemaname || '.' || relname AS name, n_tup_ins, n_tup_upd, n_tup_hot_upd, n_tup_del,
+       pg_total_relation_size(relid) AS bytes
   FROM pg_stat_user_tables
 """
 
@@ -59,13 +60,17 @@ class DatabaseFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TableFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows written into one table; `hot_updated` is the part of `updated` that changed no index."""
+    """Rows written into one table; `hot_updated` is the part of `updated` that changed no index.
+
+    `bytes`: by how much the table grew on disk, with its indexes; 0 in results from before that was measured.
+    """
 
     name: str
     inserted: int
     updated: int
     hot_updated: int
     deleted: int
+    bytes: int = 0
 
     @property
     def written(self) -> int:
@@ -150,6 +155,7 @@ def _table(row: asyncpg.Record) -> TableFigures:
         updated=row["n_tup_upd"],
         hot_updated=row["n_tup_hot_upd"],
         deleted=row["n_tup_del"],
+        bytes=row["bytes"],
     )
 
 
@@ -168,6 +174,7 @@ def tables_between(
                 updated=now.updated - then.updated,
                 hot_updated=now.hot_updated - then.hot_updated,
                 deleted=now.deleted - then.deleted,
+                bytes=now.bytes - then.bytes,
             )
         )
     written = sorted((table for table in tables if table.written > 0), key=lambda table: (-table.written, table.name))

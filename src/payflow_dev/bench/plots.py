@@ -16,6 +16,7 @@ import pygal
 from pygal.style import Style
 
 from payflow.run.instance import repository_root
+from payflow_dev.bench.costs import MEASURED, as_json, costs_of
 from payflow_dev.bench.figures import replace_figures, section
 from payflow_dev.bench.kept import (
     Kept,
@@ -170,6 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("none of these files is a result of the bench")
     pictures = draw(kept, given.docs / "pictures")
     replace_figures(given.docs / "performance.md", section(kept, pictures))
+    costs = costs_of(over_connections(kept))
+    if costs is not None and given.docs == repository_root() / "docs":
+        MEASURED.write_bytes(as_json(costs))
     print(f"{len(pictures)} pictures and the figures of {given.docs / 'performance.md'} from {len(kept)} runs")
 
 
