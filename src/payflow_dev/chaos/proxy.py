@@ -28,6 +28,10 @@ class Position(StrEnum):
     LATE_DELIVERY = "late_delivery"
 
 
+# Where the call's answer must come first: some never do (a bank that is silent), so that several calls may try.
+NEEDS_ANSWER: Final = frozenset({Position.AFTER_DELIVERY, Position.AFTER_ANSWER, Position.HALF_AN_ANSWER})
+
+
 class Deed:
     """One fault waiting for its call: `operation` of the service behind a proxy, `strike` what to do.
 
@@ -74,14 +78,25 @@ class Director:
         """Wait for none."""
         self._armed = None
 
-    def take(self, service: str, operation: str, caller: Callable[[], str | None] = lambda: None) -> Deed | None:
-        """The armed deed if it is for this call; it is armed no longer. `caller` is asked only where it counts."""
+    def take(
+        self,
+        service: str,
+        operation: str,
+        caller: Callable[[], str | None] = lambda: None,
+        *,
+        shared: frozenset[Position] = frozenset(),
+    ) -> Deed | None:
+        """The armed deed if it is for this call. `caller` is asked only where it counts.
+
+        It is armed no longer, but at the `shared` positions: there every call takes it until one has struck.
+        """
         deed = self._armed
-        if deed is None or (deed.service, deed.operation) != (service, operation):
+        if deed is None or deed.struck.is_set() or (deed.service, deed.operation) != (service, operation):
             return None
         if deed.caller is not None and deed.caller != caller():
             return None
-        self._armed = None
+        if deed.position not in shared:
+            self._armed = None
         return deed
 
     @property
@@ -143,7 +158,7 @@ class Proxy:
         try:
             while True:
                 head, body = await _read_message(reader)
-                deed = self._director.take(self._service, _operation_of(head), caller.name)
+                deed = self._director.take(self._service, _operation_of(head), caller.name, shared=NEEDS_ANSWER)
                 if deed is None:
                     upstream.write(head + body)
                     writer.write(b"".join(await _read_message(upstream_reader)))
@@ -188,6 +203,10 @@ async def _misbehave(
         await asyncio.sleep(deed.delay_s)
     upstream.write(request)
     answer = b"".join(await _read_message(upstream_reader))
+    if deed.struck.is_set() and position in NEEDS_ANSWER:
+        writer.write(answer)
+        await writer.drain()
+        return True
     if position is Position.AFTER_DELIVERY:
         return _end(deed, ends)
     if position is Position.HALF_AN_ANSWER:
