@@ -60,6 +60,16 @@ class Order:
     idempotency_key: str | None = None
 
 
+def _cancels_codes(payer: int) -> bool:
+    """A quarter of the customers cancel what asks for a code; some of them at each address, as of all kinds."""
+    return payer // 4 % 4 == 3
+
+
+def _cancels_later_ones(payer: int) -> bool:
+    """Another quarter cancels what was ordered for later."""
+    return payer // 4 % 4 == 1
+
+
 class Clients:
     """The load: every customer pays one payment after the other until told to stop.
 
@@ -192,7 +202,7 @@ class Clients:
         One goes abroad, where its money is held for a while: what is held is not to be spent either.
         """
         # Not those who cancel what asks for a code, as such amounts do.
-        payers = [payer for payer in range(len(self._customers)) if payer % 4 != 3]
+        payers = [payer for payer in range(len(self._customers)) if not _cancels_codes(payer)]
         payer = payers[self._bursts % len(payers)]
         creditors = (SILENT_ABROAD, *(self._customers[payer - number].accounts[0] for number in (1, 2, 3)))
         orders = [
@@ -225,13 +235,18 @@ class Clients:
             elif status in FINAL:
                 order.final = (int(status), body)
                 return
-            elif status == 202 and order.execute_at is not None and order.payer % 4 == 1 and not order.is_cancelled:
+            elif (
+                status == 202
+                and order.execute_at is not None
+                and _cancels_later_ones(order.payer)
+                and not order.is_cancelled
+            ):
                 order.is_cancelled = True
                 await self._cancel(order)
             await asyncio.sleep(RETRY_S)
 
     async def _answer_code(self, order: Order) -> None:
-        if order.payer % 4 == 3 and not order.is_cancelled:
+        if _cancels_codes(order.payer) and not order.is_cancelled:
             order.is_cancelled = True
             await self._cancel(order)
             return
@@ -247,7 +262,8 @@ class Clients:
         return await self._call(operation, order, f"{url}/payment/confirm", self.body_of(order))
 
     async def _cancel(self, order: Order) -> None:
-        await self._call("cancel", order, f"{self._urls[0]}/payments/{order.key}/cancel", None)
+        url = self._urls[order.payer % len(self._urls)]
+        await self._call("cancel", order, f"{url}/payments/{order.key}/cancel", None)
 
     def body_of(self, order: Order) -> dict[str, Any]:
         """The request's body."""
