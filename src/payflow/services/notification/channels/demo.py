@@ -38,6 +38,7 @@ class DemoChannel:
     name = "demo"
     carries_codes = True
     needs_contact = False
+    reaches_customers = True
     keeps_messages = True
 
     def __init__(self, *, database: Database, cipher: ColumnCipher, clock: Clock) -> None:
@@ -45,7 +46,7 @@ class DemoChannel:
         self._cipher = cipher
         self._clock = clock
 
-    async def send(self, messages: Sequence[Outgoing]) -> list[SendResult]:
+    async def send(self, messages: Sequence[Outgoing], *, within_s: float | None = None) -> list[SendResult]:
         await self._database.execute(
             queries.demo_insert,
             [message.message_id for message in messages],
