@@ -334,9 +334,10 @@ class FakeDevices:
         found = {customer_id: self._of(customer_id) for customer_id in customer_ids}
         return {customer_id: devices for customer_id, devices in found.items() if devices}
 
-    async def remove(self, keys: Sequence[tuple[str, UUID]]) -> set[UUID]:
-        gone = {device.device_id for device in self.rows.values() if (device.customer_id, device.device_id) in keys}
-        await self.forget(list(gone))
+    async def remove(self, keys: Sequence[tuple[str, UUID]]) -> set[tuple[str, UUID]]:
+        known = {(device.customer_id, device.device_id) for device in self.rows.values()}
+        gone = known & set(keys)
+        await self.forget([device_id for _, device_id in gone])
         return gone
 
     async def forget(self, device_ids: Sequence[UUID]) -> None:

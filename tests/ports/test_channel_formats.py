@@ -132,7 +132,6 @@ async def test_a_messaging_service_sends_and_calls_back_where_we_can_be_reached(
         ("+0 123 456 789", None),
         ("+31 20", None),
         ("+123456789012345678", None),
-        ("", None),
     ],
 )
 async def test_a_number_is_written_to_as_networks_take_it_or_not_at_all(

@@ -96,8 +96,8 @@ class DeviceBook(Protocol):
         """The devices of those customers who have any, the last one seen first."""
         ...
 
-    async def remove(self, keys: Sequence[tuple[str, UUID]]) -> set[UUID]:
-        """Forget devices by customer and id; the ids of those that were there."""
+    async def remove(self, keys: Sequence[tuple[str, UUID]]) -> set[tuple[str, UUID]]:
+        """Forget devices by customer and id; those that were there."""
         ...
 
     async def forget(self, device_ids: Sequence[UUID]) -> None:

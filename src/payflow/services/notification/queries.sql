@@ -233,7 +233,7 @@ SELECT device_id, customer_id, platform, token_digest, token_encrypted, register
 DELETE FROM device
  USING unnest($1::text[], $2::uuid[]) AS gone (customer_id, device_id)
  WHERE device.device_id = gone.device_id AND device.customer_id = gone.customer_id
-RETURNING device.device_id;
+RETURNING device.customer_id, device.device_id;
 
 -- forget_devices --
 -- Forget devices that their vendor says are gone.

@@ -26,6 +26,7 @@ from payflow.platform.rpc.coalescer import Coalescer
 from payflow.services.notification.channels.http import Answer, HttpCaller
 from payflow.services.notification.channels.vendor import TIMEOUT_S_MAX, answered
 from payflow.services.notification.domain import (
+    NO_DEVICE,
     Device,
     Outgoing,
     PermanentFailure,
@@ -37,7 +38,6 @@ from payflow.services.notification.ports import DeviceBook
 
 SCOPE: Final = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-NO_DEVICE: Final = "NO_DEVICE"
 # A message about a payment that nobody has seen for a day is found in the list of payments.
 _LIFE: Final = timedelta(days=1)
 _ASSERTION_LIFE: Final = timedelta(hours=1)

@@ -7,13 +7,13 @@ about each message at an address that names it (`twilio_callbacks`): that settle
 
 from __future__ import annotations
 
+import base64
 import math
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import quote, urlencode
 
-import aiohttp
 import msgspec
 
 from payflow.kernel.clock import Clock
@@ -87,7 +87,8 @@ class TwilioSms:
         self._settings = settings
         self._http = http
         self._clock = clock
-        self._auth = aiohttp.BasicAuth(settings.key_sid, settings.key_secret, encoding="utf-8")
+        login = base64.b64encode(f"{settings.key_sid}:{settings.key_secret}".encode()).decode()
+        self._headers = {"Authorization": f"Basic {login}"}
         account = quote(settings.account_sid, safe="")
         self._messages_url = f"{settings.url.rstrip('/')}/2010-04-01/Accounts/{account}/Messages.json"
 
@@ -101,7 +102,7 @@ class TwilioSms:
             if known is not None:
                 return Sent(known)
         answer = await self._http.ask(
-            "POST", self._messages_url, data=self._form(message, number, text), auth=self._auth
+            "POST", self._messages_url, data=self._form(message, number, text), headers=self._headers
         )
         if answer.status in (200, 201):
             return Sent(answer.read(_Taken).sid)
@@ -123,7 +124,7 @@ class TwilioSms:
         """The SID of a message to this number with these words, if one was made since; None also where the account
         cannot tell: a message that comes twice is better than one that never comes."""
         query = {"To": number, "PageSize": str(_LISTED)}
-        answer = await self._http.ask("GET", self._messages_url, params=query, auth=self._auth)
+        answer = await self._http.ask("GET", self._messages_url, params=query, headers=self._headers)
         listed = answer.read_or(_List, _List([])).messages if answer.status == 200 else []
         matching = (one for one in listed if one.body == text and one.status not in ("failed", "canceled"))
         return next((one.sid for one in matching if _instant(one.date_created, default=since) >= since), None)

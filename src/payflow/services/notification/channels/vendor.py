@@ -18,7 +18,9 @@ from prometheus_client import Counter, Histogram
 from payflow.kernel.errors import PayflowError
 from payflow.platform.rpc.breaker import Breaker
 from payflow.services.notification.domain import (
+    NO_ADDRESS,
     NO_ANSWER,
+    NO_DEVICE,
     NO_TIME_LEFT,
     NOT_REACHED,
     UNREADABLE_ANSWER,
@@ -140,6 +142,8 @@ class VendorChannel:
             if was_closed and not self._breaker.is_closed:
                 log.warning("notification.vendor_out", channel=self.name, reason=result.reason)
             return
+        if _says_nothing_of_the_vendor(result):
+            return
         self._breaker.succeeded()
         if not was_closed:
             log.info("notification.vendor_back", channel=self.name)
@@ -162,6 +166,12 @@ async def answered(call: Callable[[], Awaitable[SendResult]], *, timeout_s: floa
         # A bug about one message must not keep its neighbours, and what it says may quote one.
         log.error("notification.channel_failed", error=type(error).__name__)
         return TemporaryFailure(type(error).__name__, is_unanswered=True)
+
+
+def _says_nothing_of_the_vendor(result: SendResult) -> bool:
+    """Whether a result came about without an answer of the vendor's."""
+    is_ours = isinstance(result, PermanentFailure) and result.reason in (NO_ADDRESS, NO_DEVICE)
+    return is_ours or isinstance(result, TemporaryFailure)
 
 
 def _outcome(result: SendResult) -> str:

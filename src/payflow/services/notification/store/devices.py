@@ -55,11 +55,11 @@ class PostgresDevices:
             found.setdefault(row["customer_id"], []).append(Device(**values, token=token))
         return found
 
-    async def remove(self, keys: Sequence[tuple[str, UUID]]) -> set[UUID]:
+    async def remove(self, keys: Sequence[tuple[str, UUID]]) -> set[tuple[str, UUID]]:
         rows = await self._database.fetch(
             queries.remove_devices, [customer_id for customer_id, _ in keys], [device_id for _, device_id in keys]
         )
-        return {row["device_id"] for row in rows}
+        return {(row["customer_id"], row["device_id"]) for row in rows}
 
     async def forget(self, device_ids: Sequence[UUID]) -> None:
         await self._database.execute(queries.forget_devices, device_ids)

@@ -56,7 +56,9 @@ async def remove(*, commands: Sequence[RemoveDevice], devices: DeviceBook) -> An
     """Forget devices. Items may be DeviceNotFound, also for another customer's."""
     gone = await devices.remove([(command.customer_id, command.device_id) for command in commands])
     return [
-        DeviceRemoved(device_id=command.device_id) if command.device_id in gone else DeviceNotFound()
+        DeviceRemoved(device_id=command.device_id)
+        if (command.customer_id, command.device_id) in gone
+        else DeviceNotFound()
         for command in commands
     ]
 
