@@ -251,6 +251,7 @@ class FakeDemoChannel:
     needs_contact = False
     reaches_customers = True
     keeps_messages = True
+    batch_max = 1000
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -291,6 +292,7 @@ class FakeChannel:
         self.needs_contact = needs_contact
         self.reaches_customers = True
         self.keeps_messages = False
+        self.batch_max = 1000
         self.sent: list[Outgoing] = []
         self.answer: Callable[[Outgoing], SendResult] = lambda _: Accepted()
 

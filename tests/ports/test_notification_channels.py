@@ -269,6 +269,20 @@ async def test_a_message_that_was_put_off_is_sent_after_a_pause_by_the_duty(rig:
     assert len(rig.taken) == 1
 
 
+async def test_a_backlog_is_worked_off_whatever_its_length_and_costs_no_tries(rig: Any) -> None:
+    world = in_memory()
+    message = await rig.a_message()
+    world.customer_id = message.customer_id
+    world.use(rig.channel, contacts=FakeContacts({message.customer_id: rig.contact(rig.good)}))
+    rig.desk.be(Mood.FINE, delay_s=0.05)
+    await world.hear(*(world.an_event() for _ in range(40)))
+
+    await world.api.deliver_due()
+
+    assert {view.state for view in await world.messages()} == {"SENT"}
+    assert len(rig.taken) == 40
+
+
 async def test_a_message_that_is_refused_goes_the_customers_next_way(rig: Any) -> None:
     world = in_memory()
     async with rigged("fake") as second:

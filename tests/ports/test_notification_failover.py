@@ -220,6 +220,25 @@ async def test_a_code_falls_over_while_its_caller_still_waits(
     assert len(email.sent) == is_sent
 
 
+class SlowContacts:
+    """The account service, which says nothing."""
+
+    async def contacts(self, customer_ids: Any) -> Any:
+        await asyncio.sleep(30)
+
+
+async def test_a_code_does_not_wait_for_an_address_that_is_not_told(world: World) -> None:
+    sms, push = FakeChannel("sms", needs_contact=True), FakeChannel("push")
+    world.use(sms, push, contacts=SlowContacts())
+    began_at = time.monotonic()
+
+    (answer,) = await world.api.send_otp_codes([world.a_code()])
+
+    assert isinstance(answer, MessageAccepted)
+    assert (answer.channel, len(sms.sent)) == ("push", 0)
+    assert time.monotonic() - began_at < 2.5
+
+
 async def test_the_text_of_a_code_is_stored_nowhere_whichever_way_it_went(world: World) -> None:
     sms, _, _ = three(world)
     sms.answer = lambda _: PermanentFailure("BAD")

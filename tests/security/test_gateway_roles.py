@@ -79,7 +79,7 @@ ROUTES: dict[str, tuple[str, set[Role]]] = {
 OPEN = {
     "POST /auth/login",
     "POST /auth/refresh",
-    # Vendors have no token: their calls are signed, and notification verifies them (test_callbacks.py).
+    # Vendors have no token: their calls are signed (tests/ports/test_notification_callbacks.py).
     "POST /callbacks/twilio",
     "POST /callbacks/sendgrid",
     "GET /.well-known/jwks.json",

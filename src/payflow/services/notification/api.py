@@ -140,24 +140,25 @@ class NotificationApi:
 
     async def deliver_due(self) -> None:
         """Send everything that is due by any channel."""
-        await asyncio.gather(*(self.deliver_due_by(channel.name) for channel in self._channels), self.deliver_due_by())
+        await asyncio.gather(*(self.deliver_due_by(channel) for channel in self._channels), self.deliver_due_by())
 
-    async def deliver_due_by(self, channel: str | None = None) -> None:
+    async def deliver_due_by(self, channel: Channel | None = None) -> None:
         """Send everything that is due by one channel, batch by batch; without one, fail what a channel that is not in
         use any more has left, so that it goes another way."""
+        limit = DELIVERIES_PER_BATCH if channel is None else min(channel.batch_max, DELIVERIES_PER_BATCH)
         is_full = True
         while is_full:
             outcomes = await deliveries.deliver_due(
                 store=self._store,
-                channel=channel,
+                channel=None if channel is None else channel.name,
                 channels=self._channels,
                 contacts=self._contacts,
                 policy=RetryPolicy(),
                 clock=self._clock,
-                limit=DELIVERIES_PER_BATCH,
+                limit=limit,
             )
             _log_outcomes(outcomes)
-            is_full = len(outcomes) == DELIVERIES_PER_BATCH
+            is_full = len(outcomes) == limit
 
     async def forget_old(self, keep: timedelta) -> None:
         """Delete messages older than `keep`."""

@@ -159,7 +159,7 @@ def _duties(
 ) -> dict[str, Callable[[], Awaitable[None]]]:
     """A duty for each channel, so that a slow vendor holds up nobody else's messages."""
     duties = {
-        f"deliver_{channel.name}": every(settings.delivery_check_s, partial(api.deliver_due_by, channel.name))
+        f"deliver_{channel.name}": every(settings.delivery_check_s, partial(api.deliver_due_by, channel))
         for channel in channels
     }
     keep = timedelta(days=settings.message_keep_days)

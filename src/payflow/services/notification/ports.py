@@ -46,6 +46,8 @@ class Channel(Protocol):
     reaches_customers: bool
     # Whether a stored message is all there is to show: one without a code is then delivered without being sent.
     keeps_messages: bool
+    # How many messages are best taken at once.
+    batch_max: int
 
     async def send(self, messages: Sequence[Outgoing], *, within_s: float | None = None) -> list[SendResult]:
         """Hand messages over: one result for each, in order; each is waited for up to `within_s`, or the channel's own

@@ -40,6 +40,7 @@ class DemoChannel:
     needs_contact = False
     reaches_customers = True
     keeps_messages = True
+    batch_max = 1000
 
     def __init__(self, *, database: Database, cipher: ColumnCipher, clock: Clock) -> None:
         self._database = database

@@ -19,6 +19,7 @@ class LogChannel:
     needs_contact = False
     reaches_customers = False
     keeps_messages = False
+    batch_max = 1000
 
     async def send(self, messages: Sequence[Outgoing], *, within_s: float | None = None) -> list[SendResult]:
         told = [message for message in messages if message.code is None]

@@ -35,10 +35,12 @@ from payflow.services.notification.domain import (
 
 log = structlog.get_logger(__name__)
 
-# With the time-out of one call below the lease of a claimed message (RetryPolicy.lease, 30 s), so that none is sent by
-# two processes: how long a message waits for a place, and how long one call may take at most.
-TURN_S: Final = 18.0
+# Together below the lease of a claimed message (RetryPolicy.lease, 30 s), with time to look up its customer, so that
+# none is sent by two processes: how long a message waits for a place, and how long one call may take at most.
+TURN_S: Final = 12.0
 TIMEOUT_S_MAX: Final = 10.0
+# So many rounds of calls are one batch: the last of them begins before its turn is over, however slow the vendor is.
+ROUNDS_PER_BATCH: Final = 2
 CODE_CALLS_MAX: Final = 64
 # A vendor that does not answer is asked again after this long, and after twice as long each time, up to the second.
 OPEN_S_MIN: Final = 1.0
@@ -89,6 +91,7 @@ class VendorChannel:
         self.name = name
         self.carries_codes = carries_codes
         self.needs_contact = vendor.needs_contact
+        self.batch_max = ROUNDS_PER_BATCH * calls_max
         self._vendor = vendor
         self._timeout_s = min(timeout_s, TIMEOUT_S_MAX)
         self._places = asyncio.Semaphore(calls_max)

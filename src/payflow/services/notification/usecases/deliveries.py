@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from payflow.kernel.clock import Clock
 from payflow.kernel.errors import PayflowError, Rejection
 from payflow.services.notification.domain import (
+    NO_TIME_LEFT,
     NOT_IN_USE,
     Contact,
     Outcome,
@@ -70,9 +71,12 @@ async def _send(
     channel: Channel, messages: Sequence[Outgoing], contacts: Contacts, within_s: float | None
 ) -> list[SendResult]:
     known: dict[str, Contact | PayflowError] = {}
+    loop = asyncio.get_running_loop()
+    gives_up_at = None if within_s is None else loop.time() + within_s
     try:
         if channel.needs_contact:
-            known = await contacts.contacts(sorted({message.customer_id for message in messages}))
+            async with asyncio.timeout_at(gives_up_at):
+                known = await contacts.contacts(sorted({message.customer_id for message in messages}))
         results: dict[int, SendResult] = {}
         ready: dict[int, Outgoing] = {}
         for place, message in enumerate(messages):
@@ -82,9 +86,13 @@ async def _send(
                 results[place] = kind(contact.code)
             else:
                 ready[place] = replace(message, contact=contact)
-        sent = await channel.send(list(ready.values()), within_s=within_s) if ready else []
+        left_s = None if gives_up_at is None else max(0.0, gives_up_at - loop.time())
+        sent = await channel.send(list(ready.values()), within_s=left_s) if ready else []
         results.update(zip(ready, sent, strict=True))
         return [results[place] for place in range(len(messages))]
+    except TimeoutError:
+        # Where the customer can be reached was not told in time; a way that need not know may still be.
+        return [TemporaryFailure(NO_TIME_LEFT) for _ in messages]
     except Exception as error:
         # One channel's failure must not keep the other channels' messages, and what it says may quote a message.
         return [TemporaryFailure(type(error).__name__, is_unanswered=True) for _ in messages]
