@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from payflow.services.notification.channels.fcm import FcmPush, ServiceAccount
 from payflow.services.notification.channels.http import HttpCaller
 from payflow.services.notification.channels.sendgrid import EmailSender, SendGridMail
+from payflow.services.notification.channels.settings import tls_context
 from payflow.services.notification.channels.smtp import SmtpMail, SmtpServer
 from payflow.services.notification.channels.twilio import TwilioSettings, TwilioSms
 from payflow.services.notification.channels.vendor import Vendor, VendorChannel
@@ -221,15 +222,13 @@ class SmtpRig(Rig):
         return self.server.desk
 
     def vendor(self) -> Vendor:
-        from payflow.services.notification.channels.settings import _tls_context
-
         server = SmtpServer(
             host="127.0.0.1",
             port=self.server.port,
             tls="implicit" if self.is_implicit else "starttls",
             username=smtp.USERNAME,
             password=self.server.password,
-            context=_tls_context(self.server.certificate.certificate),
+            context=tls_context(self.server.certificate.certificate),
         )
         self.mails.append(SmtpMail(server=server, sender=SENDER, clock=self.clock))
         return self.mails[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -14,7 +15,7 @@ from aiohttp import web
 from payflow.services.notification.channels.http import HttpCaller
 from payflow.services.notification.channels.smtp import SmtpMail, SmtpServer
 from payflow.services.notification.channels.twilio import TwilioSettings, TwilioSms
-from payflow.services.notification.channels.vendor import NotReached
+from payflow.services.notification.channels.vendor import NotReached, VendorChannel
 from payflow.services.notification.domain import PermanentFailure, Sent, TemporaryFailure
 from payflow_dev.vendors import fcm, smtp, twilio
 from payflow_dev.vendors.desk import Mood
@@ -212,15 +213,13 @@ async def test_a_server_that_offers_no_starttls_gets_no_mail(mail: SmtpRig) -> N
         for port, tls in ((mail.server.port, "implicit"), (other.server.port, "starttls")):
             server = SmtpServer(host="127.0.0.1", port=port, tls=tls)  # type: ignore[arg-type]
             adapter = SmtpMail(server=server, sender=SENDER, clock=WallClock())
-            mail.channel._vendor = adapter
-            (result,) = await mail.send(await mail.a_message())
+            channel = VendorChannel(name="email", vendor=adapter, carries_codes=True, timeout_s=0.4, calls_max=1)
+            (result,) = await channel.send([await mail.a_message()])
             assert isinstance(result, TemporaryFailure)
             assert mail.taken == other.taken == []
 
 
 async def test_a_server_whose_certificate_nobody_trusts_gets_no_mail(mail: SmtpRig) -> None:
-    import ssl
-
     server = SmtpServer(
         host="127.0.0.1",
         port=mail.server.port,

@@ -58,7 +58,7 @@ def _check_optional_key(text: str) -> None:
 
 def _check_optional_ca(text: str) -> None:
     if text:
-        _tls_context(text)
+        tls_context(text)
 
 
 class ChannelSettings(CommonSettings, frozen=True, kw_only=True):
@@ -259,14 +259,14 @@ def _email(settings: ChannelSettings, http: HttpCaller, clock: Clock, made: Made
         tls=settings.smtp_tls,
         username=settings.smtp_username,
         password=settings.smtp_password,
-        context=None if settings.smtp_tls == "none" else _tls_context(settings.smtp_ca),
+        context=None if settings.smtp_tls == "none" else tls_context(settings.smtp_ca),
     )
     mail = SmtpMail(server=server, sender=sender, clock=clock)
     made.closers.append(mail.close)
     return mail
 
 
-def _tls_context(ca: str) -> ssl.SSLContext:
+def tls_context(ca: str) -> ssl.SSLContext:
     """TLS that trusts these certificates, or the system's. Raises ValueError."""
     try:
         context = ssl.create_default_context(cadata=ca or None)
