@@ -26,9 +26,11 @@ from payflow.services.notification.domain import (
     TemporaryFailure,
 )
 from payflow_dev.vendors.desk import Mood
-from tests.builders_channels import RIGS, TIMEOUT_S, rigged
+from tests.builders_channels import RIGS, rigged
 from tests.builders_notification import in_memory
 from tests.fakes_notification import FakeContacts
+
+TIMEOUT_S = 0.4
 
 
 @pytest.fixture(params=list(RIGS))
@@ -121,6 +123,7 @@ async def test_a_call_whose_answer_is_cut_off_may_have_arrived(rig: Any) -> None
 
 @pytest.mark.parametrize("within_s", [None, 0.15])
 async def test_a_vendor_that_says_nothing_is_not_waited_for(rig: Any, within_s: float | None) -> None:
+    rig.channel = rig.a_channel(timeout_s=TIMEOUT_S)
     rig.desk.be(Mood.SILENT)
     message = await rig.a_message(code="111111" if within_s else None)
     began_at = time.monotonic()
@@ -132,6 +135,7 @@ async def test_a_vendor_that_says_nothing_is_not_waited_for(rig: Any, within_s: 
 
 
 async def test_a_vendor_that_is_very_slow_counts_as_one_that_says_nothing(rig: Any) -> None:
+    rig.channel = rig.a_channel(timeout_s=TIMEOUT_S)
     rig.desk.be(Mood.FINE, delay_s=TIMEOUT_S + 0.4)
 
     (result,) = await rig.send(await rig.a_message())
