@@ -25,6 +25,7 @@ from payflow.services.notification.channels.log import LogChannel
 from payflow.services.notification.store import PostgresStore
 from payflow.services.notification.templates import FileTemplates
 from payflow.services.notification.usecases.notices import queue_notices
+from payflow.services.notification.usecases.rendering import ways_of
 from tests.builders import NOON, FixedClock, new_id
 from tests.fakes_notification import FakeContacts, FakeDemoChannel, FakeNotificationStore
 
@@ -55,7 +56,7 @@ class World:
 
     def use(self, *channels: Any, contacts: Any = None) -> None:
         """Go on with these channels, the preferred one first."""
-        self.channels = [channel.name for channel in channels]
+        self.ways = ways_of(channels)
         self.kept_by = [channel.name for channel in channels if channel.keeps_messages]
         self.api = NotificationApi(
             store=self.store,
@@ -74,7 +75,7 @@ class World:
             await queue_notices(
                 events=events,
                 messages=messages,
-                channels=self.channels,
+                ways=self.ways,
                 kept_by=self.kept_by,
                 templates=self.templates,
                 ids=self.ids,
@@ -99,12 +100,17 @@ class World:
         }
         return SendOtpCode(**{**values, **changes})
 
-    def an_event(self, type_: str = "payment.completed", *, payment_id: UUID | None = None) -> Event:
+    def another_customer(self) -> str:
+        return f"cust_{new_id().hex}"
+
+    def an_event(
+        self, type_: str = "payment.completed", *, payment_id: UUID | None = None, customer_id: str = ""
+    ) -> Event:
         payment_id = payment_id or new_id()
         data = PaymentChanged(
             payment_id=payment_id,
             transaction_id="txn_001",
-            customer_id=self.customer_id,
+            customer_id=customer_id or self.customer_id,
             state="COMPLETED",
             path=["RECEIVED", "COMPLETED"],
             amount_minor=100_000,

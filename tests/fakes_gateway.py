@@ -532,7 +532,10 @@ class Client:
 
 
 GENEROUS = Limits(
-    per_ip=Limit("ip", 10_000, 900), per_user=Limit("user", 10_000, 900), login_per_ip=Limit("login", 10_000, 900)
+    per_ip=Limit("ip", 10_000, 900),
+    per_user=Limit("user", 10_000, 900),
+    login_per_ip=Limit("login", 10_000, 900),
+    callbacks_per_ip=Limit("callbacks", 10_000, 900),
 )
 HOUR_AND_DAY = Lifetimes(access=timedelta(hours=1), session=timedelta(days=1))
 

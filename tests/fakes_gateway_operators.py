@@ -13,6 +13,7 @@ from payflow.contracts.account import Account
 from payflow.contracts.agents import DEMO_AGENTS, AgentDirectory, read_agents
 from payflow.contracts.audit import Audit
 from payflow.contracts.bulk import Bulk
+from payflow.contracts.callbacks import Callbacks, Vendor
 from payflow.contracts.confirm import (
     Confirm,
     DecideReview,
@@ -23,6 +24,7 @@ from payflow.contracts.confirm import (
     PaymentView,
     TransitionView,
 )
+from payflow.contracts.devices import Devices
 from payflow.contracts.gateway import Role
 from payflow.contracts.kyc import Kyc
 from payflow.contracts.notification import Notification, Webhooks
@@ -57,8 +59,11 @@ from payflow.services.gateway.app import BOUNDS_OWN_BODY, GatewaySettings, publi
 from payflow.services.gateway.routes.openapi import openapi_document
 from payflow.services.gateway.routes.services import Services
 from payflow.services.kyc.api import KycApi
-from payflow.services.notification.api import WebhooksApi
+from payflow.services.notification.api import NotificationApi, WebhooksApi
+from payflow.services.notification.channel_api import CallbacksApi, DevicesApi
+from payflow.services.notification.channels.twilio_callbacks import TwilioCallbacks
 from payflow.services.notification.domain.addresses import AddressPolicy
+from payflow.services.notification.templates import FileTemplates
 from payflow.services.ofac.api import OfacApi
 from payflow.services.ofac.index import loaded_lists
 from payflow.services.risk.api import RiskApi
@@ -69,6 +74,7 @@ from tests.fakes_audit import FakeAuditStore, FakeHeads
 from tests.fakes_confirm import FakeConfirmStore, FakeRisk
 from tests.fakes_gateway import Client, FakeConfirm, GatewayWorld, Reply, a_payment
 from tests.fakes_kyc import FakeKycStore
+from tests.fakes_notification import FakeChannel, FakeContacts, FakeDevices, FakeNotificationStore
 from tests.fakes_ofac import FakeOfacStore
 from tests.fakes_returns import FakeReturnStore
 from tests.fakes_risk import FakeCustomers, FakeRiskStore, FakeSanctions
@@ -188,6 +194,10 @@ class OperatorWorld(GatewayWorld):
         self.audit = AuditApi(store=self.audit_rows, heads=FakeHeads(), clock=clock)
         self.bank = FakePartnerBank()
         self.webhooks = FakeWebhookStore()
+        self.messages, self.devices = FakeNotificationStore(), FakeDevices()
+        self.twilio = TwilioCallbacks(
+            public_url="https://pay.example.org", account_sid="AC1", auth_token="token", channel="sms"
+        )
         self.ofac = OfacApi(
             store=FakeOfacStore(),
             payments=self.payments,
@@ -210,8 +220,18 @@ class OperatorWorld(GatewayWorld):
         implementations: dict[type[Any], object] = {
             Audit: self.audit,
             Bulk: self.bulk,
+            Callbacks: CallbacksApi(readers={Vendor.TWILIO: self.twilio}, store=self.messages, clock=clock),
+            Devices: DevicesApi(devices=self.devices, is_in_use=True, clock=clock),
             Kyc: KycApi(store=self.kyc_records, clock=clock, ids=ids),
-            Notification: _NotAsked(),
+            Notification: NotificationApi(
+                store=self.messages,
+                channels=[FakeChannel("sms"), FakeChannel("email")],
+                demo=None,
+                contacts=FakeContacts(),
+                templates=FileTemplates.load(),
+                clock=clock,
+                ids=ids,
+            ),
             Ofac: self.ofac,
             PartnerBank: self.bank,
             Returns: ReturnsApi(
@@ -302,13 +322,3 @@ class OperatorWorld(GatewayWorld):
         """Have events written into the audit trail."""
         async with self.audit_rows.transaction() as chain:
             await audit_usecases.record_events(events=events, chain=chain, now=NOON)
-
-
-class _NotAsked:
-    """A service that operators' routes do not ask."""
-
-    def __getattr__(self, name: str) -> Any:
-        async def not_asked(items: list[Any]) -> list[Any]:
-            raise NotImplementedError(name)
-
-        return not_asked

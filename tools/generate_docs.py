@@ -67,7 +67,8 @@ they are all yours to set.
 - **The first administrator**: no password is made up. Set `PAYFLOW_BOOTSTRAP_ADMIN_PASSWORD_FILE` for the first start.
 - **The demo bank**: set `PAYFLOW_AGENTS` to the banks that can be paid (`[]` for none), each with a `url`, and
   `PAYFLOW_INBOUND_SECRET_FILE`, or a secret for each bank in `PAYFLOW_BANK_SECRETS_FILE`.
-- **The demo channel**: `PAYFLOW_DEMO_CHANNEL=true` is refused, and `payflow otp` finds nothing.
+- **The demo channel**: `PAYFLOW_DEMO_CHANNEL=true` is refused, and `payflow otp` finds nothing. A channel for
+  one-time codes is demanded in its place: [SMS, push or e-mail](howto/send-messages.md).
 - **Demo users**: none are made, and a database that has them with their public password is refused.
 
 In Kubernetes set `enableServiceLinks: false`: the variables that it would add for a service named payflow-* look like

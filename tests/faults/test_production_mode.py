@@ -40,6 +40,14 @@ from tests.support.servers import ROOT, with_database
 
 OWN_BANKS = json.dumps([{"bic": "NORDDEFFXXX", "name": "Nordbank", "iban_prefixes": [], "url": "https://bank.example"}])
 
+# A channel for one-time codes; nothing is sent by it here.
+OWN_CHANNEL = {
+    "PAYFLOW_SMTP_HOST": "mail.example.org",
+    "PAYFLOW_SMTP_USERNAME": "payflow",
+    "PAYFLOW_SMTP_PASSWORD": "a password of the operator's",
+    "PAYFLOW_EMAIL_FROM": "no-reply@payflow.example",
+}
+
 
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
@@ -164,6 +172,7 @@ def operator(empty_database: str, valkey_url: str, role_passwords: None) -> Iter
         "PAYFLOW_POSTGRES_URL": empty_database,
         "PAYFLOW_REDIS_URL": valkey_url,
         "PAYFLOW_AGENTS": OWN_BANKS,
+        **OWN_CHANNEL,
     }
     someone = Operator(folder, environ)
     made = someone.run("secrets", str(folder / "secrets"))
@@ -244,8 +253,10 @@ def test_production_in_the_configuration_file_counts_too(operator: Operator) -> 
 
 def test_what_a_service_refuses_ends_the_start_of_all_with_its_line(operator: Operator) -> None:
     line = operator.refusal(DEMO_CHANNEL="true")
+    mute = operator.refusal(SMTP_HOST=None)
 
     assert "the demo channel shows one-time passwords; not in production" in line
+    assert "no channel for one-time codes is set" in mute
 
 
 def test_what_an_operator_brings_starts_without_anything_of_the_demo(operator: Operator) -> None:
@@ -345,6 +356,9 @@ SERVE_REFUSALS = [
     ("kyc", {"OTP_TRIES": "3"}, "PAYFLOW_OTP_TRIES is no setting of Payflow: did you mean PAYFLOW_OTP_TRIES_MAX?"),
     ("kyc", {"PORT": "http"}, "PAYFLOW_PORT='http': expected a whole number"),
     ("notification", {"DEMO_CHANNEL": "true"}, "not in production"),
+    ("notification", {"SMTP_HOST": None}, "no channel for one-time codes is set"),
+    ("notification", {"CODE_CHANNELS": "sms"}, "no channel for one-time codes is set"),
+    ("notification", {"SMTP_TLS": "none"}, "only to a mail server on this machine"),
     ("partner-bank", {"AGENTS": None}, "in production every bank needs a url"),
     ("partner-bank", {"INBOUND_SECRET_FILE": None}, "the demo secret is refused in production"),
     ("other-bank", {}, "The simulated other bank is refused in production."),
@@ -379,7 +393,7 @@ def test_a_refusal_of_a_service_alone_is_one_line_and_exit_code_1(operator: Oper
     refused = operator.serve_refusal("notification", DEMO_CHANNEL="true")
 
     assert mistyped == "PAYFLOW_LOG_LEVL is no setting of Payflow: did you mean PAYFLOW_LOG_LEVEL?"
-    assert refused.startswith("notification did not start: PAYFLOW_DEMO_CHANNEL: ")
+    assert refused.startswith("PAYFLOW_DEMO_CHANNEL: ")
 
 
 def test_a_service_alone_serves_and_stops_when_told(operator: Operator, roles: Path) -> None:
@@ -417,6 +431,19 @@ def test_check_config_says_what_is_wrong_before_anything_starts(operator: Operat
     assert "PAYFLOW_LOG_LEVEL='loud': expected debug or info or warning or error" in bad.stdout
     assert bad.stdout.count("PAYFLOW_LOG_LEVEL") == 1
     assert "3 settings are wrong." in bad.stderr
+
+
+def test_check_config_demands_a_channel_for_codes(operator: Operator) -> None:
+    without = operator.run("check-config", SMTP_HOST=None)
+    one_service = operator.run("check-config", "notification", SMTP_HOST=None)
+    contradicted = operator.run("check-config", SENDGRID_API_KEY="SG.x")
+
+    for told in (without, one_service):
+        assert told.returncode == 1
+        assert "no channel for one-time codes is set" in told.stdout
+        assert "1 setting is wrong." in told.stderr
+    assert "choose one for e-mail" in contradicted.stdout
+    assert "SG.x" not in contradicted.stdout + contradicted.stderr
 
 
 def test_check_config_shows_no_secret(operator: Operator) -> None:

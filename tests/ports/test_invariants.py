@@ -320,3 +320,13 @@ async def test_what_does_not_go_on_is_listed_with_what_to_do(owner: asyncpg.Conn
     found = await stuck_on(owner, overdue_after=QUIET)
 
     assert [(one.kind, bool(one.why), one.to_do) for one in found] == [(kind, True, TO_DO[kind])]
+
+
+async def test_a_message_that_went_another_way_is_not_stuck(owner: asyncpg.Connection[Any]) -> None:
+    await owner.execute(STUCK["messages_not_delivered"])
+    await owner.execute(
+        "INSERT INTO notification.delivery (message_id, channel, place, state, has_code, next_try_at, ended_at, sent_at) "
+        f"VALUES ('{PAYMENT}', 'email', 1, 'SENT', false, now(), now(), now())"
+    )
+
+    assert await stuck_on(owner, overdue_after=QUIET) == []

@@ -39,6 +39,9 @@ C = TypeVar("C")
 ConnectAs = Callable[[str], Awaitable[Database]]
 COLUMN_KEYS = json.dumps({"active": "k1", "keys": {"k1": base64.b64encode(secrets.token_bytes(32)).decode()}})
 
+SMS = {"twilio_account_sid": "AC1", "twilio_auth_token": "token", "twilio_sender": "+15005550006"}
+MAIL = {"smtp_host": "mail.example.org", "email_from": "no-reply@payflow.example"}
+
 
 @pytest.fixture
 def environ(database_url: str, password_files: dict[str, Path], tmp_path: Path) -> Callable[..., dict[str, str]]:
@@ -123,6 +126,42 @@ async def test_production_refuses_the_demo_channel(environ: Callable[..., dict[s
         await build(runtime)
 
 
+REFUSALS: list[tuple[dict[str, str], str]] = [
+    ({"env": "production"}, "no channel for one-time codes is set"),
+    ({"env": "production", **MAIL, "code_channels": "sms,push"}, "no channel for one-time codes is set"),
+    ({"env": "production", **SMS, "channels": "email"}, "no channel for one-time codes is set"),
+    ({"env": "production", **SMS, "twilio_url": "http://api.example.org"}, "PAYFLOW_TWILIO_URL: in production"),
+    ({"env": "production", **SMS, "public_url": "http://pay.example.org"}, "PAYFLOW_PUBLIC_URL: in production"),
+    ({"twilio_account_sid": "AC1", "twilio_sender": "+1"}, "PAYFLOW_TWILIO_AUTH_TOKEN is not set"),
+    ({"twilio_account_sid": "AC1", "twilio_auth_token": "t"}, "PAYFLOW_TWILIO_SENDER is not set"),
+    ({**SMS, "twilio_api_key_sid": "SK1"}, "PAYFLOW_TWILIO_API_KEY_SECRET are set together"),
+    ({"smtp_host": "mail.example.org"}, "PAYFLOW_EMAIL_FROM is not set"),
+    ({**MAIL, "sendgrid_api_key": "SG.x"}, "choose one for e-mail"),
+    ({**MAIL, "smtp_tls": "none"}, "only to a mail server on this machine"),
+    ({**MAIL, "smtp_ca": "no certificate"}, "expected certificates as PEM"),
+    ({"fcm_service_account_key": '{"project_id": "p"}'}, "PAYFLOW_FCM_SERVICE_ACCOUNT_KEY: expected a service account"),
+    ({"sendgrid_event_public_key": "x"}, "PAYFLOW_SENDGRID_EVENT_PUBLIC_KEY: expected the verification key"),
+    ({"channels": "sms,fax"}, "PAYFLOW_CHANNELS='sms,fax': expected some of sms, push, email"),
+    ({"channels": "sms,sms"}, "each at most once"),
+    ({"public_url": "pay.example.org"}, "PAYFLOW_PUBLIC_URL='pay.example.org': expected an address"),
+    ({"message_time_zone": "Mars/Olympus"}, "there is no time zone"),
+    ({"message_templates_dir": "/nowhere"}, "No such file"),
+]
+
+
+@pytest.mark.parametrize(("settings", "line"), REFUSALS)
+async def test_settings_that_could_send_nothing_stop_the_start(
+    environ: Callable[..., dict[str, str]], settings: dict[str, str], line: str
+) -> None:
+    runtime = a_runtime(environ("notification", **settings))
+
+    with pytest.raises(SettingsError) as refused:
+        await build(runtime)
+
+    await runtime.close()
+    assert line in str(refused.value)
+
+
 async def test_networks_that_webhooks_may_call_are_networks(environ: Callable[..., dict[str, str]]) -> None:
     runtime = a_runtime(environ("notification", webhook_allowed_networks="10.1.0.0/16, intranet"))
 
@@ -135,8 +174,10 @@ async def test_networks_that_webhooks_may_call_are_networks(environ: Callable[..
 @pytest.mark.parametrize(
     ("settings", "code"),
     [
-        ({"env": "production"}, "NO_DEMO_CHANNEL"),
-        ({"env": "production", "demo_channel": "false"}, "NO_DEMO_CHANNEL"),
+        ({"env": "production", **SMS}, "NO_DEMO_CHANNEL"),
+        ({"env": "production", "demo_channel": "false", **SMS}, "NO_DEMO_CHANNEL"),
+        (SMS, "NO_DEMO_CHANNEL"),
+        ({"demo_channel": "true", **SMS}, "MESSAGE_NOT_FOUND"),
         ({"demo_channel": "false"}, "NO_DEMO_CHANNEL"),
         ({}, "MESSAGE_NOT_FOUND"),
         ({"demo_channel": "true"}, "MESSAGE_NOT_FOUND"),

@@ -42,7 +42,8 @@ async def test_a_channel_that_only_keeps_messages_has_delivered_one_when_it_is_s
     await world.hear(event)
 
     (view,) = await world.messages()
-    due = await world.store.claim_due(now=world.clock.now(), until=world.clock.now(), limit=10)
+    now = world.clock.now()
+    due = await world.store.claim_due(channel="demo", in_use=["demo"], now=now, until=now, limit=10)
 
     assert (view.channel, view.state, view.delivered_at) == ("demo", "DELIVERED", world.clock.now())
     assert due == []
@@ -113,8 +114,9 @@ async def test_a_message_that_its_process_left_behind_is_taken_again_when_the_cl
     await world.hear(world.an_event())
     now = world.clock.now()
 
-    first = await world.store.claim_due(now=now, until=now + timedelta(seconds=30), limit=10)
-    meanwhile = await world.store.claim_due(now=now, until=now + timedelta(seconds=30), limit=10)
+    until = now + timedelta(seconds=30)
+    first = await world.store.claim_due(channel="sms", in_use=["sms"], now=now, until=until, limit=10)
+    meanwhile = await world.store.claim_due(channel="sms", in_use=["sms"], now=now, until=until, limit=10)
     world.clock.move(timedelta(seconds=30))
     await world.api.deliver_due()
 
@@ -140,15 +142,15 @@ async def test_a_broken_channel_does_not_keep_the_messages_of_the_others(world: 
     sms, push = FakeChannel("sms"), FakeChannel("push")
     sms.answer = break_down
     world.use(sms, push)
-    await world.cli.set_preferences([Preferences(customer_id=world.customer_id, channels=["push", "sms"])])
-    await world.hear(world.an_event())
+    other = world.another_customer()
+    await world.cli.set_preferences([Preferences(customer_id=world.customer_id, channels=["sms"])])
+    await world.cli.set_preferences([Preferences(customer_id=other, channels=["push"])])
+    await world.hear(world.an_event(), world.an_event(customer_id=other))
 
     await world.api.deliver_due()
 
-    assert [(view.channel, view.state) for view in await world.messages()] == [
-        ("push", "DELIVERED"),
-        ("sms", "PENDING"),
-    ]
+    assert [(view.channel, view.state) for view in await world.messages()] == [("sms", "PENDING")]
+    assert [(view.channel, view.state) for view in await world.messages(other)] == [("push", "DELIVERED")]
 
 
 async def test_a_customer_is_written_to_in_the_language_and_by_the_channel_it_prefers(world: World) -> None:
@@ -161,7 +163,7 @@ async def test_a_customer_is_written_to_in_the_language_and_by_the_channel_it_pr
 
     assert answers == [preference]
     assert [(view.channel, view.subject) for view in await world.messages()] == [
-        ("demo", "Ihr Code für eine Zahlung über 15000.00 USD"),
+        ("demo", "Ihr Code für eine Zahlung über 15.000,00 USD"),
         ("log", "Zahlung txn_001 wurde ausgeführt"),
     ]
 

@@ -70,6 +70,17 @@ async def test_sign_ins_of_one_address_have_a_limit_of_their_own(tmp_path: Path)
     assert await statuses(world, 1) == [200]
 
 
+async def test_a_vendors_callbacks_have_a_limit_of_their_own(tmp_path: Path) -> None:
+    world = GatewayWorld(tmp_path / "keys", limits=limits(per_ip=2, callbacks_per_ip=3))
+
+    told = [(await world.client.send("POST", "/callbacks/twilio", body=b"")).status for _ in range(5)]
+    others = [(await world.client.send("POST", path, body=b"")).status for path in ("/callbacks/x", "/callbacks/y")]
+
+    assert told == [415, 415, 415, 429, 429]
+    assert others == [404, 404]
+    assert await statuses(world, 1) == [429]  # what is no callback counts as any other request
+
+
 async def test_forged_tokens_are_counted_before_they_are_looked_at(tmp_path: Path) -> None:
     world = GatewayWorld(tmp_path / "keys", limits=limits(per_ip=2))
     verified = 0

@@ -197,6 +197,7 @@ class Factory:
         name: str = "Ada Testperson",
         country: str = "DE",
         is_verified: bool = True,
+        phone: str | None = None,
         **balances: str,
     ) -> Customer:
         """A signed-in customer with an account for each currency given, `USD="1000.00"` by default."""
@@ -204,7 +205,9 @@ class Factory:
         customer_id, username = f"cust_{label}", f"user_{label}"
         accounts = {currency: f"T{label}{currency}" for currency in balances or {"USD": ""}}
         records: list[Record] = [
-            CustomerRecord(customer_id=customer_id, name=name, country=country, email=f"{username}@example.org"),
+            CustomerRecord(
+                customer_id=customer_id, name=name, country=country, email=f"{username}@example.org", phone=phone
+            ),
             UserRecord(username=username, password_hash=PASSWORD_HASH, customer_id=customer_id),
         ]
         if is_verified:

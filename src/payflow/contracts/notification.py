@@ -76,6 +76,9 @@ class ListMessages(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MessageView(msgspec.Struct, frozen=True, kw_only=True):
+    """A message by one channel. `state`: PENDING, SENT (a vendor has it), DELIVERED, FAILED. `reason`: of the last try
+    that failed."""
+
     message_id: UUID
     kind: str
     channel: str
@@ -83,6 +86,8 @@ class MessageView(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     created_at: datetime
     delivered_at: datetime | None
+    sent_at: datetime | None = None
+    reason: str | None = None
 
 
 class MessageList(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,11 +95,16 @@ class MessageList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Preferences(msgspec.Struct, frozen=True, kw_only=True):
-    """How a customer wants to be written to. `channels` in order; an empty list takes the installation's first one."""
+    """How a customer wants to be written to. `channels` in the order in which they are tried: a message goes by the
+    next one when one fails. An empty list takes the installation's."""
 
     customer_id: str
     language: str = "en"
     channels: list[str] = []
+
+
+class GetPreferences(msgspec.Struct, frozen=True, kw_only=True):
+    customer_id: str
 
 
 class Notification(Protocol):
@@ -102,7 +112,8 @@ class Notification(Protocol):
 
     service: ClassVar[str] = "notification"
 
-    @operation(callers={"otp"})
+    # Many calls under way, so that one number that is slow to be written to keeps few others waiting.
+    @operation(callers={"otp"}, timeout_s=4, calls_in_flight=32)
     async def send_otp_codes(self, commands: list[SendOtpCode]) -> Answers[MessageAccepted]: ...
 
     @operation(callers={"cli"})
@@ -110,6 +121,9 @@ class Notification(Protocol):
 
     @operation(callers={"gateway", "cli"})
     async def list_messages(self, queries: list[ListMessages]) -> Answers[MessageList]: ...
+
+    @operation(callers={"gateway", "cli"})
+    async def get_preferences(self, queries: list[GetPreferences]) -> Answers[Preferences]: ...
 
     @operation(callers={"gateway", "cli"})
     async def set_preferences(self, commands: list[Preferences]) -> Answers[Preferences]: ...

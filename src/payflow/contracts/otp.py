@@ -73,7 +73,8 @@ class Otp(Protocol):
 
     service: ClassVar[str] = "otp"
 
-    @operation(callers={"confirm"})
+    # The code is sent within the call: a slow one must keep few others waiting.
+    @operation(callers={"confirm"}, calls_in_flight=32)
     async def issue(self, commands: list[IssueOtp]) -> Answers[OtpIssued]: ...
 
     @operation(callers={"confirm"})

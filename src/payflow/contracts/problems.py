@@ -53,6 +53,7 @@ _ROWS: Final = (
         "Another person than the one who asked for the return decides about it.",
         None,
     ),
+    ("CALLBACK_NOT_SIGNED", 403, "Callback not signed", "The vendor has not signed this call, or too long ago.", None),
     ("CALLER_NOT_ALLOWED", 403, "Caller not allowed", "This service may not call this operation.", None),
     # 404, 405, 408, 413, 415, 431
     ("NOT_FOUND", 404, "Not found", "There is nothing at this address.", None),
@@ -67,6 +68,8 @@ _ROWS: Final = (
     ("MESSAGE_NOT_FOUND", 404, "Message not found", "No such message.", None),
     ("WEBHOOK_NOT_FOUND", 404, "Webhook not found", "No such webhook.", None),
     ("WEBHOOK_DELIVERY_NOT_FOUND", 404, "Delivery not found", "The webhook has no such delivery.", None),
+    ("DEVICE_NOT_FOUND", 404, "Device not found", "No such device.", None),
+    ("VENDOR_NOT_IN_USE", 404, "Not found", "Nothing is called back here.", None),
     ("INSTRUCTION_NOT_FOUND", 404, "Instruction not found", "No instruction for this payment.", None),
     ("METHOD_NOT_ALLOWED", 405, "Method not allowed", "This address does not take that method.", None),
     ("REQUEST_TIMEOUT", 408, "Request time-out", "The request did not arrive in time.", None),
@@ -104,6 +107,7 @@ _ROWS: Final = (
     ("CAPTURE_TOO_LARGE", 409, "Capture too large", "More is to be captured than the payment holds.", None),
     ("ALREADY_BOOKED", 409, "Already booked", "The payment's money has moved.", None),
     ("WEBHOOK_DISABLED", 409, "Webhook disabled", "Nothing is sent to a disabled webhook; enable it first.", None),
+    ("CALLBACK_REPLAYED", 409, "Callback repeated", "All that this call tells was told before.", None),
     ("STALE_COMMAND", 409, "Stale command", "Another process has taken this payment over.", None),
     # 422: readable and refused
     ("PAYMENT_ENDED", 422, "Payment ended", "The payment was ended before it was made.", None),
@@ -192,6 +196,8 @@ _ROWS: Final = (
     ),
     ("PAYMENT_REFUSED", 422, "Payment refused", "The payment was refused.", "NARR"),
     ("NO_DEMO_CHANNEL", 422, "No demo channel", "The demo channel is switched off.", None),
+    ("NO_PUSH_CHANNEL", 422, "No push channel", "This installation sends no push messages.", None),
+    ("UNREADABLE_CALLBACK", 422, "Callback not readable", "The call is signed and not in the vendor's format.", None),
     ("UNKNOWN_PREFERENCE", 422, "Unknown preference", "There is no such language or channel.", None),
     ("INVALID_WEBHOOK", 422, "Invalid webhook", "The address or an event type of the webhook is not allowed.", None),
     ("TOO_MANY_WEBHOOKS", 422, "Too many webhooks", "Delete a webhook before registering another one.", None),

@@ -20,7 +20,7 @@ import msgspec
 PREFIX: Final = "PAYFLOW_"
 # Settings of the launcher and the command line rather than of a service.
 LAUNCHER_SETTINGS: Final = frozenset({"python", "data_dir", "config_file", "venv"})
-_SECRET_ENDINGS: Final = ("_password", "_key", "_keys", "_secret", "_secrets")
+_SECRET_ENDINGS: Final = ("_password", "_key", "_keys", "_secret", "_secrets", "_token")
 _URL_PASSWORD: Final = re.compile(r"(\w+://[^\s:/@]*:)[^\s@]+@")
 _PLAIN_WORDS: Final = {
     "int": "a whole number",
@@ -103,9 +103,13 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
         """The base URL of another service."""
         return str(getattr(self, f"{service}_url"))
 
+    def check(self) -> None:
+        """What no setting tells alone: a class of its own settings says here which do not go together, and what
+        production lacks. Raises SettingsError."""
+
 
 def is_secret(name: str) -> bool:
-    """Whether a setting's value may not be shown: passwords, keys, secrets. Folders of them may."""
+    """Whether a setting's value may not be shown: passwords, keys, secrets, tokens. Folders of them may."""
     return name.endswith(_SECRET_ENDINGS)
 
 
@@ -253,8 +257,8 @@ def _choices(part: Any) -> list[str]:
 def read_settings(cls: type[S], environ: Mapping[str, str]) -> S:
     """The settings of one service.
 
-    Raises SettingsError naming the first setting that is malformed or missing. Unknown names are looked for across
-    all services by `unknown_settings`, since one environment is often shared.
+    Raises SettingsError naming the first setting that is malformed or missing, or saying what `check` does. Unknown
+    names are looked for across all services by `unknown_settings`, since one environment is often shared.
     """
     config = read_config_file(environ)
     hints = setting_types(cls)
@@ -265,4 +269,7 @@ def read_settings(cls: type[S], environ: Mapping[str, str]) -> S:
             values[field.name] = convert_setting(field.name, given, hints[field.name])
         elif field.required:
             raise SettingsError(f"{PREFIX}{field.name.upper()} is not set.")
-    return cls(**values)
+    read = cls(**values)
+    if isinstance(read, CommonSettings):
+        read.check()
+    return read

@@ -12,13 +12,16 @@ OPEN_S_MAX: Final = 5.0
 class Breaker:
     """Opens after consecutive failures to reach the peer; then lets one call through at a time to try.
 
-    Time is handed in (seconds on any monotonic clock), so that the rule is pure.
+    Time is handed in (seconds on any monotonic clock), so that the rule is pure. The defaults are for services of ours,
+    which are back soon; a vendor is given longer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, open_s_min: float = OPEN_S_MIN, open_s_max: float = OPEN_S_MAX) -> None:
         self._failures = 0
         self._open_until = 0.0
-        self._open_s = OPEN_S_MIN
+        self._open_s_min = open_s_min
+        self._open_s_max = open_s_max
+        self._open_s = open_s_min
 
     @property
     def is_closed(self) -> bool:
@@ -37,7 +40,7 @@ class Breaker:
     def succeeded(self) -> None:
         """The peer answered, whatever it said."""
         self._failures = 0
-        self._open_s = OPEN_S_MIN
+        self._open_s = self._open_s_min
 
     def failed(self, now: float) -> None:
         """The peer could not be reached or did not answer."""
@@ -45,5 +48,5 @@ class Breaker:
         if self._failures == FAILURES_TO_OPEN:
             self._open_until = now + self._open_s
         elif self._failures > FAILURES_TO_OPEN:
-            self._open_s = min(self._open_s * 2, OPEN_S_MAX)
+            self._open_s = min(self._open_s * 2, self._open_s_max)
             self._open_until = now + self._open_s

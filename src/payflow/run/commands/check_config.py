@@ -63,7 +63,33 @@ def _facts(classes: dict[str, type[Any]], *, show_all: bool) -> dict[_Fact, list
                 text = problem or f"PAYFLOW_{field.name.upper()}={value}"
                 fact = _Fact(text, description_of(types[field.name]), bool(problem))
                 facts.setdefault(fact, []).append(name)
+        contradiction = _contradiction(cls, types, config)
+        if contradiction:
+            facts.setdefault(_Fact(contradiction, "", True), []).append(name)
     return facts
+
+
+def _contradiction(cls: type[Any], types: dict[str, Any], config: dict[str, Any]) -> str:
+    """What is wrong with a service's settings together; empty where one is wrong alone, which is told already."""
+    import msgspec
+
+    from payflow.platform.settings import SettingsError, convert_setting, find_setting
+
+    values: dict[str, Any] = {}
+    try:
+        for field in msgspec.structs.fields(cls):
+            given = find_setting(field.name, os.environ, config)
+            if given is not None:
+                values[field.name] = convert_setting(field.name, given, types[field.name])
+            elif field.required:
+                values[field.name] = ""  # made by `payflow up`, or told as missing
+    except SettingsError:
+        return ""
+    try:
+        cls(**values).check()
+    except SettingsError as error:
+        return str(error)
+    return ""
 
 
 def _by_readers(facts: dict[_Fact, list[str]], names: list[str]) -> dict[str, list[_Fact]]:

@@ -35,6 +35,8 @@ GUARDS: Final = (
     ("partner_bank.instruction", "one_payment_per_bank_and_end_to_end_id"),
     ("audit.audit_logs", "one_row_per_event"),
     ("notification.message", "one_message_of_a_kind_about_one_thing"),
+    ("notification.delivery", "delivery_pkey"),
+    ("notification.receipt", "a_word_of_a_vendor_counts_once"),
 )
 
 

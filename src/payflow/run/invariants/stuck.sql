@@ -62,3 +62,6 @@ SELECT message.message_id::text AS what, message.created_at AS since,
        'could not be sent by ' || delivery.channel || coalesce(': ' || delivery.reason, '') AS why
   FROM notification.delivery JOIN notification.message USING (message_id)
  WHERE delivery.state = 'FAILED' AND $1::timestamptz IS NOT NULL
+   -- Another way may have brought it, or may still.
+   AND NOT EXISTS (SELECT FROM notification.delivery AS other
+                    WHERE other.message_id = delivery.message_id AND other.state <> 'FAILED')

@@ -22,7 +22,7 @@ from payflow.services.gateway.api import GatewayApi, Parts
 from payflow.services.gateway.domain.limits import Limit
 from payflow.services.gateway.domain.sessions import Lifetimes
 from payflow.services.gateway.domain.users import check_password
-from payflow.services.gateway.gate import Gate, Limits
+from payflow.services.gateway.gate import CALLBACK_PATHS, Gate, Limits
 from payflow.services.gateway.guard import Guard
 from payflow.services.gateway.health import ServiceProbes
 from payflow.services.gateway.keys import FileKeyRing
@@ -41,7 +41,7 @@ from payflow.services.gateway.tokens import JwtAccessTokens
 # Without these no payment can be made; the others are reported.
 REQUIRED: Final = ("postgres", "confirm", "account", "risk")
 REPORTED: Final = ("notification", "otp", "audit", "ofac", "kyc", "partner_bank")
-BOUNDS_OWN_BODY: Final = frozenset({BULK_PATH})
+BOUNDS_OWN_BODY: Final = frozenset({BULK_PATH, *CALLBACK_PATHS})
 # Longer than any access token lives: who disables a user finds every session that may have one left.
 _KEPT_AFTER_END: Final = timedelta(days=2)
 
@@ -59,6 +59,9 @@ class GatewaySettings(CommonSettings, frozen=True, kw_only=True):
     rate_limit_per_ip: Annotated[Rate, describe("public requests of one address")] = Rate(100, 900)
     rate_limit_per_user: Annotated[Rate, describe("public requests of one signed-in user")] = Rate(10000, 900)
     rate_limit_login_per_ip: Annotated[Rate, describe("sign-ins tried from one address")] = Rate(60, 900)
+    rate_limit_callbacks_per_ip: Annotated[
+        Rate, describe("callbacks of one address of a vendor's, which tells of many messages")
+    ] = Rate(20000, 900)
     trusted_proxies: Annotated[
         str,
         describe(
@@ -200,6 +203,7 @@ def _limits(settings: GatewaySettings) -> Limits:
         per_ip=limit("ip", settings.rate_limit_per_ip),
         per_user=limit("user", settings.rate_limit_per_user),
         login_per_ip=limit("login", settings.rate_limit_login_per_ip),
+        callbacks_per_ip=limit("callbacks", settings.rate_limit_callbacks_per_ip),
     )
 
 

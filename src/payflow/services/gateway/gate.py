@@ -14,6 +14,9 @@ from payflow.services.gateway.guard import Ask, Guard, Verdict
 from payflow.services.gateway.tokens import JwtAccessTokens
 
 SIGN_IN_PATH: Final = "/auth/login"
+TWILIO_CALLBACK_PATH: Final = "/callbacks/twilio"
+SENDGRID_CALLBACK_PATH: Final = "/callbacks/sendgrid"
+CALLBACK_PATHS: Final = frozenset({TWILIO_CALLBACK_PATH, SENDGRID_CALLBACK_PATH})
 _BEARER: Final = b"bearer "
 
 
@@ -23,6 +26,7 @@ class Limits(NamedTuple):
     per_ip: Limit
     per_user: Limit
     login_per_ip: Limit
+    callbacks_per_ip: Limit
 
 
 class Admitted(NamedTuple):
@@ -87,6 +91,9 @@ class Gate:
 
     def _ip_counters(self, scope: Scope) -> tuple[tuple[str, Limit], ...]:
         address = self._addresses.key_of(scope)
+        if scope["path"] in CALLBACK_PATHS and scope["method"] == "POST":
+            # Few addresses call for everybody's messages: a person's limit would shut them out.
+            return ((f"callbacks:{address}", self._limits.callbacks_per_ip),)
         counters: tuple[tuple[str, Limit], ...] = ((f"ip:{address}", self._limits.per_ip),)
         if scope["path"] == SIGN_IN_PATH and scope["method"] == "POST":
             counters += ((f"login:{address}", self._limits.login_per_ip),)

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from payflow.contracts.notification import (
     DeleteWebhook,
     DemoCode,
     FindDemoCode,
+    GetPreferences,
     GetWebhook,
     ListMessages,
     ListWebhookDeliveries,
@@ -39,6 +41,7 @@ from payflow.contracts.notification import (
 from payflow.contracts.operation import Answers
 from payflow.kernel.clock import Clock, Ids
 from payflow.kernel.errors import PayflowError
+from payflow.platform.context import deadline_within
 from payflow.platform.postgres import repeat_then_halve
 from payflow.services.notification.domain import DeliveryState, Outcome, RetryPolicy
 from payflow.services.notification.domain.addresses import AddressPolicy
@@ -58,6 +61,11 @@ from payflow.services.notification.usecases import codes, deliveries, reads, web
 log = structlog.get_logger(__name__)
 
 DELIVERIES_PER_BATCH: Final = 1000
+# A code's call is answered before its caller gives up (contracts.notification: 4 s): what one way takes at most, all of
+# them together, and what is kept for writing down what they came to.
+CODE_TIMEOUT_S: Final = 1.5
+CODES_TIMEOUT_S: Final = 4.0
+WRITING_S: Final = 0.4
 # How many webhooks are called at the same time, and how many of these calls may be one webhook's.
 CALLS_MAX: Final = 256
 CALLS_PER_WEBHOOK_MAX: Final = 64
@@ -66,7 +74,8 @@ CODE_POLICY: Final = RetryPolicy(lease=timedelta(seconds=10), tries_max=1000)
 
 
 class NotificationApi:
-    """Implements contracts.notification.Notification. `channels` are those in use, the preferred one first."""
+    """Implements contracts.notification.Notification. `channels` are those in use, the preferred one first;
+    `code_channels` the same for one-time codes."""
 
     def __init__(
         self,
@@ -78,9 +87,13 @@ class NotificationApi:
         templates: Templates,
         clock: Clock,
         ids: Ids,
+        code_channels: Sequence[Channel] | None = None,
+        code_timeout_s: float = CODE_TIMEOUT_S,
     ) -> None:
         self._store = store
         self._channels = channels
+        self._code_channels = channels if code_channels is None else code_channels
+        self._code_timeout_s = code_timeout_s
         self._demo = demo
         self._contacts = contacts
         self._templates = templates
@@ -88,16 +101,18 @@ class NotificationApi:
         self._ids = ids
 
     async def send_otp_codes(self, commands: list[SendOtpCode]) -> Answers[MessageAccepted]:
+        patience = partial(_patience, deadline=deadline_within(CODES_TIMEOUT_S), timeout_s=self._code_timeout_s)
         answers = await repeat_then_halve(
             lambda batch: codes.send_codes(
                 commands=batch,
                 store=self._store,
-                channels=self._channels,
+                channels=self._code_channels,
                 contacts=self._contacts,
                 templates=self._templates,
                 policy=CODE_POLICY,
+                patience=patience,
                 ids=self._ids,
-                now=self._clock.now(),
+                clock=self._clock,
             ),
             commands,
         )
@@ -111,6 +126,9 @@ class NotificationApi:
     async def list_messages(self, queries: list[ListMessages]) -> Answers[MessageList]:
         return await reads.list_messages(queries=queries, store=self._store)
 
+    async def get_preferences(self, queries: list[GetPreferences]) -> Answers[Preferences]:
+        return await reads.get_preferences(queries=queries, store=self._store)
+
     async def set_preferences(self, commands: list[Preferences]) -> Answers[Preferences]:
         return await reads.set_preferences(
             commands=commands,
@@ -121,23 +139,36 @@ class NotificationApi:
         )
 
     async def deliver_due(self) -> None:
-        """Send everything that is due, batch by batch."""
+        """Send everything that is due by any channel."""
+        await asyncio.gather(*(self.deliver_due_by(channel) for channel in self._channels), self.deliver_due_by())
+
+    async def deliver_due_by(self, channel: Channel | None = None) -> None:
+        """Send everything that is due by one channel, batch by batch; without one, fail what a channel that is not in
+        use any more has left, so that it goes another way."""
+        limit = DELIVERIES_PER_BATCH if channel is None else min(channel.batch_max, DELIVERIES_PER_BATCH)
         is_full = True
         while is_full:
             outcomes = await deliveries.deliver_due(
                 store=self._store,
+                channel=None if channel is None else channel.name,
                 channels=self._channels,
                 contacts=self._contacts,
                 policy=RetryPolicy(),
-                now=self._clock.now(),
-                limit=DELIVERIES_PER_BATCH,
+                clock=self._clock,
+                limit=limit,
             )
             _log_outcomes(outcomes)
-            is_full = len(outcomes) == DELIVERIES_PER_BATCH
+            is_full = len(outcomes) == limit
 
     async def forget_old(self, keep: timedelta) -> None:
         """Delete messages older than `keep`."""
         await deliveries.forget_old(store=self._store, now=self._clock.now(), keep=keep)
+
+
+def _patience(*, ways_left: int, deadline: float, timeout_s: float) -> float:
+    """An equal share of the time that is left for each way that is left, and never more than one way's time-out."""
+    left_s = deadline - WRITING_S - asyncio.get_running_loop().time()
+    return max(0.0, min(timeout_s, left_s / max(1, ways_left)))
 
 
 def _log_outcomes(outcomes: Sequence[Outcome]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Annotated
@@ -11,14 +12,24 @@ import msgspec
 import structlog
 
 from payflow.contracts.account import Account
+from payflow.contracts.callbacks import Callbacks
+from payflow.contracts.devices import Devices
 from payflow.contracts.notification import Notification, Webhooks
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.postgres import Database
 from payflow.platform.service import Runtime, Service, every
-from payflow.platform.settings import CommonSettings, SettingsError, describe
+from payflow.platform.settings import SettingsError, describe
 from payflow.services.notification.api import NotificationApi, WebhookDuty, WebhooksApi
+from payflow.services.notification.channel_api import CallbacksApi, DevicesApi
 from payflow.services.notification.channels.demo import DemoChannel
 from payflow.services.notification.channels.log import LogChannel
+from payflow.services.notification.channels.settings import (
+    PUSH,
+    ChannelSettings,
+    check_channels,
+    in_order,
+    make_channels,
+)
 from payflow.services.notification.channels.webhook import HttpSender, SystemSecrets
 from payflow.services.notification.consumer import (
     TOPICS,
@@ -32,25 +43,44 @@ from payflow.services.notification.contacts import AccountContacts
 from payflow.services.notification.domain.addresses import AddressPolicy, read_networks
 from payflow.services.notification.domain.webhooks import Schedule
 from payflow.services.notification.ports import Channel
-from payflow.services.notification.store import PostgresStore, PostgresWebhookStore
-from payflow.services.notification.templates import FileTemplates
+from payflow.services.notification.store import PostgresDevices, PostgresStore, PostgresWebhookStore
+from payflow.services.notification.templates import FileTemplates, check_folder, read_zone
 
 log = structlog.get_logger(__name__)
 
 _CLEAN_UP_EVERY_S = 3600.0
 _LOOK_FOR_WEBHOOKS_EVERY_S = 1.0
+_LOOK_FOR_UNUSED_EVERY_S = 10.0
 
 
-class NotificationSettings(CommonSettings, frozen=True, kw_only=True):
+def _check_texts(folder: str) -> None:
+    """Raises ValueError for texts that could not be sent."""
+    if folder:
+        check_folder(folder)
+
+
+class NotificationSettings(ChannelSettings, frozen=True, kw_only=True):
     """Settings of the notification service."""
 
     column_keys: Annotated[
         str, describe("keys of encrypted columns as JSON; best given as _FILE", check=ColumnCipher.from_json)
     ]
     demo_channel: Annotated[
-        bool | None, describe("keep messages in a local outbox that `payflow otp` reads; on unless in production")
+        bool | None,
+        describe(
+            "keep messages in a local outbox that `payflow otp` reads; on unless in production or beside other channels"
+        ),
     ] = None
     delivery_check_s: Annotated[float, describe("pause between looks for messages to send"), msgspec.Meta(gt=0)] = 0.5
+    message_templates_dir: Annotated[
+        str,
+        describe(
+            "folder with own texts of messages, as <language>/<kind>.txt; empty: the service's", check=_check_texts
+        ),
+    ] = ""
+    message_time_zone: Annotated[
+        str, describe("IANA time zone that messages tell instants in, such as Europe/Berlin", check=read_zone)
+    ] = "UTC"
     message_keep_days: Annotated[int, describe("days until old messages are deleted"), msgspec.Meta(ge=1)] = 90
     webhook_allowed_networks: Annotated[
         str,
@@ -65,8 +95,15 @@ class NotificationSettings(CommonSettings, frozen=True, kw_only=True):
 
     @property
     def is_demo_on(self) -> bool:
-        """Whether the demo channel is in use: as set, else everywhere but in production."""
-        return self.env != "production" if self.demo_channel is None else self.demo_channel
+        """Whether the demo channel is in use: as set, else outside production where there is no other channel."""
+        if self.demo_channel is not None:
+            return self.demo_channel
+        return self.env != "production" and not self.channels_set
+
+    def check(self) -> None:
+        if self.env == "production" and self.is_demo_on:
+            raise SettingsError("PAYFLOW_DEMO_CHANNEL: the demo channel shows one-time passwords; not in production.")
+        check_channels(self)
 
 
 SETTINGS = NotificationSettings
@@ -75,18 +112,26 @@ SETTINGS = NotificationSettings
 async def build(runtime: Runtime) -> Service:
     """Wire the notification service."""
     settings = runtime.settings(NotificationSettings)
-    if settings.env == "production" and settings.is_demo_on:
-        raise SettingsError("PAYFLOW_DEMO_CHANNEL: the demo channel shows one-time passwords; not in production.")
     cipher = runtime.cipher(settings.column_keys)
-    templates = FileTemplates.load()
+    templates = FileTemplates.load(settings.message_templates_dir, time_zone=settings.message_time_zone)
     database = await runtime.database()
+    devices = PostgresDevices(database=database, cipher=cipher)
+    made = make_channels(settings, devices=devices, clock=runtime.clock)
+    for closer in made.closers:
+        runtime.on_close(closer)
     demo = DemoChannel(database=database, cipher=cipher, clock=runtime.clock) if settings.is_demo_on else None
-    channels: list[Channel] = [LogChannel()] if demo is None else [demo, LogChannel()]
-    if demo is None:
+    # The demo channel last: who sets others beside it wants to see them used.
+    channels: list[Channel] = [*made.channels, *([demo] if demo else []), LogChannel()]
+    codes: list[Channel] = [*in_order(made.channels, settings.code_channels_set), *([demo] if demo else [])]
+    log.info("notification.channels", channels=[one.name for one in channels], codes=[one.name for one in codes])
+    if not codes:
         log.warning("notification.no_channel_for_codes", effect="payments that need a one-time password answer 503")
+    store = PostgresStore(database=database)
     api = NotificationApi(
-        store=PostgresStore(database=database),
+        store=store,
         channels=channels,
+        code_channels=codes,
+        code_timeout_s=settings.code_timeout_s,
         demo=demo,
         contacts=AccountContacts(runtime.client(Account)),
         templates=templates,
@@ -95,19 +140,34 @@ async def build(runtime: Runtime) -> Service:
     )
     handler = NotificationConsumer(channels=channels, templates=templates, clock=runtime.clock, ids=runtime.ids)
     consumer = runtime.consumer(topics=list(TOPICS), handler=handler, database=database)
-    keep = timedelta(days=settings.message_keep_days)
     service = Service(
-        implementations=[(Notification, api)],
+        implementations=[
+            (Notification, api),
+            (Devices, DevicesApi(devices=devices, is_in_use=PUSH in settings.channels_set, clock=runtime.clock)),
+            (Callbacks, CallbacksApi(readers=made.readers, store=store, clock=runtime.clock)),
+        ],
         checks=dict(runtime.checks_for(database=database)),
         required={"postgres"},
-        background={
-            "consume": consumer.run,
-            "deliver": every(settings.delivery_check_s, api.deliver_due),
-            "forget_old": every(_CLEAN_UP_EVERY_S, lambda: api.forget_old(keep)),
-        },
+        background={"consume": consumer.run, **_duties(api, channels, settings)},
     )
     _add_webhooks(service, runtime, settings, database, cipher)
     return service
+
+
+def _duties(
+    api: NotificationApi, channels: Sequence[Channel], settings: NotificationSettings
+) -> dict[str, Callable[[], Awaitable[None]]]:
+    """A duty for each channel, so that a slow vendor holds up nobody else's messages."""
+    duties = {
+        f"deliver_{channel.name}": every(settings.delivery_check_s, partial(api.deliver_due_by, channel))
+        for channel in channels
+    }
+    keep = timedelta(days=settings.message_keep_days)
+    return {
+        **duties,
+        "fail_over_unused": every(_LOOK_FOR_UNUSED_EVERY_S, api.deliver_due_by),
+        "forget_old": every(_CLEAN_UP_EVERY_S, lambda: api.forget_old(keep)),
+    }
 
 
 def _add_webhooks(

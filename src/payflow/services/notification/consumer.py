@@ -14,6 +14,7 @@ from payflow.platform.postgres import Connection
 from payflow.services.notification.ports import Channel, Templates
 from payflow.services.notification.store import PostgresMessages, PostgresWebhookStore
 from payflow.services.notification.usecases.notices import queue_notices
+from payflow.services.notification.usecases.rendering import ways_of
 from payflow.services.notification.usecases.webhook_deliveries import queue_events
 
 __all__ = ["TOPICS", "WEBHOOK_CONSUMER", "WEBHOOK_TOPICS", "NotificationConsumer", "WebhookConsumer", "while_heard"]
@@ -26,7 +27,7 @@ class NotificationConsumer:
     """Handles the events of TOPICS (see platform.eventlog.EventHandler)."""
 
     def __init__(self, *, channels: Sequence[Channel], templates: Templates, clock: Clock, ids: Ids) -> None:
-        self._channels = [channel.name for channel in channels]
+        self._ways = ways_of(channels)
         self._kept_by = [channel.name for channel in channels if channel.keeps_messages]
         self._templates = templates
         self._clock = clock
@@ -36,7 +37,7 @@ class NotificationConsumer:
         await queue_notices(
             events=events,
             messages=PostgresMessages(connection),
-            channels=self._channels,
+            ways=self._ways,
             kept_by=self._kept_by,
             templates=self._templates,
             ids=self._ids,

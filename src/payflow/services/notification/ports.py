@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from payflow.contracts.callbacks import VendorCallback
 from payflow.contracts.notification import (
     DemoCode,
     FindDemoCode,
@@ -21,12 +22,16 @@ from payflow.kernel.errors import PayflowError
 from payflow.services.notification.domain import (
     Contact,
     DeliveryState,
+    Device,
     Kind,
     Message,
     Outcome,
     Outgoing,
     Preference,
+    Receipt,
     SendResult,
+    Texts,
+    Value,
 )
 from payflow.services.notification.domain.webhooks import Attempt, Delivery, Reply, Settled, Webhook
 
@@ -37,11 +42,16 @@ class Channel(Protocol):
     name: str
     carries_codes: bool
     needs_contact: bool
+    # Whether a customer reads what it takes; the log is for operators.
+    reaches_customers: bool
     # Whether a stored message is all there is to show: one without a code is then delivered without being sent.
     keeps_messages: bool
+    # How many messages are best taken at once.
+    batch_max: int
 
-    async def send(self, messages: Sequence[Outgoing]) -> list[SendResult]:
-        """Hand messages over: one result for each, in order.
+    async def send(self, messages: Sequence[Outgoing], *, within_s: float | None = None) -> list[SendResult]:
+        """Hand messages over: one result for each, in order; each is waited for up to `within_s`, or the channel's own
+        time-out where that is shorter.
 
         The same `message_id` may come again after a lost answer; a channel that can, sends it once.
         """
@@ -71,18 +81,56 @@ class Templates(Protocol):
         """The languages that have every kind."""
         ...
 
-    def render(self, kind: Kind, language: str, values: Mapping[str, str]) -> tuple[str, str]:
-        """Subject and body; a language that is not there is answered in the default one."""
+    def render(self, kind: Kind, language: str, values: Mapping[str, Value]) -> Texts:
+        """The message in words; a language that is not there is answered in the default one."""
+        ...
+
+
+class DeviceBook(Protocol):
+    """Customers' devices."""
+
+    async def register(self, devices: Sequence[Device]) -> dict[bytes, Device]:
+        """Write devices, each by its token's digest: what is known by then, with its own id. Of a customer with more
+        than DEVICES_MAX those unseen for the longest are forgotten."""
+        ...
+
+    async def of_customers(self, customer_ids: Sequence[str]) -> dict[str, list[Device]]:
+        """The devices of those customers who have any, the last one seen first."""
+        ...
+
+    async def remove(self, keys: Sequence[tuple[str, UUID]]) -> set[tuple[str, UUID]]:
+        """Forget devices by customer and id; those that were there."""
+        ...
+
+    async def forget(self, device_ids: Sequence[UUID]) -> None:
+        """Forget devices whose vendor says that they are gone."""
+        ...
+
+
+class CallbackReader(Protocol):
+    """Verifies a vendor's calls and reads them."""
+
+    def read(self, callback: VendorCallback, *, now: datetime) -> list[Receipt]:
+        """What a call says about messages of ours. Raises CallbackNotSigned or UnreadableCallback."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CodeDelivery:
-    """How far the message of a challenge has come."""
+    """How far the message of a challenge has come, by the way that has brought it furthest."""
 
     message_id: UUID
     channel: str
     state: DeliveryState
+
+
+@dataclass(frozen=True, slots=True)
+class CodeWay:
+    """A way that a code may be sent, taken for this process. `tries` counts those before."""
+
+    channel: str
+    tries: int
+    is_doubtful: bool
 
 
 class Messages(Protocol):
@@ -93,18 +141,34 @@ class Messages(Protocol):
         ...
 
     async def add(self, messages: Sequence[Message], *, kept_by: Collection[str] = ()) -> None:
-        """Insert messages with their deliveries; one whose `about` and `kind` exist changes nothing.
+        """Insert messages with a delivery for each way, the first one PENDING; one whose `about` and `kind` exist
+        changes nothing.
 
         A channel in `kept_by` has delivered a message without a code by that (Channel.keeps_messages).
         """
         ...
 
-    async def claim_codes(self, abouts: Sequence[str], *, now: datetime, until: datetime) -> dict[str, int]:
-        """Take the pending codes that nobody else is sending, until an instant; the number of each one's try."""
+    async def claim_codes(
+        self, abouts: Sequence[str], *, now: datetime, until: datetime
+    ) -> dict[str, tuple[CodeWay, ...]]:
+        """Take the codes that were not sent and that nobody else is sending, until an instant: the ways that have not
+        failed for good, in order."""
         ...
 
     async def codes(self, abouts: Sequence[str]) -> dict[str, CodeDelivery]:
         """How far the messages of these challenges have come."""
+        ...
+
+    async def lock_deliveries(self, keys: Sequence[tuple[UUID, str]]) -> dict[tuple[UUID, str], DeliveryState]:
+        """The states of deliveries by message and channel, locked; those that are not there stay out."""
+        ...
+
+    async def add_receipts(self, receipts: Sequence[Receipt], *, now: datetime) -> set[tuple[str, str]]:
+        """Keep what vendors told: (vendor, event_id) of what was new."""
+        ...
+
+    async def finish(self, outcomes: Sequence[Outcome]) -> None:
+        """As Store.finish, in this transaction."""
         ...
 
 
@@ -115,12 +179,19 @@ class Store(Protocol):
         """One database transaction; commits at the end of the block, rolls back when it raises."""
         ...
 
-    async def claim_due(self, *, now: datetime, until: datetime, limit: int) -> list[Outgoing]:
-        """Take messages that are due and that no other process has, until an instant; codes are never among them."""
+    async def claim_due(
+        self, *, channel: str | None, in_use: Sequence[str], now: datetime, until: datetime, limit: int
+    ) -> list[Outgoing]:
+        """Take messages that are due by a channel and that no other process has, until an instant; codes are never
+        among them. Without a channel: those by channels that are not in use any more."""
         ...
 
     async def finish(self, outcomes: Sequence[Outcome]) -> None:
-        """Write what tries came to. A final state is never left."""
+        """Write what tries came to. A final state is never left; where a way has failed, the next one begins."""
+        ...
+
+    async def release_codes(self, message_ids: Sequence[UUID], now: datetime) -> None:
+        """Let go of claimed codes that were not sent: their repeat may try again at once."""
         ...
 
     async def list_messages(self, customer_id: str, limit: int) -> list[MessageView]:

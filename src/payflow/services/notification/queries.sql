@@ -13,94 +13,162 @@ SELECT customer_id, language, string_to_array(channels, ','), $4
    SET language = excluded.language, channels = excluded.channels, changed_at = excluded.changed_at;
 
 -- add_messages --
--- New messages and their deliveries; a message without a code is delivered at once by a channel that only keeps it. A
--- message that is there already (an event that came again) changes nothing, and gets no second delivery.
+-- New messages and a delivery for each way they may go: the first is tried, the others wait for it to fail. A message
+-- without a code is delivered at once by a channel that only keeps it. A message that is there already (an event that
+-- came again) changes nothing, and gets no second delivery.
 WITH added AS (
-    INSERT INTO message (message_id, customer_id, kind, about, language, subject, body, created_at)
-    SELECT message_id, customer_id, kind, about, language, subject, body, $8
-      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-           AS t (message_id, customer_id, kind, about, language, subject, body)
+    INSERT INTO message (message_id, customer_id, kind, about, language, subject, body, created_at, short)
+    SELECT message_id, customer_id, kind, about, language, subject, body, $8, short
+      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $13::text[])
+           AS t (message_id, customer_id, kind, about, language, subject, body, short)
      ORDER BY about, kind
         ON CONFLICT (about, kind) DO NOTHING
     RETURNING message_id, body IS NULL AS has_code
 )
-INSERT INTO delivery (message_id, channel, has_code, next_try_at, state, tries, ended_at)
-SELECT added.message_id, way.channel, added.has_code, $8,
-       CASE WHEN is_kept THEN 'DELIVERED' ELSE 'PENDING' END, is_kept::integer, CASE WHEN is_kept THEN $8 END
-  FROM unnest($9::uuid[], $10::text[]) AS way (message_id, channel)
+INSERT INTO delivery (message_id, channel, place, has_code, next_try_at, state, tries, ended_at)
+SELECT added.message_id, way.channel, way.place, added.has_code, $8,
+       CASE WHEN is_kept THEN 'DELIVERED' WHEN way.place = 0 THEN 'PENDING' ELSE 'WAITING' END,
+       is_kept::integer, CASE WHEN is_kept THEN $8 END
+  FROM unnest($9::uuid[], $10::text[], $11::smallint[]) AS way (message_id, channel, place)
   JOIN added USING (message_id)
- CROSS JOIN LATERAL (SELECT way.channel = ANY($11::text[]) AND NOT added.has_code AS is_kept) AS kept;
+ CROSS JOIN LATERAL (
+       SELECT way.place = 0 AND way.channel = ANY($12::text[]) AND NOT added.has_code AS is_kept) AS kept;
 
 -- claim_codes --
--- Take codes that nobody else is sending. The try is counted before it is made: one that ends in a crash counts.
-WITH free AS (
-    SELECT delivery.message_id, delivery.channel, message.about
+-- Take codes that nobody else is sending, with all the ways that have not failed for good. The lock is on every way of a
+-- message, so that two calls never send one code.
+WITH asked AS (
+    SELECT delivery.message_id, delivery.channel, delivery.place, delivery.state, delivery.next_try_at,
+           delivery.tries, delivery.is_doubtful, message.about
       FROM message
       JOIN delivery USING (message_id)
      WHERE message.about = ANY($1::text[]) AND message.kind = 'otp_code'
-       AND delivery.state = 'PENDING' AND delivery.next_try_at <= $2
-     ORDER BY delivery.message_id
+     ORDER BY delivery.message_id, delivery.channel
        FOR UPDATE OF delivery
+), free AS (
+    SELECT message_id
+      FROM asked
+     GROUP BY message_id
+    HAVING bool_and(state NOT IN ('SENT', 'DELIVERED'))
+       AND bool_and(state = 'FAILED' OR next_try_at <= $2)
+), claimed AS (
+    UPDATE delivery
+       SET next_try_at = $3
+      FROM asked
+      JOIN free USING (message_id)
+     WHERE delivery.message_id = asked.message_id AND delivery.channel = asked.channel
+       AND delivery.state IN ('WAITING', 'PENDING')
+    RETURNING asked.about, delivery.channel, delivery.place, asked.tries, asked.is_doubtful
 )
-UPDATE delivery
-   SET next_try_at = $3, tries = delivery.tries + 1
-  FROM free
- WHERE delivery.message_id = free.message_id AND delivery.channel = free.channel
-RETURNING free.about, delivery.tries;
+SELECT about, channel, tries, is_doubtful FROM claimed ORDER BY about, place;
 
 -- codes --
--- How far the messages of these challenges have come.
-SELECT message.about, message.message_id, delivery.channel, delivery.state
+-- How far the messages of these challenges have come: the way that has brought one furthest, else the first.
+SELECT DISTINCT ON (message.about) message.about, message.message_id, delivery.channel, delivery.state
   FROM message
   JOIN delivery USING (message_id)
- WHERE message.about = ANY($1::text[]) AND message.kind = 'otp_code';
+ WHERE message.about = ANY($1::text[]) AND message.kind = 'otp_code'
+ ORDER BY message.about, delivery.state IN ('SENT', 'DELIVERED') DESC, delivery.place;
+
+-- release_codes --
+-- Codes that were not sent, for whoever asks next.
+UPDATE delivery
+   SET next_try_at = $2
+ WHERE message_id = ANY($1::uuid[]) AND has_code AND state IN ('WAITING', 'PENDING');
 
 -- claim_due --
--- Take messages that are due and that no other process is taking. Their claim runs out at $2, should we not come back.
+-- Take messages that are due by one channel, or by any that is not in use, and that no other process is taking. Their
+-- claim runs out at $2, should we not come back; until we do, nobody knows whether the try reached anybody.
 WITH due AS (
-    SELECT message_id, channel
+    SELECT message_id, channel, is_doubtful
       FROM delivery
      WHERE state = 'PENDING' AND NOT has_code AND next_try_at <= $1
+       AND (channel = $4 OR ($4::text IS NULL AND channel <> ALL($5::text[])))
      ORDER BY next_try_at
      LIMIT $3
        FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE delivery
-       SET next_try_at = $2, tries = delivery.tries + 1
+       SET next_try_at = $2, tries = delivery.tries + 1, is_doubtful = true
       FROM due
      WHERE delivery.message_id = due.message_id AND delivery.channel = due.channel
-    RETURNING delivery.message_id, delivery.channel, delivery.tries
+    RETURNING delivery.message_id, delivery.channel, delivery.tries, due.is_doubtful
 )
-SELECT claimed.message_id, claimed.channel, claimed.tries,
-       message.customer_id, message.kind, message.subject, message.body
+SELECT claimed.message_id, claimed.channel, claimed.tries, claimed.is_doubtful,
+       message.customer_id, message.kind, message.subject, message.body, message.created_at,
+       coalesce(message.short, message.body) AS short,
+       EXISTS (SELECT FROM delivery AS other
+                WHERE other.message_id = claimed.message_id AND other.state = 'WAITING') AS has_next_way
   FROM claimed
   JOIN message USING (message_id)
  ORDER BY claimed.message_id;
 
 -- finish --
--- What tries came to; a final state is never left.
+-- What tries, and vendors' later words, came to; a final state is never left. Where a way has failed, the next one of the
+-- message begins; not for codes, whose ways are all tried by the call that brings them.
+WITH ended AS (
+    UPDATE delivery
+       SET state = t.state, next_try_at = t.next_try_at, ended_at = t.ended_at, reason = t.reason,
+           tries = greatest(delivery.tries, t.tries), is_doubtful = t.is_doubtful,
+           vendor_id = coalesce(t.vendor_id, delivery.vendor_id),
+           sent_at = coalesce(delivery.sent_at, CASE WHEN t.state = 'SENT' THEN t.ended_at END)
+      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[],
+                  $8::boolean[], $9::smallint[])
+           AS t (message_id, channel, state, next_try_at, ended_at, reason, vendor_id, is_doubtful, tries)
+     WHERE delivery.message_id = t.message_id AND delivery.channel = t.channel
+       AND (delivery.state IN ('WAITING', 'PENDING')
+            OR (delivery.state = 'SENT' AND t.state IN ('DELIVERED', 'FAILED')))
+    RETURNING delivery.message_id, delivery.place, delivery.state, delivery.has_code, t.ended_at
+), next AS (
+    SELECT DISTINCT ON (ended.message_id) ended.message_id, waiting.channel, ended.ended_at
+      FROM ended
+      JOIN delivery AS waiting USING (message_id)
+     WHERE ended.state = 'FAILED' AND NOT ended.has_code AND waiting.state = 'WAITING'
+       AND waiting.place > ended.place
+     ORDER BY ended.message_id, waiting.place
+)
 UPDATE delivery
-   SET state = t.state, next_try_at = t.next_try_at, ended_at = t.ended_at, reason = t.reason
-  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[])
-       AS t (message_id, channel, state, next_try_at, ended_at, reason)
- WHERE delivery.message_id = t.message_id AND delivery.channel = t.channel AND delivery.state = 'PENDING';
+   SET state = 'PENDING', next_try_at = next.ended_at
+  FROM next
+ WHERE delivery.message_id = next.message_id AND delivery.channel = next.channel;
+
+-- lock_deliveries --
+-- Deliveries that vendors tell about, locked in one order.
+SELECT delivery.message_id, delivery.channel, delivery.state
+  FROM delivery
+  JOIN unnest($1::uuid[], $2::text[]) AS asked (message_id, channel) USING (message_id, channel)
+ ORDER BY delivery.message_id, delivery.channel
+   FOR UPDATE OF delivery;
+
+-- add_receipts --
+-- What vendors told; a word that is there already changes nothing.
+INSERT INTO receipt (vendor, event_id, message_id, channel, vendor_id, status, reason, occurred_at, received_at)
+SELECT vendor, event_id, message_id, channel, vendor_id, status, reason, occurred_at, $9
+  FROM unnest($1::text[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[])
+       AS t (vendor, event_id, message_id, channel, vendor_id, status, reason, occurred_at)
+ ORDER BY vendor, event_id
+    ON CONFLICT (vendor, event_id) DO NOTHING
+RETURNING vendor, event_id;
 
 -- list_messages --
--- A customer's messages, newest first.
+-- A customer's messages, newest first; ways that were not needed are not shown.
 SELECT message.message_id, message.kind, delivery.channel, delivery.state, message.subject, message.created_at,
-       CASE WHEN delivery.state = 'DELIVERED' THEN delivery.ended_at END AS delivered_at
+       CASE WHEN delivery.state = 'DELIVERED' THEN delivery.ended_at END AS delivered_at,
+       delivery.sent_at, delivery.reason
   FROM message
   JOIN delivery USING (message_id)
- WHERE message.customer_id = $1
- ORDER BY message.message_id DESC, delivery.channel
+ WHERE message.customer_id = $1 AND delivery.state <> 'WAITING'
+ ORDER BY message.message_id DESC, delivery.place
  LIMIT $2;
 
 -- delete_before --
--- Forget old messages with their deliveries and what the demo channel kept of them.
+-- Forget old messages with their deliveries, what vendors told of them, and what the demo channel kept of them.
 WITH old AS (
     DELETE FROM message WHERE created_at < $1 RETURNING message_id
 ), old_deliveries AS (
     DELETE FROM delivery USING old WHERE delivery.message_id = old.message_id
+), old_receipts AS (
+    DELETE FROM receipt USING old WHERE receipt.message_id = old.message_id
 ), old_demo AS (
     DELETE FROM demo_outbox USING old WHERE demo_outbox.message_id = old.message_id
 )
@@ -127,6 +195,49 @@ SELECT asked.place, newest.message_id, newest.customer_id, newest.transaction_id
           AND (asked.customer_id IS NULL OR customer_id = asked.customer_id)
         ORDER BY sent_at DESC, message_id DESC
         LIMIT 1) AS newest;
+
+-- lock_device_owners --
+-- One registration of a customer's at a time, so that their number stays bounded; sorted, so that none wait in a ring.
+SELECT pg_advisory_xact_lock(hashtext('payflow.notification.devices'), hashtext(customer_id))
+  FROM (SELECT DISTINCT customer_id FROM unnest($1::text[]) AS t (customer_id) ORDER BY customer_id) AS sorted;
+
+-- register_devices --
+-- A token that is known keeps its device's id and follows its newest customer.
+INSERT INTO device (device_id, customer_id, platform, token_digest, token_encrypted, registered_at, seen_at)
+SELECT device_id, customer_id, platform, token_digest, token_encrypted, $6, $6
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::bytea[])
+       AS t (device_id, customer_id, platform, token_digest, token_encrypted)
+ ORDER BY token_digest
+    ON CONFLICT (token_digest) DO UPDATE
+   SET customer_id = excluded.customer_id, platform = excluded.platform, seen_at = excluded.seen_at,
+       token_encrypted = excluded.token_encrypted
+RETURNING device_id, customer_id, platform, token_digest, registered_at, seen_at;
+
+-- forget_surplus_devices --
+-- Of each of these customers only the $2 devices seen last are kept.
+DELETE FROM device
+ USING (SELECT device_id, row_number() OVER (PARTITION BY customer_id ORDER BY seen_at DESC, device_id DESC) AS rank
+          FROM device
+         WHERE customer_id = ANY($1::text[])) AS ranked
+ WHERE device.device_id = ranked.device_id AND ranked.rank > $2;
+
+-- devices_of_customers --
+-- Where these customers' push messages go.
+SELECT device_id, customer_id, platform, token_digest, token_encrypted, registered_at, seen_at
+  FROM device
+ WHERE customer_id = ANY($1::text[])
+ ORDER BY customer_id, seen_at DESC, device_id DESC;
+
+-- remove_devices --
+-- Forget devices, each only if it is that customer's.
+DELETE FROM device
+ USING unnest($1::text[], $2::uuid[]) AS gone (customer_id, device_id)
+ WHERE device.device_id = gone.device_id AND device.customer_id = gone.customer_id
+RETURNING device.customer_id, device.device_id;
+
+-- forget_devices --
+-- Forget devices that their vendor says are gone.
+DELETE FROM device WHERE device_id = ANY($1::uuid[]);
 
 -- add_webhooks --
 -- New webhooks; one whose id exists changes nothing.

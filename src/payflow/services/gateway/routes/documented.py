@@ -1,7 +1,8 @@
 """What a handler says of itself for the documentation where its signature does not tell.
 
-In `opt`: `body` (the type it reads), `body_is_optional`, `answers` ({status: type or Answer}), `errors` (codes besides
-those of every route), `roles` (where no guard names them), `stream` (a media type), `idempotency_key` ("optional").
+In `opt`: `body` (the type it reads), `body_media_types` (else JSON), `body_is_optional`, `answers` ({status: type or
+Answer}), `errors` (codes besides those of every route), `roles` (where no guard names them), `stream` (a media type),
+`idempotency_key` ("optional").
 Not documented: `unread` (query parameters that may be there although nobody reads them).
 """
 

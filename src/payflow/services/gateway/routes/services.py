@@ -10,7 +10,9 @@ from litestar.di import NamedDependency
 from payflow.contracts.account import Account
 from payflow.contracts.audit import Audit
 from payflow.contracts.bulk import Bulk
+from payflow.contracts.callbacks import Callbacks
 from payflow.contracts.confirm import Confirm
+from payflow.contracts.devices import Devices
 from payflow.contracts.kyc import Kyc
 from payflow.contracts.notification import Notification, Webhooks
 from payflow.contracts.ofac import Ofac
@@ -27,6 +29,8 @@ C = TypeVar("C")
 OTHER_CONTRACTS: Final[tuple[type[Any], ...]] = (
     Audit,
     Bulk,
+    Callbacks,
+    Devices,
     Kyc,
     Notification,
     Ofac,

@@ -38,14 +38,16 @@ class DemoChannel:
     name = "demo"
     carries_codes = True
     needs_contact = False
+    reaches_customers = True
     keeps_messages = True
+    batch_max = 1000
 
     def __init__(self, *, database: Database, cipher: ColumnCipher, clock: Clock) -> None:
         self._database = database
         self._cipher = cipher
         self._clock = clock
 
-    async def send(self, messages: Sequence[Outgoing]) -> list[SendResult]:
+    async def send(self, messages: Sequence[Outgoing], *, within_s: float | None = None) -> list[SendResult]:
         await self._database.execute(
             queries.demo_insert,
             [message.message_id for message in messages],

@@ -17,9 +17,11 @@ class LogChannel:
     name = "log"
     carries_codes = False
     needs_contact = False
+    reaches_customers = False
     keeps_messages = False
+    batch_max = 1000
 
-    async def send(self, messages: Sequence[Outgoing]) -> list[SendResult]:
+    async def send(self, messages: Sequence[Outgoing], *, within_s: float | None = None) -> list[SendResult]:
         told = [message for message in messages if message.code is None]
         if told:
             lines = [

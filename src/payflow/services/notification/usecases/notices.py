@@ -7,7 +7,7 @@ from datetime import datetime
 
 from payflow.kernel.clock import Ids
 from payflow.kernel.envelope import Event
-from payflow.services.notification.domain import Preference, notices_of
+from payflow.services.notification.domain import Preference, Ways, notices_of
 from payflow.services.notification.ports import Messages, Templates
 from payflow.services.notification.usecases.rendering import render
 
@@ -16,7 +16,7 @@ async def queue_notices(
     *,
     events: Sequence[Event],
     messages: Messages,
-    channels: Sequence[str],
+    ways: Ways,
     kept_by: Collection[str],
     templates: Templates,
     ids: Ids,
@@ -24,7 +24,7 @@ async def queue_notices(
 ) -> None:
     """Store a message for each event that a customer is told of; an event that comes again changes nothing.
 
-    `kept_by`: those of the channels whose messages are delivered by being stored (Channel.keeps_messages).
+    `kept_by`: the channels whose messages are delivered by being stored (Channel.keeps_messages).
     """
     notices = [notice for event in events for notice in notices_of(event)]
     if not notices:
@@ -36,7 +36,7 @@ async def queue_notices(
                 notice,
                 message_id=ids.new(),
                 preference=preferences.get(notice.customer_id, Preference()),
-                channels=channels,
+                ways=ways,
                 templates=templates,
                 now=now,
             )[0]

@@ -8,6 +8,7 @@ from datetime import datetime
 from payflow.contracts.notification import (
     DemoCode,
     FindDemoCode,
+    GetPreferences,
     ListMessages,
     MessageList,
     NoDemoChannel,
@@ -36,6 +37,20 @@ async def list_messages(*, queries: Sequence[ListMessages], store: Store) -> Ans
         MessageList(messages=await store.list_messages(query.customer_id, max(1, min(query.limit, LIMIT_MAX))))
         for query in queries
     ]
+
+
+async def get_preferences(*, queries: Sequence[GetPreferences], store: Store) -> Answers[Preferences]:
+    """How each customer wants to be written to; the defaults for those who never said."""
+    async with store.transaction() as messages:
+        known = await messages.preferences(sorted({query.customer_id for query in queries}))
+
+    def answer(query: GetPreferences) -> Preferences:
+        preference = known.get(query.customer_id, Preference())
+        return Preferences(
+            customer_id=query.customer_id, language=preference.language, channels=list(preference.channels)
+        )
+
+    return [answer(query) for query in queries]
 
 
 async def set_preferences(

@@ -44,6 +44,7 @@ _TAGS: Final = {
     "Sign-in": "Tokens and the keys that verify them.",
     "Payments": "A customer's payments.",
     "Accounts": "Balances and statement lines; operators open, block and close.",
+    "Messages": "How a customer is written to, and the devices that push messages go to.",
     "Customers": "Customers' records, for operators.",
     "Users": "Who may sign in, for administrators.",
     "Back office": "Everybody's payments, for the bank's own people.",
@@ -53,6 +54,7 @@ _TAGS: Final = {
     "KYC": "Customers' verifications.",
     "Banks": "Instructions to and from other banks, for operators.",
     "Webhooks": "Where events are sent to, for operators.",
+    "Callbacks": "What vendors of SMS and e-mail tell, signed.",
     "Audit": "The record of everything, for auditors.",
     "Service": "Health and documentation.",
 }

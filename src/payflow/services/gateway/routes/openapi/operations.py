@@ -77,6 +77,7 @@ def operations_of(handler: HTTPRouteHandler) -> list[Operation]:
             answers=_answers_of(handler, hints["return"]),
             inputs=(*_inputs_of(handler, hints), *key_input),
             body=opt.get("body"),
+            body_media_types=tuple(opt.get("body_media_types", (JSON,))),
             is_body_optional=bool(opt.get("body_is_optional")),
             errors=tuple(opt.get("errors", ())),
             roles=roles,
