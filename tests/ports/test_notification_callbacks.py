@@ -20,6 +20,7 @@ from payflow.contracts.callbacks import (
     VendorCallback,
     VendorNotInUse,
 )
+from payflow.contracts.notification import MessageAccepted
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.postgres import Database
 from payflow.platform.rpc import in_process
@@ -144,6 +145,20 @@ async def test_an_sms_that_did_not_arrive_goes_the_next_way(vendors: Vendors) ->
         ("email", "SENT", None),
     ]
     assert [message.message_id for message in vendors.email.sent] == [message_id]
+
+
+async def test_a_code_that_did_not_arrive_goes_the_next_way_when_it_is_asked_for_again(vendors: Vendors) -> None:
+    vendors.sms.answer = lambda message: Sent(f"SM{message.message_id.hex}")
+    vendors.world.use(vendors.sms, vendors.email)
+    command = vendors.world.a_code("111111")
+    await vendors.world.otp.send_otp_codes([command])
+    before = await vendors.world.otp.send_otp_codes([command])
+    await vendors.take(vendors.by_twilio(vendors.sms.sent[-1].message_id, "undelivered"))
+
+    after = await vendors.world.otp.send_otp_codes([command])
+
+    assert [answer.channel for answer in (*before, *after) if isinstance(answer, MessageAccepted)] == ["sms", "email"]
+    assert [message.code for message in vendors.email.sent] == ["111111"]
 
 
 async def test_a_callback_settles_a_message_whose_answer_was_lost_and_it_is_not_sent_again(vendors: Vendors) -> None:

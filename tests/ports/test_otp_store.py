@@ -133,7 +133,7 @@ async def test_the_message_names_amount_and_creditor_but_no_full_account_number(
 async def test_a_repeat_shows_the_open_challenge_and_sends_nothing(world: World) -> None:
     payment = a_payment()
     first = await world.issue(payment)
-    world.clock.move(timedelta(minutes=1))
+    world.clock.move(timedelta(seconds=10))
 
     again = await world.issue(payment)
 
@@ -154,6 +154,25 @@ async def test_a_code_that_could_not_be_sent_is_sent_by_the_repeat(world: World)
     assert isinstance(repeated, OtpIssued)
     assert not repeated.is_new
     assert isinstance(verified, OtpVerified)
+
+
+async def test_a_code_that_was_sent_a_while_ago_is_handed_over_again_and_nothing_depends_on_it(world: World) -> None:
+    payment = a_payment()
+    first = await world.issue(payment)
+    world.clock.move(timedelta(seconds=14))
+    await world.issue(payment)
+    soon = world.sender.calls
+    world.clock.move(timedelta(seconds=1))
+    await world.issue(payment)
+    later = world.sender.calls
+    world.sender.is_down = True
+
+    while_down = await world.issue(payment)
+
+    assert (soon, later) == (1, 2)
+    assert isinstance(first, OtpIssued)
+    assert while_down == msgspec.structs.replace(first, is_new=False)
+    assert len(world.sender.sent) == 1
 
 
 async def test_requests_at_the_same_moment_share_one_challenge_and_one_code(world: World) -> None:

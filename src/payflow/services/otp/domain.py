@@ -25,6 +25,7 @@ from payflow.kernel.machine import Machine
 DIGITS: Final = 6
 KEY_BYTES_MIN: Final = 32
 NONCE_BYTES: Final = 16
+SENT_AGAIN_AFTER: Final = timedelta(seconds=15)
 
 OUT_OF_TRIES: Final = "out_of_tries"
 OTHER_PAYMENT: Final = "other_payment"
@@ -74,6 +75,11 @@ class Challenge:
     def is_expired(self, now: datetime) -> bool:
         """Whether the code's time is over; the interval is half-open."""
         return now >= self.expires_at
+
+    def may_be_handed_over(self, now: datetime) -> bool:
+        """Whether notification is to be asked to send it: not sent yet, or sent so long ago that its vendor may have
+        told since that it did not arrive."""
+        return self.sent_at is None or now >= self.sent_at + SENT_AGAIN_AFTER
 
     def ended(
         self, state: ChallengeState, *, now: datetime, reason: str | None = None, attempt_id: UUID | None = None

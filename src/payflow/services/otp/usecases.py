@@ -75,19 +75,26 @@ async def _hand_over(
     store: Store,
     now: datetime,
 ) -> dict[UUID, Unavailable]:
-    """Send the codes that were not sent yet, outside any transaction; the failures by challenge."""
-    unsent: dict[UUID, SendOtpCode] = {}
+    """Send the codes that were not sent yet, outside any transaction; the failures by challenge.
+
+    One that was sent a while ago is handed over again: notification sends it another way if it has heard meanwhile that
+    it did not arrive, and does nothing otherwise. Whatever becomes of that, the code was sent.
+    """
+    wanted: dict[UUID, SendOtpCode] = {}
+    unsent: set[UUID] = set()
     for command, challenge in zip(commands, decided, strict=True):
-        if isinstance(challenge, Challenge) and challenge.sent_at is None:
-            unsent[challenge.challenge_id] = _message(command, challenge, keys)
-    if not unsent:
+        if isinstance(challenge, Challenge) and challenge.may_be_handed_over(now):
+            wanted[challenge.challenge_id] = _message(command, challenge, keys)
+            if challenge.sent_at is None:
+                unsent.add(challenge.challenge_id)
+    if not wanted:
         return {}
-    answers = await sender.send_otp_codes(list(unsent.values()))
+    answers = await sender.send_otp_codes(list(wanted.values()))
     # Also where nobody can tell whether it was sent: the repeat sends nothing twice.
     failures = {
         challenge_id: Unavailable("The one-time password could not be sent.")
-        for challenge_id, answer in zip(unsent, answers, strict=True)
-        if isinstance(answer, PayflowError)
+        for challenge_id, answer in zip(wanted, answers, strict=True)
+        if isinstance(answer, PayflowError) and challenge_id in unsent
     }
     await store.mark_sent([challenge_id for challenge_id in unsent if challenge_id not in failures], now)
     return failures

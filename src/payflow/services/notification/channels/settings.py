@@ -175,6 +175,8 @@ def _check_production(settings: ChannelSettings) -> None:
     urls = {"twilio_url": settings.twilio_url, "sendgrid_url": settings.sendgrid_url, "fcm_url": settings.fcm_url}
     if settings.public_url:
         urls["public_url"] = settings.public_url
+    if settings.fcm_service_account_key:
+        urls["fcm_service_account_key"] = ServiceAccount.read(settings.fcm_service_account_key).token_uri
     for name, url in urls.items():
         if not url.startswith("https://") and urlsplit(url).hostname not in _LOOPBACK:
             raise SettingsError(f"PAYFLOW_{name.upper()}: in production it is an https address.")

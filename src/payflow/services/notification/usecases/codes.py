@@ -105,8 +105,10 @@ async def send_codes(
         list(sendings.values()), channels=carriers, contacts=contacts, policy=policy, patience=patience, clock=clock
     )
     await store.finish([outcome for sending in sendings.values() for outcome in sending.outcomes])
-    # A code is not tried again by itself: it waits for the repeat, which may come at once.
-    await store.release_codes([one.message_id for one in sendings.values() if one.sent_by is None], clock.now())
+    # A code is not tried again by itself: it waits for the repeat, which may come at once. Ways that were not needed
+    # wait for word that the one which was has failed.
+    open_ones = [one.message_id for one in sendings.values() if one.sent_by is None or one.ways]
+    await store.release_codes(open_ones, clock.now())
     return [_answer(known, sendings, str(command.challenge_id)) for command in commands]
 
 
