@@ -12,7 +12,8 @@ import pytest
 
 from payflow.kernel.envelope import Event
 from payflow.platform.eventlog import Consumer
-from payflow.platform.eventlog.consumer import drop_old_batches, types_of
+from payflow.platform.eventlog.consumer import drop_old_batches
+from payflow.platform.eventlog.delivery import types_of
 from payflow.platform.postgres import Connection
 from tests.builders import new_id
 from tests.builders_event_log import ConnectAs, Log, a_subjects_events, empty_log, running

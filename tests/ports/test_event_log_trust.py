@@ -18,7 +18,7 @@ from payflow.contracts.topics import TOPICS
 from payflow.kernel.envelope import Event
 from payflow.platform.clock import SystemClock
 from payflow.platform.eventlog import Consumer, Outbox
-from payflow.platform.eventlog.dead_letters import list_dead_letters, request_replay
+from payflow.platform.eventlog.dead_letters import list_dead_letters, request_retry
 from payflow.platform.eventlog.origin import flaw_of
 from payflow.platform.postgres import Connection
 from payflow.services.audit.consumer import EVERY_TOPIC, Recorder
@@ -152,7 +152,7 @@ async def test_a_dead_letter_is_handled_after_all_when_it_is_replayed(log: Log) 
     await log.drain(consumer)
     picky.refused.clear()
 
-    asked = await request_replay(log.owner, consumer="audit", event_id=x.id)
+    asked = await request_retry(log.owner, consumer="audit", event_id=x.id)
     await log.drain(consumer)
 
     assert asked == 1
@@ -170,7 +170,7 @@ async def test_all_dead_letters_of_a_consumer_are_replayed_at_once(log: Log) -> 
     async with running(log.consumer(picky)):
         await until(two_are_set_aside)
         picky.refused.clear()
-        asked = await request_replay(log.owner, consumer="audit", event_id=None)
+        asked = await request_retry(log.owner, consumer="audit", event_id=None)
         effects = await log.until_effects(2)
 
     assert asked == 2
@@ -184,7 +184,7 @@ async def test_a_dead_letter_that_fails_again_stays_one_and_is_not_tried_for_eve
     await log.append(x)
     await log.drain(consumer)
 
-    await request_replay(log.owner, consumer="audit", event_id=x.id)
+    await request_retry(log.owner, consumer="audit", event_id=x.id)
     await log.drain(consumer)
 
     (letter,) = await list_dead_letters(log.owner)
@@ -196,7 +196,7 @@ async def test_a_forged_event_stays_without_effect_when_it_is_replayed(log: Log,
     await _append_as(connect_as, "kyc", an_event(type="payment.rejected", source="confirm"))
     await log.drain(log.consumer())
 
-    await request_replay(log.owner, consumer="audit", event_id=None)
+    await request_retry(log.owner, consumer="audit", event_id=None)
     await log.drain(log.consumer())
 
     assert await log.effects() == []
@@ -207,8 +207,8 @@ async def test_a_replay_asks_only_the_named_consumer(log: Log) -> None:
     await log.append(an_event(subject="x"))
     await log.drain(log.consumer(Picky(log, "x")))
 
-    assert await request_replay(log.owner, consumer="risk", event_id=None) == 0
-    assert await request_replay(log.owner, consumer="audit", event_id=new_id()) == 0
+    assert await request_retry(log.owner, consumer="risk", event_id=None) == 0
+    assert await request_retry(log.owner, consumer="audit", event_id=new_id()) == 0
 
 
 async def _payflow(url: str, *arguments: str) -> tuple[int | None, str, str]:
