@@ -29,9 +29,7 @@ class ClusterFailed(Exception):
     """A broker ended, or did not become ready; the message has the end of its log."""
 
 
-def make_nodes(
-    *, folder: Path, ports: Sequence[tuple[int, int]], more: Mapping[str, str] | None = None
-) -> list[Node]:
+def make_nodes(*, folder: Path, ports: Sequence[tuple[int, int]], more: Mapping[str, str] | None = None) -> list[Node]:
     """A node for each pair of ports (the broker's, the controller's), with their files below `folder`.
 
     Their cluster's id and password are made at the first call. Raises ToolMissing.

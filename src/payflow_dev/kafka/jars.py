@@ -69,9 +69,7 @@ def _copy_dependencies(work: Path) -> None:
     (work / "pom.xml").write_text(_pom(), encoding="utf-8")
     command = ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={work / 'jars'}"]
     try:
-        done = subprocess.run(
-            command, cwd=work, capture_output=True, text=True, check=False, timeout=_FETCH_TIMEOUT_S
-        )
+        done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False, timeout=_FETCH_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         raise ToolMissing(f"Maven did not fetch Kafka {VERSION} within {_FETCH_TIMEOUT_S} s.") from None
     if done.returncode != 0:

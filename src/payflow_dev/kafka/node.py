@@ -13,7 +13,13 @@ from typing import Final
 
 HOST: Final = "127.0.0.1"
 USER: Final = "payflow"
-_HEAP: Final = "128m"
+_MEMORY: Final = (
+    "-Xmx128m",
+    "-Xms64m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+ExitOnOutOfMemoryError",
+)
 _FORMAT_TIMEOUT_S: Final = 60
 
 _LOGGING: Final = """\
@@ -137,8 +143,7 @@ class Node:
 
     def command(self) -> list[str]:
         """What runs the broker in the foreground."""
-        memory = [f"-Xmx{_HEAP}", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"]
-        return [self.java, *memory, *self._options(), "kafka.Kafka", str(self._properties_file)]
+        return [self.java, *_MEMORY, *self._options(), "kafka.Kafka", str(self._properties_file)]
 
     @property
     def environment(self) -> dict[str, str]:
