@@ -29,8 +29,9 @@ class Log:
     # How long something may take that should happen soon.
     patience_s = 10.0
 
-    def __init__(self, *, owner: Owner, writer: Database, reader: Database, url: str) -> None:
+    def __init__(self, *, owner: Owner, writer: Database, reader: Database, url: str, owner_url: str) -> None:
         self.owner = owner
+        self.owner_url = owner_url
         self.writer = writer
         self.outbox = Outbox(writer)
         self.reader = reader
@@ -41,6 +42,11 @@ class Log:
         async with self.writer.transaction() as connection:
             await self.outbox.append(connection, events)
         self.outbox.wake_consumers()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings with which the command line finds this log."""
+        return {"PAYFLOW_POSTGRES_URL": self.owner_url}
 
     async def append_as(self, writer: Database, *events: Event) -> None:
         """Append events as another service."""
@@ -150,7 +156,13 @@ async def empty_log(database_url: str, connect_as: ConnectAs, password_files: di
         """
     )
     writer, reader = await connect_as("confirm"), await connect_as("audit")
-    yield Log(owner=owner, writer=writer, reader=reader, url=role_url(database_url, "audit", password_files))
+    yield Log(
+        owner=owner,
+        writer=writer,
+        reader=reader,
+        url=role_url(database_url, "audit", password_files),
+        owner_url=database_url,
+    )
     await owner.close()
 
 

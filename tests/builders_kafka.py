@@ -19,14 +19,16 @@ from payflow.platform.eventlog.kafka.reading import LogReader, Record
 from payflow.platform.eventlog.kafka.relay import OutboxRelay
 from payflow.platform.postgres import Database
 from payflow.platform.settings import CommonSettings, read_settings
-from payflow_dev.kafka.node import Node, client_settings
+from payflow.run.supervisor.environment import kafka_client_settings
+from payflow_dev.kafka.node import Node
 from tests.builders_event_log import PAYMENTS, ConnectAs, Log, empty_log, running, until
 
 
 def kafka_for(nodes: Sequence[Node], *, partitions: int = 3) -> Kafka:
     """The cluster as services use it, with names of topics and groups that nobody else has."""
-    settings = read_settings(CommonSettings, client_settings(nodes))
-    kafka = kafka_of(settings)
+    brokers = ",".join(node.address for node in nodes)
+    environ = kafka_client_settings(brokers=brokers, password_file=nodes[0].folder.parent / "password")
+    kafka = kafka_of(read_settings(CommonSettings, environ))
     assert kafka is not None
     return msgspec.structs.replace(kafka, prefix=f"t{secrets.token_hex(4)}.", partitions=partitions)
 
@@ -37,9 +39,22 @@ class KafkaLog(Log):
     patience_s = 40.0
 
     def __init__(self, *, log: Log, kafka: Kafka, relay_url: str) -> None:
-        super().__init__(owner=log.owner, writer=log.writer, reader=log.reader, url=log.url)
+        super().__init__(owner=log.owner, writer=log.writer, reader=log.reader, url=log.url, owner_url=log.owner_url)
         self.kafka = kafka
         self._relay_url = relay_url
+
+    @property
+    def settings(self) -> dict[str, str]:
+        connection = self.kafka.connection
+        return {
+            **super().settings,
+            "PAYFLOW_KAFKA_BROKERS": connection["bootstrap.servers"],
+            "PAYFLOW_KAFKA_SECURITY_PROTOCOL": connection["security.protocol"],
+            "PAYFLOW_KAFKA_SASL_MECHANISM": connection["sasl.mechanism"],
+            "PAYFLOW_KAFKA_SASL_USERNAME": connection["sasl.username"],
+            "PAYFLOW_KAFKA_SASL_PASSWORD": connection["sasl.password"],
+            "PAYFLOW_KAFKA_TOPIC_PREFIX": self.kafka.prefix,
+        }
 
     def relay(self, *, database: Database | None = None) -> OutboxRelay:
         """A relay of this log; run it in the background."""

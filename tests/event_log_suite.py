@@ -7,6 +7,10 @@ and waits for its effect.
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -68,6 +72,18 @@ async def until_replayed(log: Log, replay: ReplayView) -> ReplayView:
     await until(is_finished, seconds=log.patience_s)
     (found,) = await list_replays(log.owner, ids=[replay.id])
     return found
+
+
+async def payflow_events(log: Log, *arguments: str) -> tuple[int | None, str, str]:
+    """Run `payflow events`: its exit code, its output, and what it said of errors."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "payflow.run.main", "events", *arguments),
+        env={**os.environ, **log.settings},
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode, out.decode(), err.decode()
 
 
 class EventLogSuite:
@@ -502,6 +518,82 @@ class EventLogSuite:
 
         assert done.handed == 0
         assert await log.effects_of("it") == [1]
+
+    # --- on the command line ------------------------------------------------------------------------------------
+
+    async def test_an_operator_looks_at_dead_letters_retries_one_and_discards_one(self, log: Log) -> None:
+        picky = Picky(log, "x", "y")
+        x, y = an_event(subject="x"), an_event(subject="y")
+        async with running(log.any_consumer(picky)):
+            await log.append(x, y)
+            await until_letters(log, 2)
+            picky.refused.clear()
+            _, listed, _ = await payflow_events(log, "dlq", "--json")
+            _, table, _ = await payflow_events(log, "dlq")
+            _, shown, _ = await payflow_events(log, "dlq", "show", str(x.id))
+            retried = await payflow_events(log, "dlq", "retry", "audit", str(x.id))
+            discarded = await payflow_events(log, "dlq", "discard", "audit", str(y.id), "--reason", "a test payment")
+            await until_retried(log, left=0)
+            refused = await payflow_events(log, "dlq", "retry", "audit", "--all")
+            _, kept, _ = await payflow_events(log, "dlq", "--discarded", "--json")
+
+        assert [letter["subject"] for letter in json.loads(listed)] == ["x", "y"]
+        assert str(x.id) in table
+        assert json.loads(shown)["events"][0]["data"] == x.data
+        assert retried[:2] == (0, "1 event will be handed to audit again as soon as it runs.\n"), retried
+        assert discarded[0] == 0, discarded
+        assert await log.effects() == [("x", 1)]
+        assert refused[0] == 1
+        assert "set aside no such event" in refused[2]
+        assert [letter["discard_reason"] for letter in json.loads(kept)] == ["a test payment"]
+
+    async def test_an_operator_replays_one_payment(self, log: Log) -> None:
+        async with running(log.any_consumer()):
+            await log.append(*a_subjects_events("it", range(1, 4)), an_event(subject="other"))
+            await log.until_version("it", 3)
+            await log.until_version("other", 1)
+            instant = (NOON - timedelta(days=1)).isoformat()
+            asked = ("replay", "audit", "--topic", "payments", "--payment", "it", "--from", instant)
+            code, told, err = await payflow_events(log, *asked)
+            _, listed, _ = await payflow_events(log, "replays")
+            wrong = await payflow_events(log, "replay", "kyc", "--topic", "payments", "--from", instant)
+
+        assert (code, told) == (0, "3 events of payments handed to audit again.\n"), err
+        assert "payments, it into audit" in listed
+        assert await log.effects_of("it") == [1, 2, 3, 1, 2, 3]
+        assert wrong[0] == 1
+        assert "kyc does not hear payments" in wrong[2]
+
+    async def test_an_operator_sees_the_last_events_and_those_that_come(self, log: Log) -> None:
+        async with running(log.any_consumer(topics=["payments", "bulk"])):
+            for version in (1, 2, 3):
+                await log.append(
+                    an_event(subject="it", version=version),
+                    an_event(subject="b", version=version, type="bulk.accepted"),
+                )
+            await log.until_version("it", 3)
+            await log.until_version("b", 3)
+            code, last, err = await payflow_events(log, "tail", "--topic", "payments", "-n", "2", "--json")
+            _, lines, _ = await payflow_events(log, "tail", "--payment", "b", "--type", "bulk.accepted")
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "payflow.run.main", "events", "tail", "-f", "-n", "1"),
+                *("--topic", "payments", "--json"),
+                env={**os.environ, **log.settings},
+                stdout=PIPE,
+            )
+            assert process.stdout is not None
+            first = json.loads(await asyncio.wait_for(process.stdout.readline(), log.patience_s))
+            await log.append(an_event(subject="it", version=4))
+            second = json.loads(await asyncio.wait_for(process.stdout.readline(), log.patience_s))
+            process.terminate()
+            await process.wait()
+
+        assert code == 0, err
+        assert [json.loads(line)["version"] for line in last.splitlines()] == [2, 3]
+        assert [line.split("  ")[1:3] for line in lines.splitlines()] == [
+            ["bulk.accepted", f"b v{version}"] for version in (1, 2, 3)
+        ]
+        assert (first["version"], second["version"]) == (3, 4)
 
     # --- stopping -----------------------------------------------------------------------------------------------
 

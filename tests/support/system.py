@@ -20,7 +20,7 @@ from typing import Any, Final
 import psutil
 
 from payflow.run import control
-from payflow.run.embedded.places import remove_postgres_home
+from payflow.run.embedded.places import remove_server_homes
 from payflow.run.instance import Instance, make_instance
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -144,7 +144,7 @@ def running_system(**settings: str) -> Iterator[System]:
         yield system
     finally:
         system.stop()
-        remove_postgres_home(instance)
+        remove_server_homes(instance)
         shutil.rmtree(folder, ignore_errors=True)
 
 

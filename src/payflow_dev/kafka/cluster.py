@@ -18,8 +18,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from payflow.run.datadir import ensure_secret, write_atomically
+from payflow.run.supervisor.environment import KAFKA_USER
 from payflow_dev.kafka.jars import fetch, java
-from payflow_dev.kafka.node import USER, Node, new_cluster_id
+from payflow_dev.kafka.node import Node, new_cluster_id
 
 _READY_S: Final = 90.0
 _STOP_S: Final = 10.0
@@ -164,7 +165,7 @@ def members_of(nodes: Sequence[Node]) -> int:
             "bootstrap.servers": ",".join(node.address for node in nodes),
             "security.protocol": nodes[0].properties()["listener.security.protocol.map"].split(",")[0].split(":")[1],
             "sasl.mechanism": "PLAIN",
-            "sasl.username": USER,
+            "sasl.username": KAFKA_USER,
             "sasl.password": nodes[0].password,
             "reconnect.backoff.max.ms": 100,
             "log_level": 0,

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from payflow.run.supervisor.environment import KAFKA_USER
+
 HOST: Final = "127.0.0.1"
-USER: Final = "payflow"
 _MEMORY: Final = (
     "-Xmx128m",
     "-Xms64m",
@@ -100,7 +101,7 @@ class Node:
         copies = min(3, len(self.voters))
         login = (
             "org.apache.kafka.common.security.plain.PlainLoginModule required "
-            f'username="{USER}" password="{self.password}" user_{USER}="{self.password}";'
+            f'username="{KAFKA_USER}" password="{self.password}" user_{KAFKA_USER}="{self.password}";'
         )
         return {
             "process.roles": "broker,controller",
@@ -163,14 +164,3 @@ class Node:
             "-cp",
             f"{self.jars}/*",
         ]
-
-
-def client_settings(nodes: Sequence[Node]) -> dict[str, str]:
-    """The settings by which Payflow's services use these nodes; the password among them."""
-    return {
-        "PAYFLOW_KAFKA_BROKERS": ",".join(node.address for node in nodes),
-        "PAYFLOW_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
-        "PAYFLOW_KAFKA_SASL_MECHANISM": "PLAIN",
-        "PAYFLOW_KAFKA_SASL_USERNAME": USER,
-        "PAYFLOW_KAFKA_SASL_PASSWORD": nodes[0].password,
-    }
