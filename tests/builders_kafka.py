@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import sys
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from payflow.platform.settings import CommonSettings, read_settings
 from payflow.run.supervisor.environment import kafka_client_settings
 from payflow_dev.kafka.node import Node
 from tests.builders_event_log import PAYMENTS, ConnectAs, Log, empty_log, running, until
+from tests.fakes_audit import an_event
+from tests.support.system import ROOT
 
 
 def kafka_for(nodes: Sequence[Node], *, partitions: int = 3) -> Kafka:
@@ -86,6 +90,47 @@ class KafkaLog(Log):
             client_id=f"test-{name}",
             after_commit=after_commit,
         )
+
+    @asynccontextmanager
+    async def process(self, kind: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A `relay` or `consumer` in a process of its own, begun; killed at the end."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.support.event_process", kind, self.url),
+            env={**os.environ, **self.settings, "PAYFLOW_KAFKA_PARTITIONS": str(self.kafka.partitions)},
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert process.stdout is not None
+            assert await asyncio.wait_for(process.stdout.readline(), self.patience_s) == b"READY\n"
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def until_all(self, *, payments: int, versions: int) -> None:
+        """Wait until every version of every payment of `stream` had its effect."""
+
+        async def are_had() -> bool:
+            return len(await self.effects()) >= payments * versions
+
+        await until(are_had, seconds=self.patience_s)
+
+    async def assert_once_and_in_order(self, *, payments: int, versions: int) -> None:
+        """Every event had its effect, once, in the order of its payment."""
+        for n in range(payments):
+            assert await self.effects_of(f"payment-{n}") == list(range(1, versions + 1)), n
+
+    async def stream(self, *, payments: int, versions: int, pause_s: float = 0.02) -> float:
+        """Append events as services do; the seconds that the slowest append took."""
+        slowest, loop = 0.0, asyncio.get_running_loop()
+        for version in range(1, versions + 1):
+            began_at = loop.time()
+            await self.append(*(an_event(subject=f"payment-{n}", version=version) for n in range(payments)))
+            slowest = max(slowest, loop.time() - began_at)
+            await asyncio.sleep(pause_s)
+        return slowest
 
     async def until_published(self, *, seconds: float | None = None) -> None:
         """Wait until the relay has nothing left to do."""
