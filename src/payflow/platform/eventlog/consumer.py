@@ -39,7 +39,7 @@ REST_S: Final = 0.02
 REST_MAX_S: Final = 0.16
 PASS_OVER_AFTER: Final = 1000
 COMPLAIN_AFTER: Final = 5
-# Batches are found by when they were written, and events tell when they happened: by another clock, and earlier.
+# The log is searched by when something was written, and events tell when they happened: earlier, by another clock.
 CLOCKS_DIFFER: Final = timedelta(hours=1)
 # Names a batch that cannot be read, so that it is set aside once.
 UNREADABLE: Final = UUID("6f0d3a52-6e0c-4bb5-9d0f-2a4f7c1d5e88")

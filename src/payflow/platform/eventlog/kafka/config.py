@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -12,8 +13,29 @@ from payflow.platform.settings import CommonSettings, SettingsError
 
 Config = dict[str, Any]
 
+_SAY_AGAIN_AFTER_S: Final = 60.0
 _PROTOCOLS_WITH_SASL: Final = ("SASL_PLAINTEXT", "SASL_SSL")
 _PROTOCOLS_WITH_TLS: Final = ("SSL", "SASL_SSL")
+
+
+class _Seldom(logging.Filter):
+    """Lets what a client says over and over (a broker that cannot be reached, each second) through once a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        # The beginning names the kind, the client and the broker; what follows are figures.
+        beginning, now = record.getMessage()[:90], time.monotonic()
+        is_new = now - self._said_at.get(beginning, -_SAY_AGAIN_AFTER_S) >= _SAY_AGAIN_AFTER_S
+        if is_new:
+            self._said_at[beginning] = now
+        return is_new
+
+
+_logger: Final = logging.getLogger("kafka")
+_logger.addFilter(_Seldom())
 
 
 class Kafka(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +73,7 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True):
             "socket.keepalive.enable": True,
             "log.connection.close": False,
             "allow.auto.create.topics": False,
-            "logger": logging.getLogger("kafka"),
+            "logger": _logger,
             **({} if on_error is None else {"error_cb": on_error}),
         }
 

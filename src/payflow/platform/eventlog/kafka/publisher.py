@@ -22,14 +22,7 @@ log = structlog.get_logger(__name__)
 _POLL_S: Final = 0.1
 _CLOSE_S: Final = 0.5
 # What a record can itself be at fault for. At anything else it is sent again.
-_OWN_FAULT: Final = frozenset(
-    {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.INVALID_TIMESTAMP,
-        KafkaError.INVALID_RECORD,
-        KafkaError.INVALID_MSG_SIZE,
-    }
-)
+_OWN_FAULT: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.INVALID_MSG_SIZE})
 _SETTINGS: Final[dict[str, Any]] = {
     "acks": "all",
     "enable.idempotence": True,
@@ -130,7 +123,6 @@ class Publisher:
                         value=record.value,
                         key=record.key,
                         headers=record.headers,
-                        timestamp=record.timestamp_ms,
                         on_delivery=told,
                     )
                     break

@@ -197,7 +197,7 @@ class LogReader:
             raise Unavailable(f"Kafka cannot be reached: {reason_of(error)}") from error
 
     def first_since(self, topic: str, instant: datetime) -> dict[int, int | None]:
-        """The first offset with an event of this instant or later in each partition; None where there is none."""
+        """The first offset that was written at this instant or later in each partition; None where there is none."""
         since_ms = int(instant.timestamp() * 1000)
         places = [TopicPartition(self._kafka.topic(topic), partition, since_ms) for partition in self.partitions(topic)]
         try:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from payflow.kernel.envelope import Event
 from payflow.platform.eventlog import replays
+from payflow.platform.eventlog.consumer import CLOCKS_DIFFER
 from payflow.platform.eventlog.delivery import Deliverer, Delivery
 from payflow.platform.eventlog.kafka.config import Kafka
 from payflow.platform.eventlog.kafka.reading import LogReader, Place, Record
@@ -86,7 +87,7 @@ class Replayer:
     def _begin(self, reader: LogReader, replay: Replay) -> Progress:
         """From the first event of the instant on, up to where the group has come."""
         until = reader.committed(replay.topic)
-        since = reader.first_since(replay.topic, replay.from_time)
+        since = reader.first_since(replay.topic, replay.from_time - CLOCKS_DIFFER)
         return {
             str(partition): [end if since.get(partition) is None else since[partition] or 0, end]
             for partition, end in until.items()

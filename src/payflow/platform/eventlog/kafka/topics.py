@@ -18,7 +18,6 @@ log = structlog.get_logger(__name__)
 
 _TIMEOUT_S: Final = 10.0
 _DAY_MS: Final = 24 * 3600 * 1000
-_LONG_MAX: Final = 2**63 - 1
 
 
 def ensure_topics(kafka: Kafka, names: Collection[str]) -> None:
@@ -60,8 +59,8 @@ def _new(kafka: Kafka, name: str) -> NewTopic:
         config={
             "cleanup.policy": "delete",
             "retention.ms": str(TOPIC_BY_NAME[name].retention_days * _DAY_MS),
-            # A record has the time of its event, whatever the broker's clock says.
-            "message.timestamp.type": "CreateTime",
-            "message.timestamp.after.max.ms": str(_LONG_MAX),
+            # Not the event's own time: what is published late, after an outage or when it was set aside, is kept as
+            # long as anything else.
+            "message.timestamp.type": "LogAppendTime",
         },
     )

@@ -36,13 +36,12 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outgoing(NamedTuple):
-    """A record on its way into Kafka. `topic` is the catalogue's name; `timestamp_ms` is the event's own time."""
+    """A record on its way into Kafka. `topic` is the catalogue's name."""
 
     topic: str
     key: bytes
     value: bytes
     headers: Headers
-    timestamp_ms: int
 
 
 _encoder: Final = msgspec.json.Encoder()
@@ -72,7 +71,6 @@ def to_record(event: Event, *, position: int) -> Outgoing:
         key=topic.key_of(subject=event.subject, data=event.data).encode(),
         value=_encoder.encode(wired),
         headers=headers,
-        timestamp_ms=max(1, int(event.time.timestamp() * 1000)),
     )
 
 
