@@ -25,8 +25,9 @@ def ensure_topics(kafka: Kafka, names: Collection[str]) -> None:
 
     What exists is left as it is: its partitions and retention are its owner's.
     """
-    admin = AdminClient(kafka.client("payflow-topics"))
-    existing = _existing(admin)
+    errors: list[KafkaError] = []
+    admin = AdminClient(kafka.client("payflow-topics", on_error=errors.append))
+    existing = _existing(admin, errors)
     missing = [name for name in names if kafka.topic(name) not in existing]
     if not missing:
         return
@@ -44,11 +45,14 @@ def ensure_topics(kafka: Kafka, names: Collection[str]) -> None:
             raise Unavailable(f"The topic {topic} was not made within {_TIMEOUT_S:.0f} s.") from error
 
 
-def _existing(admin: AdminClient) -> dict[str, Any]:
+def _existing(admin: AdminClient, errors: list[KafkaError]) -> dict[str, Any]:
     try:
         return dict(admin.list_topics(timeout=_TIMEOUT_S).topics)
     except KafkaException as error:
-        raise Unavailable(f"Kafka cannot be reached: {error.args[0].str()}") from error
+        # Why is told on the way: a login that is refused, a certificate, a port on which nobody listens.
+        admin.poll(0)
+        why = next((told.str() for told in errors), error.args[0].str())
+        raise Unavailable(f"Kafka cannot be reached: {why}") from error
 
 
 def _new(kafka: Kafka, name: str) -> NewTopic:
