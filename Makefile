@@ -1,7 +1,7 @@
 # Thin on purpose: every target is one command that can be typed by hand.
 PYTHON := .venv/bin/python
 
-.PHONY: help setup up down status test bench plots demo check chaos chaos-scenes chaos-self-test spec spec-quick test-java
+.PHONY: help setup up down status test test-stack bench plots demo check chaos chaos-scenes chaos-self-test spec spec-quick test-java
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -20,6 +20,9 @@ status:  ## Show every process
 
 test:  ## Run the whole test suite
 	@./payflow test
+
+test-stack: setup  ## The tests with servers beyond PostgreSQL and Valkey: a real Kafka (needs Java and Maven)
+	$(PYTHON) -m pytest -q tests/stack
 
 bench:  ## Measure payments per second against pgbench
 	@./payflow bench

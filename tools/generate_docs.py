@@ -11,14 +11,20 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 import importlib  # noqa: E402
+from functools import partial  # noqa: E402
 from typing import Any  # noqa: E402
 
 import msgspec  # noqa: E402
 
 from payflow.contracts.problems import PROBLEMS  # noqa: E402
+from payflow.contracts.topics import TOPICS  # noqa: E402
 from payflow.platform.settings import CommonSettings, description_of, is_secret, setting_types  # noqa: E402
 from payflow.run.registry import deployables, find, service_names  # noqa: E402
 from payflow.run.supervisor.settings import settings_class  # noqa: E402
+from payflow_dev.events import asyncapi, pages, published  # noqa: E402
+
+EVENTS = ROOT / "docs" / "events"
+SCHEMAS = EVENTS / "schemas"
 
 
 def errors_page() -> str:
@@ -136,16 +142,42 @@ def _meaning(wanted: Any) -> str:
     return "; ".join(parts)
 
 
-PAGES = {ROOT / "docs" / "errors.md": errors_page, ROOT / "docs" / "settings.md": settings_page}
+def _as_json(value: Any) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
+
+
+PAGES = {
+    ROOT / "docs" / "errors.md": errors_page,
+    ROOT / "docs" / "settings.md": settings_page,
+    EVENTS / "README.md": pages.index_page,
+    EVENTS / "asyncapi.json": lambda: _as_json(asyncapi.asyncapi_document()),
+    **{EVENTS / f"{topic.name}.md": partial(pages.topic_page, topic) for topic in TOPICS},
+    **{SCHEMAS / f"{name}.json": partial(_as_json, form) for name, form in sorted(published.current_forms().items())},
+}
+
+
+def broken_events() -> list[str]:
+    """What the code would break for readers of the events that were published, a sentence each."""
+    forms = [msgspec.json.decode(path.read_bytes()) for path in sorted(SCHEMAS.glob("*.json"))]
+    return published.breaking_changes(
+        published={form["topic"]: form for form in forms}, current=published.current_forms()
+    )
 
 
 def main() -> int:
-    """Write the pages, or with --check say which are out of date (exit code 1)."""
+    """Write the pages, or with --check say which are out of date (exit code 1).
+
+    A change that would break a reader of the published events is refused in both cases.
+    """
+    broken = broken_events()
+    for sentence in broken:
+        print(sentence)
     stale = [path for path, page in PAGES.items() if not path.exists() or path.read_text(encoding="utf-8") != page()]
-    if "--check" in sys.argv:
+    if broken or "--check" in sys.argv:
         for path in stale:
             print(f"{path.relative_to(ROOT)} is out of date: run python tools/generate_docs.py")
-        return 1 if stale else 0
+        return 1 if stale or broken else 0
+    SCHEMAS.mkdir(parents=True, exist_ok=True)
     for path in stale:
         path.write_text(PAGES[path](), encoding="utf-8")
     return 0

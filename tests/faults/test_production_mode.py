@@ -31,7 +31,7 @@ from payflow.contracts.gateway import DEMO_PASSWORD
 from payflow.platform.service import Runtime
 from payflow.platform.settings import SettingsError
 from payflow.run.commands.serve import checked_settings
-from payflow.run.embedded.places import remove_postgres_home
+from payflow.run.embedded.places import remove_server_homes
 from payflow.run.errors import StartError
 from payflow.run.instance import make_instance
 from payflow.run.registry import SERVICES, Deployable, find, service_names
@@ -180,7 +180,7 @@ def operator(empty_database: str, valkey_url: str, role_passwords: None) -> Iter
     environ |= dict(line.split("=", 1) for line in made.stdout.splitlines())
     yield someone
     someone.on_instance("down")
-    remove_postgres_home(make_instance(data_dir=someone.data_dir))
+    remove_server_homes(make_instance(data_dir=someone.data_dir))
     subprocess.run(["rm", "-rf", str(folder)], check=False)
 
 

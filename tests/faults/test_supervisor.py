@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from payflow.run import control
-from payflow.run.embedded.places import remove_postgres_home
+from payflow.run.embedded.places import remove_server_homes
 from payflow.run.instance import Instance, make_instance
 from payflow.run.supervisor.status import InstanceStatus, ProcessStatus
 
@@ -414,7 +414,7 @@ def test_as_root_below_a_closed_folder_the_database_goes_elsewhere_and_no_mode_c
         assert psutil.Process(tiny.process("valkey").pid).uids().effective != 0
     finally:
         control.stop(tiny.instance)
-        remove_postgres_home(tiny.instance)
+        remove_server_homes(tiny.instance)
     assert not home.exists()
 
 

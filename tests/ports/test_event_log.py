@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from payflow.kernel.envelope import Event
-from payflow.platform.eventlog import Consumer
-from payflow.platform.eventlog.consumer import drop_old_batches, types_of
-from payflow.platform.postgres import Connection
+from payflow.platform.eventlog.consumer import drop_old_batches
+from payflow.platform.eventlog.delivery import types_of
 from tests.builders import new_id
-from tests.builders_event_log import ConnectAs, Log, a_subjects_events, empty_log, running
-from tests.conftest import role_url
+from tests.builders_event_log import ConnectAs, Log, empty_log
 from tests.fakes_audit import an_event
 
 
@@ -27,35 +24,6 @@ async def log(database_url: str, connect_as: ConnectAs, password_files: dict[str
 
 
 # --- writing ----------------------------------------------------------------------------------------------------
-
-
-async def test_an_event_has_its_effect_with_everything_that_it_said(log: Log) -> None:
-    seen: list[Event] = []
-
-    async def keep(_: Connection, events: Sequence[Event]) -> None:
-        seen.extend(events)
-
-    event = an_event(data={"amount_minor": 2**53 + 1, "path": ["RECEIVED", "COMPLETED"], "reason": None})
-    await log.append(event)
-
-    await log.drain(log.consumer(keep))
-
-    assert seen == [event]
-
-
-async def test_an_event_of_a_transaction_that_rolls_back_never_happened(log: Log) -> None:
-    async def append_and_fail() -> None:
-        async with log.writer.transaction() as connection:
-            await log.outbox.append(connection, [an_event(subject="undone")])
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await append_and_fail()
-    await log.append(an_event(subject="done"))
-
-    await log.drain(log.consumer())
-
-    assert await log.effects() == [("done", 1)]
 
 
 async def test_appending_nothing_writes_nothing(log: Log) -> None:
@@ -72,6 +40,8 @@ async def test_appending_nothing_writes_nothing(log: Log) -> None:
         "DELETE FROM event_log.batch",
         "SELECT event_log.number_batches(10)",
         "SELECT event_log.drop_old_batches(now())",
+        "SELECT event_log.read_from_kafka(true)",
+        "SELECT * FROM event_log.inbox",
         "UPDATE event_log.consumer SET position = 0",
     ],
 )
@@ -85,40 +55,6 @@ async def test_a_service_that_only_writes_may_do_nothing_else(connect_as: Connec
 # --- order ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_transaction_that_commits_late_is_not_skipped(log: Log, password_files: dict[str, Path]) -> None:
-    consumer = log.consumer()
-    late = await asyncpg.connect(role_url(log.url, "confirm", password_files))
-    transaction = late.transaction()
-    await transaction.start()
-    await log.outbox.append(late, [an_event(subject="begun first")])  # type: ignore[arg-type]
-    await log.append(an_event(subject="committed first"))
-
-    await log.drain(consumer)
-    before = await log.effects()
-    await transaction.commit()
-    await late.close()
-    await log.drain(consumer)
-
-    assert before == [("committed first", 1)]
-    assert await log.effects() == [("committed first", 1), ("begun first", 1)]
-
-
-async def test_no_event_is_skipped_while_many_commit_at_once(log: Log) -> None:
-    async def write(subject: str) -> None:
-        for version in range(1, 11):
-            async with log.writer.transaction() as connection:
-                await log.outbox.append(connection, [an_event(subject=subject, version=version)])
-                await asyncio.sleep(0.001 * (version % 3))
-
-    async with running(log.consumer()):
-        await asyncio.gather(*(write(f"payment-{n}") for n in range(4)))
-        effects = await log.until_effects(40)
-
-    assert len(effects) == 40
-    for n in range(4):
-        assert [version for subject, version in effects if subject == f"payment-{n}"] == list(range(1, 11))
-
-
 async def test_a_long_transaction_elsewhere_does_not_hold_the_log_back(log: Log) -> None:
     elsewhere = await asyncpg.connect(log.url)
     await elsewhere.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
@@ -129,15 +65,6 @@ async def test_a_long_transaction_elsewhere_does_not_hold_the_log_back(log: Log)
 
     assert await log.effects() == [("meanwhile", 1)]
     await elsewhere.close()
-
-
-async def test_the_events_of_one_subject_stay_in_order_over_batches(log: Log) -> None:
-    for start in (1, 4, 7):
-        await log.append(*a_subjects_events("payment", range(start, start + 3)))
-
-    await log.drain(log.consumer())
-
-    assert await log.effects() == [("payment", version) for version in range(1, 10)]
 
 
 async def test_positions_are_given_without_gaps(log: Log, connect_as: ConnectAs) -> None:
@@ -190,23 +117,6 @@ async def test_more_batches_than_one_read_takes_are_all_read(log: Log) -> None:
     await log.drain(log.consumer())
 
     assert await log.effects() == [("payment", version) for version in range(1, 1101)]
-
-
-async def test_after_a_commit_the_listener_of_the_consumer_is_told_what_was_handled(log: Log) -> None:
-    told: list[str] = []
-    consumer = Consumer(
-        name="audit",
-        topics=["payments"],
-        handler=log.write_effects,
-        database=log.reader,
-        listen_url=log.url,
-        after_commit=lambda events: told.extend(event.subject for event in events),
-    )
-    await log.append(an_event(subject="a"), an_event(subject="b"))
-
-    await log.drain(consumer)
-
-    assert told == ["a", "b"]
 
 
 # --- forgetting -------------------------------------------------------------------------------------------------

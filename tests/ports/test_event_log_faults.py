@@ -29,24 +29,6 @@ async def log(database_url: str, connect_as: ConnectAs, password_files: dict[str
 # --- once -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_consumer_that_is_cancelled_in_mid_transaction_has_its_effect_once(log: Log) -> None:
-    is_written = asyncio.Event()
-
-    async def write_and_hang(connection: Connection, events: Sequence[Event]) -> None:
-        await log.write_effects(connection, events)
-        is_written.set()
-        await asyncio.sleep(60)
-
-    await log.append(an_event(subject="once"))
-    async with running(log.consumer(write_and_hang)):
-        await asyncio.wait_for(is_written.wait(), 5)
-    before = await log.effects()
-    await log.drain(log.consumer())
-
-    assert before == []
-    assert await log.effects() == [("once", 1)]
-
-
 async def test_a_consumer_whose_connection_is_cut_in_mid_transaction_has_its_effect_once(
     log: Log, database_url: str
 ) -> None:
@@ -110,60 +92,7 @@ async def test_a_consumer_process_that_is_killed_in_mid_transaction_has_its_effe
     assert effects == await log.effects() == [("once", 1)]
 
 
-async def test_two_processes_of_one_consumer_share_the_work_without_doubling_it(
-    log: Log, connect_as: ConnectAs
-) -> None:
-    first = log.consumer(database=await connect_as("audit"))
-    second = log.consumer(database=await connect_as("audit"))
-
-    async with running(first, second):
-        for version in range(1, 31):
-            await log.append(an_event(subject="payment", version=version))
-        await log.until_effects(30)
-        await asyncio.sleep(0.1)
-
-    assert await log.effects() == [("payment", version) for version in range(1, 31)]
-
-
-async def test_when_the_process_that_reads_dies_the_other_takes_over(log: Log, connect_as: ConnectAs) -> None:
-    is_stuck = asyncio.Event()
-
-    async def hang(_: Connection, __: Sequence[Event]) -> None:
-        is_stuck.set()
-        await asyncio.sleep(60)
-
-    async with running(log.consumer(hang, database=await connect_as("audit"))) as (stuck,):
-        await log.append(an_event(subject="handed over"))
-        await asyncio.wait_for(is_stuck.wait(), 5)
-        async with running(log.consumer(database=await connect_as("audit"))):
-            await asyncio.sleep(0.1)
-            before = await log.effects()
-            stuck.cancel()
-            effects = await log.until_effects(1)
-
-    assert before == []
-    assert effects == [("handed over", 1)]
-
-
 # --- what cannot be handled -------------------------------------------------------------------------------------
-
-
-async def test_an_event_that_always_fails_is_set_aside_and_the_rest_goes_on(log: Log) -> None:
-    async def refuse_poison(connection: Connection, events: Sequence[Event]) -> None:
-        await log.write_effects(connection, events)
-        if any(event.subject == "poison" for event in events):
-            raise ValueError("cannot be read")
-
-    poison = an_event(subject="poison")
-    await log.append(an_event(subject="before"), poison, an_event(subject="after"))
-    await log.append(an_event(subject="later"))
-
-    await log.drain(log.consumer(refuse_poison))
-
-    assert await log.effects() == [("before", 1), ("after", 1), ("later", 1)]
-    (letter,) = await log.owner.fetch("SELECT consumer, event_id, position, cause FROM event_log.dead_letter")
-    assert (letter["consumer"], letter["event_id"], letter["position"]) == ("audit", poison.id, 1)
-    assert letter["cause"] == "ValueError('cannot be read')"
 
 
 async def test_an_event_that_the_database_refuses_is_set_aside_and_the_rest_goes_on(log: Log) -> None:
@@ -173,24 +102,6 @@ async def test_an_event_that_the_database_refuses_is_set_aside_and_the_rest_goes
 
     assert await log.effects() == [("fine", 1)]
     assert await log.owner.fetchval("SELECT count(*) FROM event_log.dead_letter") == 1
-
-
-async def test_an_event_that_fails_for_a_moment_is_not_set_aside(log: Log) -> None:
-    tries = 0
-
-    async def fail_twice(connection: Connection, events: Sequence[Event]) -> None:
-        nonlocal tries
-        tries += 1
-        if tries <= 2:
-            raise ValueError("for a moment")
-        await log.write_effects(connection, events)
-
-    await log.append(an_event(subject="patience"))
-
-    await log.drain(log.consumer(fail_twice))
-
-    assert await log.effects() == [("patience", 1)]
-    assert await log.owner.fetchval("SELECT count(*) FROM event_log.dead_letter") == 0
 
 
 async def _dead_letters(log: Log) -> list[str]:
@@ -228,25 +139,6 @@ async def test_no_event_is_skipped_because_the_database_is_not_as_it_should_be(l
         assert await consumer.is_reading()
     assert before == ([], 0)
     assert effects == [("a", 1), ("b", 1)]
-    assert await _dead_letters(log) == []
-
-
-@pytest.mark.parametrize("error", [PayflowError("away"), AttributeError("a bug"), RuntimeError("a bug")], ids=repr)
-async def test_no_event_is_skipped_because_of_a_failure_elsewhere(log: Log, error: Exception) -> None:
-    tries = 0
-
-    async def fail_four_times(connection: Connection, events: Sequence[Event]) -> None:
-        nonlocal tries
-        tries += 1
-        if tries <= 4:
-            raise error
-        await log.write_effects(connection, events)
-
-    await log.append(an_event(subject="patience"))
-    async with running(log.consumer(fail_four_times)):
-        effects = await log.until_effects(1)
-
-    assert effects == [("patience", 1)]
     assert await _dead_letters(log) == []
 
 
@@ -322,24 +214,6 @@ async def test_a_consumer_stops_also_where_the_cancellation_was_swallowed_on_the
 
     assert done == {task}
     assert task.cancelled()
-
-
-async def test_a_consumer_waits_until_its_database_is_back(log: Log, password_files: dict[str, Path]) -> None:
-    await log.owner.execute("ALTER ROLE payflow_audit NOLOGIN")
-    try:
-        database = await Database.connect(url=log.url, pool_size=2, application="test", schema="audit")
-        async with running(log.consumer(database=database)):
-            await log.append(an_event(subject="later"))
-            await asyncio.sleep(0.2)
-            before = await log.effects()
-            await log.owner.execute("ALTER ROLE payflow_audit LOGIN")
-            effects = await log.until_effects(1)
-        await database.close()
-    finally:
-        await log.owner.execute("ALTER ROLE payflow_audit LOGIN")
-
-    assert before == []
-    assert effects == [("later", 1)]
 
 
 async def test_a_failure_of_the_notification_does_not_reach_the_writer(log: Log, database_url: str) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from uuid import UUID
@@ -17,8 +13,8 @@ import pytest
 from payflow.contracts.topics import TOPICS
 from payflow.kernel.envelope import Event
 from payflow.platform.clock import SystemClock
-from payflow.platform.eventlog import Consumer, Outbox
-from payflow.platform.eventlog.dead_letters import list_dead_letters, request_replay
+from payflow.platform.eventlog import Consumer
+from payflow.platform.eventlog.dead_letters import list_dead_letters, request_retry
 from payflow.platform.eventlog.origin import flaw_of
 from payflow.platform.postgres import Connection
 from payflow.services.audit.consumer import EVERY_TOPIC, Recorder
@@ -31,12 +27,6 @@ from tests.fakes_audit import an_event
 async def log(database_url: str, connect_as: ConnectAs, password_files: dict[str, Path]) -> AsyncIterator[Log]:
     async with empty_log(database_url, connect_as, password_files) as log:
         yield log
-
-
-async def _append_as(connect_as: ConnectAs, service: str, *events: Event) -> None:
-    database = await connect_as(service)
-    async with database.transaction() as connection:
-        await Outbox(database).append(connection, events)
 
 
 # --- forgeries --------------------------------------------------------------------------------------------------
@@ -54,6 +44,11 @@ async def _append_as(connect_as: ConnectAs, service: str, *events: Event) -> Non
         "VALUES ('audit', '00000000-0000-0000-0000-000000000001', 1, 'x', '', 'x')",
         "SELECT event_log.drop_old_batches(now())",
         "SELECT event_log.count_dead_letters()",
+        "INSERT INTO event_log.inbox (consumer, event_id) VALUES ('audit', gen_random_uuid())",
+        "INSERT INTO event_log.replay (consumer, topic, from_time) VALUES ('risk', 'payments', now())",
+        "UPDATE event_log.relay SET position = 1000000",
+        "SELECT event_log.look_after_relay()",
+        "SELECT event_log.forget_handled(now(), 1000)",
     ],
 )
 async def test_a_consumers_role_may_not_say_who_wrote_or_stand_in_for_another(
@@ -76,30 +71,6 @@ async def test_a_consumers_role_moves_no_other_position(log: Log, connect_as: Co
     assert await log.position("audit") == 1
 
 
-@pytest.mark.parametrize(
-    ("writer", "event"),
-    [
-        ("kyc", an_event(type="payment.rejected", source="confirm")),
-        ("kyc", an_event(type="payment.rejected", source="kyc")),
-        ("kyc", an_event(type="security.user_created", source="gateway")),
-        ("confirm", an_event(type="review.decided", source="confirm")),
-    ],
-    ids=["in another's name", "of another's topic", "everybody's topic in another's name", "a clearing by confirm"],
-)
-async def test_a_forged_event_has_no_effect_and_is_set_aside(
-    log: Log, connect_as: ConnectAs, writer: str, event: Event
-) -> None:
-    await _append_as(connect_as, writer, event)
-    await log.append(an_event(subject="genuine"))
-
-    await log.drain(log.consumer(topics=EVERY_TOPIC))
-
-    assert await log.effects() == [("genuine", 1)]
-    (letter,) = await list_dead_letters(log.owner)
-    assert (letter.event_id, letter.source) == (event.id, f"payflow_{writer}")
-    assert letter.cause.startswith("forged: ")
-
-
 def test_every_owner_may_tell_of_its_topics_and_nobody_else() -> None:
     services = {topic.owner for topic in TOPICS} - {"*"}
 
@@ -112,20 +83,6 @@ def test_every_owner_may_tell_of_its_topics_and_nobody_else() -> None:
 
     wanted = {(topic.name, service) for topic in TOPICS for service in services if topic.owner in ("*", service)}
     assert believed == wanted
-
-
-@pytest.mark.parametrize("written", [b"\x90\x90", b"", b"\x91" * 5000 + b"\xc0"], ids=["no events", "empty", "deep"])
-async def test_a_batch_that_cannot_be_read_is_set_aside_and_the_rest_goes_on(log: Log, written: bytes) -> None:
-    await log.writer.execute(
-        "INSERT INTO event_log.batch (types, events, event_count) VALUES ('{payment.completed}', $1, 1)", written
-    )
-    await log.append(an_event(subject="after"))
-
-    await log.drain(log.consumer())
-
-    assert await log.effects() == [("after", 1)]
-    (letter,) = await list_dead_letters(log.owner)
-    assert (letter.types, letter.source) == ([], "payflow_confirm")
 
 
 # --- replaying --------------------------------------------------------------------------------------------------
@@ -144,59 +101,11 @@ class Picky:
             raise ValueError("not this one")
 
 
-async def test_a_dead_letter_is_handled_after_all_when_it_is_replayed(log: Log) -> None:
-    picky = Picky(log, "x", "y")
-    consumer = log.consumer(picky)
-    x = an_event(subject="x")
-    await log.append(x, an_event(subject="y"), an_event(subject="z"))
-    await log.drain(consumer)
-    picky.refused.clear()
-
-    asked = await request_replay(log.owner, consumer="audit", event_id=x.id)
-    await log.drain(consumer)
-
-    assert asked == 1
-    assert await log.effects() == [("z", 1), ("x", 1)]
-    assert [letter.subject for letter in await list_dead_letters(log.owner)] == ["y"]
-
-
-async def test_all_dead_letters_of_a_consumer_are_replayed_at_once(log: Log) -> None:
-    picky = Picky(log, "x", "y")
-
-    async def two_are_set_aside() -> bool:
-        return len(await list_dead_letters(log.owner)) == 2
-
-    await log.append(an_event(subject="x"), an_event(subject="y"))
-    async with running(log.consumer(picky)):
-        await until(two_are_set_aside)
-        picky.refused.clear()
-        asked = await request_replay(log.owner, consumer="audit", event_id=None)
-        effects = await log.until_effects(2)
-
-    assert asked == 2
-    assert effects == [("x", 1), ("y", 1)]
-    assert await list_dead_letters(log.owner) == []
-
-
-async def test_a_dead_letter_that_fails_again_stays_one_and_is_not_tried_for_ever(log: Log) -> None:
-    consumer = log.consumer(Picky(log, "x"))
-    x = an_event(subject="x")
-    await log.append(x)
-    await log.drain(consumer)
-
-    await request_replay(log.owner, consumer="audit", event_id=x.id)
-    await log.drain(consumer)
-
-    (letter,) = await list_dead_letters(log.owner)
-    assert (letter.event_id, letter.replay_requested_at, letter.cause) == (x.id, None, "ValueError('not this one')")
-    assert await log.effects() == []
-
-
 async def test_a_forged_event_stays_without_effect_when_it_is_replayed(log: Log, connect_as: ConnectAs) -> None:
-    await _append_as(connect_as, "kyc", an_event(type="payment.rejected", source="confirm"))
+    await log.append_as(await connect_as("kyc"), an_event(type="payment.rejected", source="confirm"))
     await log.drain(log.consumer())
 
-    await request_replay(log.owner, consumer="audit", event_id=None)
+    await request_retry(log.owner, consumer="audit", event_id=None)
     await log.drain(log.consumer())
 
     assert await log.effects() == []
@@ -207,45 +116,8 @@ async def test_a_replay_asks_only_the_named_consumer(log: Log) -> None:
     await log.append(an_event(subject="x"))
     await log.drain(log.consumer(Picky(log, "x")))
 
-    assert await request_replay(log.owner, consumer="risk", event_id=None) == 0
-    assert await request_replay(log.owner, consumer="audit", event_id=new_id()) == 0
-
-
-async def _payflow(url: str, *arguments: str) -> tuple[int | None, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "payflow.run.main", "events", *arguments),
-        env={**os.environ, "PAYFLOW_POSTGRES_URL": url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    return process.returncode, out.decode(), err.decode()
-
-
-async def test_an_operator_lists_and_replays_dead_letters_on_the_command_line(log: Log, database_url: str) -> None:
-    picky = Picky(log, "x")
-    x = an_event(subject="x")
-    await log.append(x)
-    await log.drain(log.consumer(picky))
-    picky.refused.clear()
-
-    _, listed, _ = await _payflow(database_url, "dlq", "--json")
-    _, table, _ = await _payflow(database_url, "dlq")
-    code, told, err = await _payflow(database_url, "replay", "audit", str(x.id))
-    await log.drain(log.consumer(picky))
-    refused, _, reason = await _payflow(database_url, "replay", "audit", "--all")
-
-    (letter,) = json.loads(listed)
-    assert (letter["event_id"], letter["consumer"], letter["cause"]) == (
-        str(x.id),
-        "audit",
-        "ValueError('not this one')",
-    )
-    assert str(x.id) in table
-    assert (code, told) == (0, "1 event will be handed to audit again as soon as it runs.\n"), err
-    assert await log.effects() == [("x", 1)]
-    assert refused == 1
-    assert "set aside no such event" in reason
+    assert await request_retry(log.owner, consumer="risk", event_id=None) == 0
+    assert await request_retry(log.owner, consumer="audit", event_id=new_id()) == 0
 
 
 # --- the audit trail --------------------------------------------------------------------------------------------

@@ -178,6 +178,7 @@ BREAKS = {
     "every_event_has_its_position": "UPDATE event_log.batch SET position = NULL, created_at = now() - interval '1 hour'",
     "positions_have_no_gaps": "UPDATE event_log.batch SET position = 2",
     "consumers_keep_up": "INSERT INTO event_log.consumer (name, position) VALUES ('audit', 7)",
+    "outbox_is_published": "UPDATE event_log.relay SET is_on = true; UPDATE event_log.batch SET created_at = now() - interval '1 hour'",
     "no_event_is_set_aside": (
         "INSERT INTO event_log.dead_letter (consumer, event_id, position, source, events, cause) "
         f"VALUES ('audit', '{ENTRY}', 1, 'payflow_confirm', '', 'x')"
@@ -301,6 +302,7 @@ STUCK = {
     ),
     "money_in_suspense": AN_INSTRUCTION % ("INCOMING", "HELD_IN_SUSPENSE"),
     "events_set_aside": BREAKS["no_event_is_set_aside"],
+    "events_not_published": BREAKS["outbox_is_published"],
     "events_not_numbered": BREAKS["every_event_has_its_position"],
     "messages_not_delivered": (
         "INSERT INTO notification.delivery (message_id, channel, state, has_code, next_try_at, ended_at, reason) "

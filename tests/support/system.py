@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ from typing import Any, Final
 import psutil
 
 from payflow.run import control
-from payflow.run.embedded.places import remove_postgres_home
+from payflow.run.embedded.places import remove_server_homes
 from payflow.run.instance import Instance, make_instance
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -51,9 +51,10 @@ class StartFailed(AssertionError):
 class System:
     """A running instance as a test sees it."""
 
-    def __init__(self, *, instance: Instance, environ: dict[str, str]) -> None:
+    def __init__(self, *, instance: Instance, environ: dict[str, str], options: Sequence[str] = ()) -> None:
         self.instance = instance
         self._environ = environ
+        self._options = options
 
     @property
     def url(self) -> str:
@@ -99,7 +100,7 @@ class System:
     def start(self) -> None:
         """Start and wait until everything is ready. Raises StartFailed, having printed the logs' tails."""
         ports = ["--port-base", str(self.instance.port_base), "--port", str(self.instance.port)]
-        done = self.run("up", "-d", *ports, timeout_s=_START_S)
+        done = self.run("up", "-d", *ports, *self._options, timeout_s=_START_S * (3 if self._options else 1))
         if done.returncode != 0:
             # Printed, not raised: every test of the session fails with this exception, and the logs are wanted once.
             print(f"{done.stdout}{self.log_tails()}", file=sys.stderr)
@@ -131,20 +132,23 @@ class System:
 
 
 @contextmanager
-def running_system(**settings: str) -> Iterator[System]:
-    """A started instance with these settings (`RATE_LIMIT_PER_IP="5/15m"`); stopped and removed at the end."""
+def running_system(*options: str, **settings: str) -> Iterator[System]:
+    """A started instance with these settings (`RATE_LIMIT_PER_IP="5/15m"`); stopped and removed at the end.
+
+    `options` go to `up`.
+    """
     folder = Path(tempfile.mkdtemp(prefix="payflow-journey-"))
     # The database server runs as another user where the tests are root's.
     folder.chmod(0o755)
     base = free_port_base()
     instance = make_instance(data_dir=folder / "data", port_base=base, port=base + 20)
-    system = System(instance=instance, environ=_environ(settings))
+    system = System(instance=instance, environ=_environ(settings), options=options)
     try:
         system.start()
         yield system
     finally:
         system.stop()
-        remove_postgres_home(instance)
+        remove_server_homes(instance)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import redis.asyncio as redis
@@ -19,6 +19,7 @@ from payflow.kernel.errors import PayflowError
 from payflow.platform.clock import SharedClock
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Consumer, EventHandler, Outbox
+from payflow.platform.eventlog.kafka.config import Kafka, kafka_of
 from payflow.platform.http.asgi import ASGIApp
 from payflow.platform.http.health import Check
 from payflow.platform.ids import UuidV7
@@ -32,6 +33,18 @@ log = structlog.get_logger(__name__)
 
 C = TypeVar("C")
 S = TypeVar("S", bound=msgspec.Struct)
+
+
+class EventConsumer(Protocol):
+    """The reading side of the event log, wherever that is."""
+
+    async def run(self) -> None:
+        """Consume until cancelled."""
+        ...
+
+    async def is_reading(self) -> bool:
+        """A health check: False while the consumer cannot go on."""
+        ...
 
 
 @dataclass
@@ -100,9 +113,30 @@ class Runtime:
         self.on_close(stop_following)
         return database
 
+    @cached_property
+    def kafka(self) -> Kafka | None:
+        """Where events go on to; None where they stay in PostgreSQL. Raises SettingsError."""
+        return kafka_of(self.common)
+
     def outbox(self, database: Database) -> Outbox:
         """The writing side of the event log."""
         return Outbox(database)
+
+    def add_relay(self, service: Service, database: Database) -> None:
+        """With Kafka, have this process publish the outbox, in turn with others that do."""
+        if self.kafka is None:
+            return
+        from payflow.platform.eventlog.kafka.relay import OutboxRelay
+
+        relay = OutboxRelay(
+            kafka=self.kafka,
+            database=database,
+            listen_url=self.common.postgres_url,
+            listen_password=self.common.postgres_password,
+            client_id=f"payflow-{self.instance}-relay",
+        )
+        service.background["relay_events"] = relay.run
+        service.checks["kafka"] = relay.is_publishing
 
     def consumer(
         self,
@@ -113,11 +147,24 @@ class Runtime:
         name: str = "",
         after_commit: Callable[[Sequence[Event]], None] | None = None,
         types: Collection[str] | None = None,
-    ) -> Consumer:
+    ) -> EventConsumer:
         """The reading side: run `.run` in the background. A service's second consumer is named `<service>.<word>`.
 
         `types`: the wanted ones of the topics, if not all.
         """
+        if self.kafka is not None:
+            from payflow.platform.eventlog.kafka.consumer import KafkaConsumer
+
+            return KafkaConsumer(
+                kafka=self.kafka,
+                name=name or self.service,
+                topics=topics,
+                handler=handler,
+                database=database,
+                client_id=f"payflow-{self.instance}",
+                after_commit=after_commit,
+                types=types,
+            )
         return Consumer(
             name=name or self.service,
             topics=topics,

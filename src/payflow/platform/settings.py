@@ -31,6 +31,8 @@ _PLAIN_WORDS: Final = {
 }
 _CHECK: Final = "check"
 _SHOWN_MAX: Final = 100
+_BROKER: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[1-9][0-9]{0,4}")
+_TOPIC_PREFIX: Final = re.compile(r"[A-Za-z0-9._-]{0,100}")
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -67,6 +69,19 @@ def describe(text: str, *, check: Callable[[str], object] | None = None) -> msgs
     return msgspec.Meta(description=text, extra=None if check is None else {_CHECK: check})
 
 
+def check_brokers(text: str) -> None:
+    """Raises ValueError for what is no list of host:port."""
+    for broker in filter(None, (entry.strip() for entry in text.split(","))):
+        if not _BROKER.fullmatch(broker):
+            raise ValueError(f"expected host:port,host:port, and {broker!r} is none")
+
+
+def check_prefix(text: str) -> None:
+    """Raises ValueError for what no name of a topic can begin with."""
+    if not _TOPIC_PREFIX.fullmatch(text):
+        raise ValueError("expected at most 100 letters, digits, dots, dashes and underscores")
+
+
 class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What every service needs. Each service's own class extends this one."""
 
@@ -80,6 +95,32 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     postgres_password: Annotated[str, describe("password of the role, if not in the URL; best given as _FILE")] = ""
     postgres_pool_size: Annotated[int, describe("connections per process"), msgspec.Meta(ge=1, le=100)] = 3
     redis_url: Annotated[str, describe("Redis or Valkey, as redis://host:port/0 or unix:///path")] = ""
+    kafka_brokers: Annotated[
+        str,
+        describe("Kafka, as host:port,host:port; empty: events stay in PostgreSQL", check=check_brokers),
+    ] = ""
+    kafka_security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+        describe("whether TLS and a login are used with Kafka"),
+    ] = "PLAINTEXT"
+    kafka_sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], describe("how the login to Kafka is made")
+    ] = "SCRAM-SHA-512"
+    kafka_sasl_username: Annotated[str, describe("user name at Kafka, for SASL_PLAINTEXT and SASL_SSL")] = ""
+    kafka_sasl_password: Annotated[str, describe("password at Kafka; best given as _FILE")] = ""
+    kafka_ca: Annotated[
+        str, describe("certificates that sign the brokers', as PEM; best given as _FILE. Empty: the system's")
+    ] = ""
+    kafka_certificate: Annotated[str, describe("our own certificate at Kafka, as PEM; best given as _FILE")] = ""
+    kafka_key: Annotated[str, describe("private key of our own certificate, as PEM; best given as _FILE")] = ""
+    kafka_topic_prefix: Annotated[str, describe("what names of topics and groups begin with", check=check_prefix)] = (
+        "payflow."
+    )
+    kafka_create_topics: Annotated[bool, describe("make topics that Kafka does not have")] = True
+    kafka_partitions: Annotated[int, describe("partitions of a topic that is made"), msgspec.Meta(ge=1, le=1000)] = 6
+    kafka_replication: Annotated[
+        int, describe("copies of a topic that is made; 0: as the brokers have it"), msgspec.Meta(ge=0, le=9)
+    ] = 0
     service_keys_dir: Annotated[str, describe("folder with this service's private key and services.jwks.json")] = ""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], describe("least severity logged")] = "info"
     drain_s: Annotated[float, describe("seconds to finish requests at a stop"), msgspec.Meta(ge=0)] = 2.0

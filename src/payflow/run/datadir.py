@@ -153,7 +153,7 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
 
 def _holds_something_else(data_dir: Path) -> bool:
     """Whether a directory without a version file has contents other than what an interrupted first start leaves."""
-    ours = {"secrets", "logs", "run", "lock"}
+    ours = {"secrets", "logs", "run", "lock", "brokers"}
     return any(entry.name not in ours and not entry.name.startswith(".") for entry in data_dir.iterdir())
 
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import os
+import struct
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import psutil
 
-from payflow.run.control import require_running
+from payflow.run.control import require_running, running
 from payflow.run.datadir import ensure_secret
 from payflow.run.errors import StartError
 from payflow.run.instance import make_instance
-from payflow.run.supervisor.environment import external_postgres, with_user
+from payflow.run.supervisor.environment import external_postgres, kafka_client_settings, setting, with_user
 from payflow.run.supervisor.status import InstanceStatus, ProcessStatus
 
+if TYPE_CHECKING:
+    import asyncpg
+
+T = TypeVar("T")
 _TIMEOUT_S: Final = 2.0
 
 
@@ -116,6 +122,8 @@ async def _ask(process: ProcessStatus, status: InstanceStatus) -> str:
         return await _ask_postgres(process.url, status)
     if process.name == "valkey":
         return await _ask_valkey(urlsplit(process.url).path)
+    if process.name == "kafka":
+        return await _ask_kafka(process.url)
     if process.state == "starting":
         return "starting"
     return await _ask_service(process.url)
@@ -154,6 +162,20 @@ async def _ask_valkey(path: str) -> str:
         writer.close()
 
 
+async def _ask_kafka(url: str) -> str:
+    """One ApiVersions request by hand: what every client asks first, before it logs in."""
+    address = urlsplit(url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    try:
+        # Length, then the header: key 18 (ApiVersions), version 0, correlation id 1, no client id.
+        writer.write(struct.pack(">ihhih", 10, 18, 0, 1, -1))
+        await writer.drain()
+        _, correlation, error = struct.unpack(">iih", await reader.readexactly(10))
+        return "healthy" if (correlation, error) == (1, 0) else "unhealthy"
+    finally:
+        writer.close()
+
+
 def _pss_kb(pids: Iterable[int]) -> int | None:
     total, is_known = 0, False
     for pid in pids:
@@ -162,6 +184,19 @@ def _pss_kb(pids: Iterable[int]) -> int | None:
                 if line.startswith("Pss:"):
                     total, is_known = total + int(line.split()[1]), True
     return total if is_known else None
+
+
+def kafka_settings(data_dir: Path | None) -> dict[str, str] | None:
+    """The settings by which events are read from Kafka: the user's, or for the instance's own; None without Kafka."""
+    if setting("KAFKA_BROKERS") is not None:
+        return dict(os.environ)
+    instance = make_instance(data_dir=data_dir)
+    status = running(instance)
+    for process in status.processes if status is not None else ():
+        if process.name == "kafka":
+            brokers = urlsplit(process.url).netloc
+            return kafka_client_settings(brokers=brokers, password_file=instance.kafka_password_file)
+    return None
 
 
 def owner_url(data_dir: Path | None) -> str:
@@ -174,3 +209,24 @@ def owner_url(data_dir: Path | None) -> str:
         if process.name == "postgres":
             return with_user(process.url, "postgres", ensure_secret(instance.secrets_dir / "postgres_owner"))
     raise StartError("Set PAYFLOW_POSTGRES_URL to the database's address as its owner.")
+
+
+def as_owner(data_dir: Path | None, ask: Callable[[asyncpg.Connection[Any]], Awaitable[T]]) -> T:
+    """Run `ask` with a connection as the database's owner. Raises StartError when there is none."""
+    import asyncpg
+
+    from payflow.kernel.errors import PayflowError
+
+    url = owner_url(data_dir)
+
+    async def run() -> T:
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            return await ask(connection)
+        finally:
+            await connection.close()
+
+    try:
+        return asyncio.run(run())
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, PayflowError) as error:
+        raise StartError(f"The event log cannot be reached: {error}") from error

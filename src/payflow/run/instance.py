@@ -16,6 +16,9 @@ DATA_FORMAT: Final = 1
 POSTGRES_MAJOR: Final = 18
 MIN_FREE_BYTES: Final = 200 * 1024 * 1024
 SERVICE_HOST: Final = "127.0.0.1"
+# A Kafka of the instance's own: its first node listens here above the port base, for clients and for controllers.
+KAFKA_OFFSET: Final = 21
+KAFKA_CONTROLLER_OFFSET: Final = 31
 _HIGHEST_OFFSET: Final = 100
 
 
@@ -103,6 +106,16 @@ class Instance:
     def service_url(self, row: Deployable) -> str:
         """The address of one process, as its neighbours use it: always loopback, whatever --host opens to others."""
         return f"http://{SERVICE_HOST}:{self.service_port(row)}"
+
+    def kafka_ports(self, number: int = 1) -> tuple[int, int]:
+        """The ports of a Kafka node: for clients, and for the other nodes' controllers."""
+        first = self.port_base + number - 1
+        return first + KAFKA_OFFSET, first + KAFKA_CONTROLLER_OFFSET
+
+    @property
+    def kafka_password_file(self) -> Path:
+        """The password of the instance's own Kafka, mode 0600."""
+        return self.secrets_dir / "kafka"
 
     def log_file(self, name: str) -> Path:
         return self.logs_dir / f"{name}.log"

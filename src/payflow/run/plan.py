@@ -11,10 +11,11 @@ from typing import Any
 from payflow.run.instance import Instance
 from payflow.run.registry import deployables
 from payflow.run.supervisor.environment import is_production
+from payflow.run.supervisor.servers import PrepareBroker
 from payflow.run.supervisor.start import Plan
 
 
-def payflow_plan() -> Plan:
+def payflow_plan(*, prepare_broker: PrepareBroker | None = None) -> Plan:
     """The eleven services, and the simulated other bank and demo data unless this is production."""
     production = is_production()
     has_demo = not production and importlib.util.find_spec("payflow.run.demo_data") is not None
@@ -24,6 +25,7 @@ def payflow_plan() -> Plan:
         migrate=_migrate,
         load_demo=_load_demo if has_demo else None,
         welcome=_welcome if has_demo else None,
+        prepare_broker=prepare_broker,
     )
 
 

@@ -19,7 +19,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from payflow.run import control
-from payflow.run.embedded.places import remove_postgres_home, remove_socket_dir
+from payflow.run.embedded.places import remove_server_homes, remove_socket_dir
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance, make_instance
 from payflow.run.registry import highest_port_offset
@@ -173,7 +173,7 @@ def remove(instance: Instance) -> None:
     try:
         control.stop(instance)
         remove_socket_dir(instance)
-        remove_postgres_home(instance)
+        remove_server_homes(instance)
         shutil.rmtree(instance.data_dir, ignore_errors=True)
     finally:
         signal.signal(signal.SIGINT, before)

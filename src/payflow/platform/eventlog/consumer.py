@@ -1,4 +1,4 @@
-"""The reading side: one position per consumer, moved in the same transaction as the effects of the events."""
+"""The reading side on PostgreSQL: one position per consumer, moved in the same transaction as the events' effects."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 import asyncpg
 import structlog
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
-from payflow.contracts.topics import TOPICS
 from payflow.kernel.envelope import Event
-from payflow.kernel.errors import PayflowError
-from payflow.platform.eventlog import dead_letters
-from payflow.platform.eventlog.origin import flaw_of, read_events
+from payflow.platform.eventlog import inbox, replays
+from payflow.platform.eventlog.delivery import (
+    BatchFailed,
+    Deliverer,
+    Delivery,
+    EventHandler,
+    Retried,
+    consumed,
+    types_of,
+    waits,
+)
+from payflow.platform.eventlog.origin import read_events
 from payflow.platform.eventlog.outbox import CHANNEL
 from payflow.platform.postgres import Connection, Database
 
@@ -25,69 +33,27 @@ log = structlog.get_logger(__name__)
 
 BATCHES_PER_READ: Final = 200
 LOOK_ANYWAY_S: Final = 1.0
-TRIES_PER_EVENT: Final = 3
 # How long a consumer rests after it has read something, so that what comes right behind is read together: a little at
 # first, twice as long after each further reading, until a look finds nothing. A lone event is never kept waiting.
 REST_S: Final = 0.02
 REST_MAX_S: Final = 0.16
 PASS_OVER_AFTER: Final = 1000
 COMPLAIN_AFTER: Final = 5
-# What an event can itself be at fault for. Everything else (a missing column or right, a deadlock, a service that is
-# away, a bug elsewhere) passes or is repaired, and then the event is handled: nothing is skipped because of it.
-_OWN_FAULT: Final = (
-    ValueError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    asyncpg.DataError,
-    asyncpg.CheckViolationError,
-)
+# The log is searched by when something was written, and events tell when they happened: earlier, by another clock.
+CLOCKS_DIFFER: Final = timedelta(hours=1)
 # Names a batch that cannot be read, so that it is set aside once.
-_UNREADABLE: Final = UUID("6f0d3a52-6e0c-4bb5-9d0f-2a4f7c1d5e88")
-_consumed: Final = Counter("payflow_events_consumed_total", "Events whose effect was committed.", ["consumer"])
-_dead: Final = Counter("payflow_events_dead_lettered_total", "Events set aside through their own fault.", ["consumer"])
-_replayed: Final = Counter("payflow_events_replayed_total", "Events set aside and handled after all.", ["consumer"])
-_waits: Final = Counter("payflow_event_waits_total", "Times a consumer could not go on, and waited.", ["consumer"])
+UNREADABLE: Final = UUID("6f0d3a52-6e0c-4bb5-9d0f-2a4f7c1d5e88")
 _lag: Final = Gauge("payflow_event_lag_batches", "Numbered batches not yet read.", ["consumer"])
-
-
-class EventHandler(Protocol):
-    """Applies events in the consumer's transaction. Must not commit, and must not talk to anybody else."""
-
-    async def __call__(self, connection: Connection, events: Sequence[Event]) -> None: ...
-
-
-class _BatchFailed(Exception):
-    """One of the events handed over together is at fault: they are to be handed over one by one."""
-
-
-class Delivery(NamedTuple):
-    """An event on its way to the handler, and the batch's position and role that it came with."""
-
-    event: Event
-    position: int
-    source: str
-
-
-def is_own_fault(error: Exception) -> bool:
-    """Whether an event itself is to blame for what its handler raised, so that trying later would not help."""
-    return isinstance(error, _OWN_FAULT) and not isinstance(error, PayflowError | OSError)
-
-
-def types_of(topics: Sequence[str]) -> frozenset[str]:
-    """The event types of the named topics; raises KeyError for a topic that does not exist."""
-    by_name = {topic.name: topic for topic in TOPICS}
-    return frozenset(type_ for name in topics for type_ in by_name[name].types)
 
 
 class Consumer:
     """Reads the log in order and hands events of its topics to a handler.
 
     Every event is handed over at least once and its effect is committed once, together with the position. An event
-    that is itself at fault (`is_own_fault`, three times), cannot be read, or is forged (see origin.py) does not stop
-    the log: it is set aside as a dead letter until `payflow events replay`. At any other error the consumer waits and
-    says so. `name` is the service's: the database lets a service's role move no other position. `types` are the event
-    types wanted of the topics, where not all are.
+    that cannot be handled (see delivery.py), cannot be read, or is forged (see origin.py) does not stop the log: it is
+    set aside as a dead letter until `payflow events dlq retry`. At an error that passes the consumer waits and says so.
+    `name` is the service's: the database lets a service's role move no other position. `types` are the event types
+    wanted of the topics, where not all are.
     Several processes may run the same consumer; one at a time reads.
     """
 
@@ -106,7 +72,7 @@ class Consumer:
         self._name = name
         self._types = types_of(topics) if types is None else types_of(topics) & frozenset(types)
         self._type_list = sorted(self._types)
-        self._handler = handler
+        self._deliverer = Deliverer(name=name, types=self._types, handler=handler)
         self._database = database
         self._listen_url = listen_url
         self._listen_password = listen_password
@@ -116,6 +82,8 @@ class Consumer:
         self._failures = 0
         # Up to where this process knows that there is nothing of ours, and the position that is stored.
         self._seen = self._stored = 0
+        # Up to here events went to Kafka at some time: of those, some may have been handled from there.
+        self._relayed = 0
         self._rest_s = REST_S
 
     async def run(self) -> None:
@@ -123,7 +91,7 @@ class Consumer:
         listener = asyncio.create_task(self._listen())
         try:
             while True:
-                _stop_if_cancelled()
+                stop_if_cancelled()
                 try:
                     busy = await self.step()
                 except Exception as error:
@@ -150,7 +118,7 @@ class Consumer:
 
     async def _wait_out(self, error: Exception) -> None:
         self._failures += 1
-        _waits.labels(self._name).inc()
+        waits.labels(self._name).inc()
         tell = log.warning if self._failures < COMPLAIN_AFTER else log.error
         tell("consumer.waiting", consumer=self._name, error=repr(error), failures=self._failures)
         await asyncio.sleep(min(0.05 * 2 ** min(self._failures - 1, 10), 2.0))
@@ -161,10 +129,11 @@ class Consumer:
             await self._database.execute(
                 "INSERT INTO event_log.consumer (name, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", self._name
             )
+            self._relayed = int(await self._database.fetchval("SELECT event_log.read_from_kafka(false)"))
             self._is_registered = True
         numbered, has_batches, has_replays = await self._look()
         handled = has_batches and await self._read()
-        replayed = has_replays and await self._replay_once()
+        replayed = has_replays and (await self._retry_once() or await self._replay_piece())
         # -1: another consumer is numbering at this moment.
         return handled or replayed or numbered != 0
 
@@ -184,6 +153,7 @@ class Consumer:
         if row is None:
             return 0, True, False
         numbered, last, has_mine, has_replays = row.values()
+        _lag.labels(self._name).set(max(0, last - max(self._stored, self._seen)) if has_mine else 0)
         if not has_mine and last - self._stored < PASS_OVER_AFTER:
             self._seen = max(self._seen, last)
             return numbered, False, has_replays
@@ -193,8 +163,7 @@ class Consumer:
         """Read once; where an event is at fault, once more with each event in a savepoint of its own."""
         try:
             return await self._read_once(is_careful=False)
-        except _BatchFailed as failed:
-            log.warning("consumer.batch_failed", consumer=self._name, error=repr(failed.__cause__))
+        except BatchFailed:
             return await self._read_once(is_careful=True)
 
     async def _read_once(self, *, is_careful: bool) -> bool:
@@ -209,19 +178,27 @@ class Consumer:
                 return False
             for row in rows:
                 handed.extend(await self._deliveries(connection, row) if row["events"] is not None else ())
+            handed = await self._not_had_from_kafka(connection, handed)
             last = int(rows[-1]["position"])
             if handed:
-                await (self._apply_one_by_one if is_careful else self._apply)(connection, handed)
+                await self._deliverer.apply(connection, handed, is_careful=is_careful)
             await connection.execute(
                 "UPDATE event_log.consumer SET position = $2, updated_at = now() WHERE name = $1", self._name, last
             )
         self._seen = self._stored = last
-        _lag.labels(self._name).set(len(rows) if len(rows) == BATCHES_PER_READ else 0)
         self._tell([delivery.event for delivery in handed])
         return True
 
+    async def _not_had_from_kafka(self, connection: Connection, deliveries: list[Delivery]) -> list[Delivery]:
+        """Without what this consumer handled while the events went through Kafka."""
+        relayed = [delivery.event.id for delivery in deliveries if delivery.position <= self._relayed]
+        if not relayed:
+            return deliveries
+        had = await inbox.known(connection, consumer=self._name, event_ids=relayed)
+        return [delivery for delivery in deliveries if delivery.event.id not in had]
+
     def _tell(self, events: Sequence[Event]) -> None:
-        _consumed.labels(self._name).inc(len(events))
+        consumed.labels(self._name).inc(len(events))
         if events and self._after_commit is not None:
             self._after_commit(events)
 
@@ -250,115 +227,69 @@ class Consumer:
         try:
             events = read_events(row["events"])
         except ValueError as error:
-            await self._set_aside(
+            await self._deliverer.set_aside(
                 connection,
-                event_id=uuid5(_UNREADABLE, str(row["id"])),
+                event_id=uuid5(UNREADABLE, str(row["id"])),
                 position=position,
                 source=source,
                 events=row["events"],
                 cause=f"unreadable: {error}",
             )
             return []
-        genuine: list[Delivery] = []
-        for event in events:
-            if event.type not in self._types:
-                continue
-            flaw = flaw_of(event, written_by=source)
-            if flaw is None:
-                genuine.append(Delivery(event, position, source))
-            else:
-                await self._set_aside_event(connection, Delivery(event, position, source), cause=flaw)
-        return genuine
+        return await self._deliverer.sort_out(connection, [Delivery(event, position, source) for event in events])
 
-    async def _apply(self, connection: Connection, deliveries: list[Delivery]) -> None:
-        """Hand all events over together: the usual case, in which none is at fault, needs no savepoint."""
-        try:
-            await self._handler(connection, [delivery.event for delivery in deliveries])
-        except Exception as error:
-            if not is_own_fault(error):
-                raise
-            raise _BatchFailed from error
-
-    async def _apply_one_by_one(self, connection: Connection, deliveries: list[Delivery]) -> None:
-        for delivery in deliveries:
-            cause = await self._fault_of(connection, [delivery.event])
-            if cause is not None:
-                await self._set_aside_event(connection, delivery, cause=cause)
-
-    async def _fault_of(self, connection: Connection, events: Sequence[Event]) -> str | None:
-        """Hand events over together, three times at most; None when their effect was had, else what is wrong."""
-        cause = None
-        for attempt in range(1, TRIES_PER_EVENT + 1):
-            try:
-                async with connection.transaction():
-                    await self._handler(connection, events)
-                return None
-            except Exception as error:
-                if not is_own_fault(error):
-                    raise
-                cause = repr(error)
-                await asyncio.sleep(0.05 * attempt)
-        return cause
-
-    async def _set_aside_event(self, connection: Connection, delivery: Delivery, *, cause: str) -> None:
-        await self._set_aside(
-            connection,
-            event_id=delivery.event.id,
-            position=delivery.position,
-            source=delivery.source,
-            events=[delivery.event],
-            cause=cause,
-        )
-
-    async def _set_aside(
-        self,
-        connection: Connection,
-        *,
-        event_id: UUID,
-        position: int,
-        source: str,
-        events: Sequence[Event] | bytes,
-        cause: str,
-    ) -> None:
-        log.error("consumer.dead_letter", consumer=self._name, event_id=str(event_id), written_by=source, cause=cause)
-        _dead.labels(self._name).inc()
-        await dead_letters.set_aside(
-            connection,
-            consumer=self._name,
-            event_id=event_id,
-            position=position,
-            source=source,
-            events=events,
-            cause=cause,
-        )
-
-    async def _replay_once(self) -> bool:
+    async def _retry_once(self) -> bool:
         """Take one dead letter again, if one is asked for: its effect and its end are committed together."""
+        retried: Retried | None = None
         async with self._database.transaction() as connection:
             # The position's lock: one process at a time works for this consumer.
-            if await self._lock_position(connection) is None:
-                return False
-            letter = await dead_letters.next_requested(connection, consumer=self._name)
-            if letter is None:
-                return False
-            events, cause = await self._replay(connection, letter)
-            await dead_letters.settle(connection, id=letter.id, cause=cause)
-        tell = log.info if cause is None else log.error
-        tell("consumer.replayed", consumer=self._name, event_id=str(letter.event_id), cause=cause)
-        if cause is None:
-            _replayed.labels(self._name).inc()
-            self._tell(events)
+            if await self._lock_position(connection) is not None:
+                retried = await self._deliverer.retry(connection)
+        if retried is None:
+            return False
+        self._deliverer.tell_retried(retried)
+        self._tell(retried.events)
         return True
 
-    async def _replay(self, connection: Connection, letter: dead_letters.Requested) -> tuple[list[Event], str | None]:
-        """Hand a dead letter's events over once more; why it stays one, if it does. A forged event stays forged."""
-        try:
-            events = [event for event in read_events(letter.events) if event.type in self._types]
-        except ValueError as error:
-            return [], f"unreadable: {error}"
-        flaws = (flaw_of(event, written_by=letter.source) for event in events)
-        flaw = next((flaw for flaw in flaws if flaw is not None), None)
-        return events, flaw or await self._fault_of(connection, events)
+    async def _replay_piece(self) -> bool:
+        """Hand over the next piece of a replay, if one is asked for; its effects and its progress are committed
+        together."""
+        handed: list[Delivery] = []
+        async with self._database.transaction() as connection:
+            replay = await replays.next_replay(connection, consumer=self._name)
+            if replay is None:
+                return False
+            progress = replay.progress or await self._begin_replay(connection, replay)
+            rows = await connection.fetch(
+                "SELECT id, position, source, CASE WHEN types && $4 THEN events END AS events FROM event_log.batch "
+                "WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3",
+                progress["after"],
+                progress["until"],
+                BATCHES_PER_READ,
+                list(replay.of.types),
+            )
+            for row in rows:
+                found = await self._deliveries(connection, row) if row["events"] is not None else []
+                handed += [delivery for delivery in found if replay.wants(delivery.event)]
+            if handed:
+                await self._deliverer.apply_again(connection, handed)
+            is_finished = len(rows) < BATCHES_PER_READ
+            progress["after"] = rows[-1]["position"] if rows else progress["until"]
+            await replays.save_progress(
+                connection, id=replay.id, progress=progress, handed=len(handed), is_finished=is_finished
+            )
+        self._tell([delivery.event for delivery in handed])
+        return True
+
+    async def _begin_replay(self, connection: Connection, replay: replays.Replay) -> dict[str, Any]:
+        """From the first batch that may have such an event up to what this consumer has read."""
+        row = await connection.fetchrow(
+            "SELECT coalesce((SELECT min(position) - 1 FROM event_log.batch WHERE created_at >= $2), position) "
+            "AS after, position AS until FROM event_log.consumer WHERE name = $1",
+            self._name,
+            replay.from_time - CLOCKS_DIFFER,
+        )
+        return {"after": 0, "until": 0} if row is None else dict(row)
 
     async def _listen(self) -> None:
         """Hold one connection that hears NOTIFY; when it is lost, make another. The loop looks anyway meanwhile."""
@@ -373,7 +304,7 @@ class Consumer:
         )
         lost = asyncio.Event()
         try:
-            _stop_if_cancelled()
+            stop_if_cancelled()
             connection.add_termination_listener(lambda _: lost.set())
             await connection.add_listener(CHANNEL, lambda *_: self._wake.set())
             await lost.wait()
@@ -381,7 +312,7 @@ class Consumer:
             connection.terminate()
 
 
-def _stop_if_cancelled() -> None:
+def stop_if_cancelled() -> None:
     """Raise a cancellation that was swallowed on the way here.
 
     asyncpg gives back a connection that arrived in the same moment as the cancellation instead of raising it; a loop

@@ -1,4 +1,7 @@
-"""Events that were set aside: kept with their cause until somebody has them handed to their consumer again."""
+"""Events that were set aside: kept with their cause until somebody has them handed to their consumer again.
+
+The relay to Kafka, too, sets aside what cannot be published; its name among the consumers is RELAY.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,14 @@ from payflow.platform.eventlog.origin import read_events
 from payflow.platform.eventlog.outbox import CHANNEL
 from payflow.platform.postgres import Connection
 
+RELAY: Final = "relay"
 CAUSE_MAX: Final = 2000
 Owner: TypeAlias = "asyncpg.Connection[Any]"
 _encoder: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 
 
 class Requested(NamedTuple):
-    """A dead letter that is to be replayed."""
+    """A dead letter that is to be tried again."""
 
     id: int
     event_id: UUID
@@ -30,7 +34,10 @@ class Requested(NamedTuple):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter as an operator sees it. `types` is empty where the batch cannot be read."""
+    """A dead letter as an operator sees it. `types` and `events` are empty where the batch cannot be read.
+
+    `position` is that of its batch in the log. A discarded one has been given up, by whom and why.
+    """
 
     consumer: str
     event_id: UUID
@@ -41,6 +48,10 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     cause: str
     failed_at: datetime
     replay_requested_at: datetime | None
+    discarded_at: datetime | None
+    discarded_by: str | None
+    discard_reason: str | None
+    events: list[Event]
 
 
 # --- the consumer's side ----------------------------------------------------------------------------------------
@@ -70,7 +81,7 @@ async def set_aside(
 
 
 async def next_requested(connection: Connection, *, consumer: str) -> Requested | None:
-    """The oldest dead letter of a consumer that is to be replayed."""
+    """The oldest dead letter of a consumer that is to be tried again."""
     row = await connection.fetchrow(
         "SELECT id, event_id, source, events FROM event_log.dead_letter "
         "WHERE consumer = $1 AND replay_requested_at IS NOT NULL ORDER BY id LIMIT 1",
@@ -94,11 +105,16 @@ async def settle(connection: Connection, *, id: int, cause: str | None) -> None:
 # --- the operator's side, as the database's owner ----------------------------------------------------------------
 
 
-async def list_dead_letters(connection: Owner) -> list[DeadLetter]:
-    """Every dead letter of every consumer, oldest first."""
+async def list_dead_letters(
+    connection: Owner, *, event_id: UUID | None = None, with_discarded: bool = False
+) -> list[DeadLetter]:
+    """The dead letters of every consumer, oldest first; of one event where `event_id` says so."""
     rows = await connection.fetch(
-        "SELECT consumer, event_id, source, position, events, cause, failed_at, replay_requested_at "
-        "FROM event_log.dead_letter ORDER BY id"
+        "SELECT consumer, event_id, source, position, events, cause, failed_at, replay_requested_at, discarded_at, "
+        "discarded_by, discard_reason FROM event_log.dead_letter "
+        "WHERE ($1::uuid IS NULL OR event_id = $1) AND ($2 OR discarded_at IS NULL) ORDER BY id",
+        event_id,
+        with_discarded,
     )
     return [_as_letter(row) for row in rows]
 
@@ -113,19 +129,33 @@ def _as_letter(row: asyncpg.Record) -> DeadLetter:
         **fields,
         types=sorted({event.type for event in events}),
         subject=events[0].subject if len(events) == 1 else None,
+        events=events,
     )
 
 
-async def request_replay(connection: Owner, *, consumer: str, event_id: UUID | None) -> int:
+async def request_retry(connection: Owner, *, consumer: str, event_id: UUID | None) -> int:
     """Have a consumer take one of its dead letters again, or all (`event_id` None); returns how many.
 
     The consumer does it in a transaction of its own, as soon as it runs: effect and end of the dead letter together.
     """
     done = await connection.fetch(
         "UPDATE event_log.dead_letter SET replay_requested_at = now() "
-        "WHERE consumer = $1 AND ($2::uuid IS NULL OR event_id = $2) RETURNING id",
+        "WHERE consumer = $1 AND ($2::uuid IS NULL OR event_id = $2) AND discarded_at IS NULL RETURNING id",
         consumer,
         event_id,
     )
     await connection.execute(f"NOTIFY {CHANNEL}")
     return len(done)
+
+
+async def discard(connection: Owner, *, consumer: str, event_id: UUID, reason: str, by: str) -> bool:
+    """Give a dead letter up for good; it is kept with the reason, and told of no more. False when there is none."""
+    done = await connection.fetch(
+        "UPDATE event_log.dead_letter SET discarded_at = now(), discarded_by = $3, discard_reason = $4, "
+        "replay_requested_at = NULL WHERE consumer = $1 AND event_id = $2 AND discarded_at IS NULL RETURNING id",
+        consumer,
+        event_id,
+        by,
+        reason,
+    )
+    return bool(done)

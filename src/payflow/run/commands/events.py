@@ -1,124 +1,145 @@
-"""`payflow events`: what consumers could not handle, and handing it to them again."""
+"""`payflow events`: watch them, hand a part of the log to a consumer again, and deal with what could not be handled."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
-from uuid import UUID
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from payflow.run.dead_letters import dlq
 from payflow.run.errors import StartError
+from payflow.run.inspection import as_owner
 from payflow.run.options import DataDir
 
 if TYPE_CHECKING:
     import asyncpg
 
-    from payflow.platform.eventlog.dead_letters import DeadLetter
+    from payflow.kernel.envelope import Event
+    from payflow.platform.eventlog.replays import ReplayView
 
-T = TypeVar("T")
-
-events = typer.Typer(no_args_is_help=True, help="The event log: what could not be handled.")
+events = typer.Typer(no_args_is_help=True, help="Events: watch, replay, and deal with what could not be handled.")
+events.add_typer(dlq, name="dlq")
 
 
 @events.command()
-def dlq(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, for programs.")] = False,
+def tail(
+    topic: Annotated[str | None, typer.Option(help="Only this topic, e.g. payments.")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="Only this type, e.g. payment.completed.")] = None,
+    payment: Annotated[str | None, typer.Option(help="Only events of this payment (or other key or subject).")] = None,
+    last: Annotated[int, typer.Option("-n", "--last", help="Begin with so many past ones.", min=0, max=10_000)] = 10,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """List the events that consumers set aside (the dead letters), oldest first, and why."""
-    import msgspec
+    """Show the last events, and with -f those that come: from Kafka where they go through it, else from PostgreSQL."""
+    from payflow.run.event_tail import Wanted, kafka_from, tail_kafka, tail_postgres
+    from payflow.run.inspection import kafka_settings
 
-    from payflow.platform.eventlog.dead_letters import list_dead_letters
+    wanted = Wanted(topic=topic, type=type_, key=payment)
+    wanted.check()
+    kafka = kafka_from(kafka_settings(data_dir))
 
-    letters = _as_owner(data_dir, list_dead_letters)
-    if as_json:
-        print(msgspec.json.encode(letters).decode())
-    elif letters:
-        _print_letters(letters)
-    else:
-        print("No event is set aside.")
+    async def show(connection: asyncpg.Connection[Any]) -> None:
+        if kafka is None and await connection.fetchval("SELECT is_on FROM event_log.relay"):
+            raise StartError("Events go through Kafka here: set PAYFLOW_KAFKA_BROKERS to see them.")
+        found = (
+            tail_postgres(connection, wanted, last=last, follow=follow)
+            if kafka is None
+            else tail_kafka(kafka, wanted, last=last, follow=follow)
+        )
+        async for event in found:
+            print(_line(event, as_json=as_json), flush=True)
+
+    as_owner(data_dir, show)
 
 
 @events.command()
 def replay(
-    consumer: Annotated[str, typer.Argument(help="The consumer, e.g. notification.")],
-    event_id: Annotated[str | None, typer.Argument(help="The event's id, as `payflow events dlq` shows it.")] = None,
-    is_all: Annotated[bool, typer.Option("--all", help="Every event that this consumer set aside.")] = False,
+    consumer: Annotated[str, typer.Argument(help="Who is handed them again, e.g. notification.")],
+    topic: Annotated[str, typer.Option(help="The topic, e.g. payments.")],
+    from_: Annotated[str, typer.Option("--from", help="The instant from which on, e.g. 2026-03-02T12:00:00Z.")],
+    payment: Annotated[str | None, typer.Option(help="Only events of this payment (or other key).")] = None,
+    wait_s: Annotated[float, typer.Option("--wait", help="Wait so many seconds for the end.", min=0)] = 60.0,
     data_dir: DataDir = None,
 ) -> None:
-    """Hand an event that was set aside to its consumer again; it stays set aside if it fails again or is forged."""
-    from payflow.platform.eventlog.dead_letters import request_replay
+    """Hand events that were read already to one consumer again: a topic, or one payment, from an instant on.
 
-    if (event_id is None) is not is_all:
-        raise StartError("Name one event, or say --all.")
-    wanted = None if event_id is None else _as_id(event_id)
+    Handlers know what they have done: an effect is had again only where it was lost. Exit code 4: not finished yet.
+    """
+    from payflow.contracts.topics import TOPIC_BY_NAME, consumers_of
+    from payflow.platform.eventlog.replays import request_replay
 
-    async def ask(connection: asyncpg.Connection[Any]) -> int:
-        return await request_replay(connection, consumer=consumer, event_id=wanted)
+    if topic not in TOPIC_BY_NAME:
+        raise StartError(f"There is no topic {topic}: choose one of {', '.join(TOPIC_BY_NAME)}.")
+    heard_by = {name for type_ in TOPIC_BY_NAME[topic].types for name in consumers_of(type_)}
+    if consumer not in heard_by:
+        raise StartError(f"{consumer} does not hear {topic}: choose one of {', '.join(sorted(heard_by))}.")
+    instant = _as_instant(from_)
 
-    count = _as_owner(data_dir, ask)
-    if count == 0:
-        raise StartError(f"{consumer} has set aside no such event: see `payflow events dlq`.")
-    print(f"{count} event{'' if count == 1 else 's'} will be handed to {consumer} again as soon as it runs.")
+    async def ask(connection: asyncpg.Connection[Any]) -> ReplayView:
+        asked = await request_replay(connection, consumer=consumer, topic=topic, key=payment, from_time=instant)
+        return await _wait_for(connection, asked, seconds=wait_s)
 
-
-def _as_id(text: str) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise StartError(f"{text!r} is not an event's id.") from None
-
-
-def _as_owner(data_dir: Path | None, ask: Callable[[asyncpg.Connection[Any]], Awaitable[T]]) -> T:
-    """Run `ask` with a connection as the database's owner. Raises StartError when there is none."""
-    import asyncpg
-
-    from payflow.run.inspection import owner_url
-
-    url = owner_url(data_dir)
-
-    async def run() -> T:
-        connection = await asyncpg.connect(url, timeout=10)
-        try:
-            return await ask(connection)
-        finally:
-            await connection.close()
-
-    try:
-        return asyncio.run(run())
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StartError(f"The event log cannot be reached: {error}") from error
+    done = as_owner(data_dir, ask)
+    if done.finished_at is None:
+        print(f"Replay {done.id} goes on: {done.handed} events so far. `payflow events replays` tells when it is done.")
+        raise typer.Exit(4)
+    print(f"{done.handed} event{'' if done.handed == 1 else 's'} of {topic} handed to {consumer} again.")
 
 
-def _print_letters(letters: list[DeadLetter]) -> None:
-    from rich.table import Table
-
-    from payflow.run.supervisor.console import make_console
-
-    table = Table(header_style="bold")
-    for name in ("consumer", "event"):
-        table.add_column(name, no_wrap=True)
-    for name in ("type", "written by", "set aside at (UTC)", "why"):
-        table.add_column(name, overflow="fold")
-    for letter in letters:
-        table.add_row(*_cells(letter))
-    make_console().print(table)
-    print("Hand them to their consumer again: payflow events replay CONSUMER EVENT_ID, or --all.")
-
-
-def _cells(letter: DeadLetter) -> tuple[str, ...]:
-    """A dead letter's texts as JSON writes them, so that none can send control characters to the terminal."""
+@events.command()
+def replays(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list, for programs.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """List the replays that were asked for, newest first."""
     import msgspec
-    from rich.markup import escape
 
-    failed_at = letter.failed_at.strftime("%Y-%m-%d %H:%M:%S")
-    texts = (", ".join(letter.types) or "unreadable", letter.source, failed_at, letter.cause)
-    safe = (escape(msgspec.json.encode(text).decode()[1:-1]) for text in texts)
-    waiting = "" if letter.replay_requested_at is None else " (replay asked for)"
-    return letter.consumer, f"{letter.event_id}{waiting}", *safe
+    from payflow.platform.eventlog.replays import list_replays
+
+    found = as_owner(data_dir, list_replays)
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+        return
+    for one in found:
+        state = "running" if one.finished_at is None else f"done {one.finished_at:%Y-%m-%d %H:%M:%S}"
+        key = "" if one.key is None else f", {one.key}"
+        print(f"{one.id}  {one.topic}{key} into {one.consumer} from {one.from_time.isoformat()}: {one.handed}, {state}")
+
+
+async def _wait_for(connection: asyncpg.Connection[Any], asked: ReplayView, *, seconds: float) -> ReplayView:
+    from payflow.platform.eventlog.replays import list_replays
+
+    deadline = time.monotonic() + seconds
+    while True:
+        (found,) = await list_replays(connection, ids=[asked.id])
+        if found.finished_at is not None or time.monotonic() >= deadline:
+            return found
+        await asyncio.sleep(0.2)
+
+
+def _as_instant(text: str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise StartError(f"--from {text}: expected an instant such as 2026-03-02T12:00:00Z.") from None
+    if instant.tzinfo is None:
+        raise StartError(f"--from {text}: say which time zone, e.g. {text}Z for UTC.")
+    return instant
+
+
+def _line(event: Event, *, as_json: bool) -> str:
+    """An event on one line, as JSON writes its texts, so that none can send control characters to the terminal."""
+    import msgspec
+
+    if as_json:
+        return msgspec.json.encode(event).decode()
+    data = msgspec.json.encode(event.data).decode()
+    subject, type_ = (msgspec.json.encode(text).decode()[1:-1] for text in (event.subject, event.type))
+    return f"{event.time:%Y-%m-%d %H:%M:%S}  {type_}  {subject} v{event.version}  {data}"
 
 
 def register(app: typer.Typer) -> None:

@@ -18,7 +18,7 @@ def reset(
 ) -> None:
     """Remove all data of the instance: accounts, payments, audit, passwords, logs."""
     from payflow.run.datadir import take_lock
-    from payflow.run.embedded.places import remove_postgres_home, remove_socket_dir
+    from payflow.run.embedded.places import remove_server_homes, remove_socket_dir
 
     instance = make_instance(data_dir=data_dir)
     if not instance.data_dir.exists():
@@ -30,7 +30,7 @@ def reset(
         if not yes and not typer.confirm(f"Remove everything in {instance.data_dir}? It cannot be brought back."):
             raise StartError("Nothing was removed.")
         remove_socket_dir(instance)
-        remove_postgres_home(instance)
+        remove_server_homes(instance)
         for entry in instance.data_dir.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

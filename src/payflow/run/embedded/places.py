@@ -32,21 +32,34 @@ _COPY_ROOT: Final = Path("/var/tmp/payflow-root")  # noqa: S108 - checked to be 
 
 def existing_postgres_home(instance: Instance) -> Path:
     """Where the database of this instance is, or would be made if its user can reach it."""
-    return _recorded(instance.data_dir / "postgres.location") or instance.data_dir / "postgres"
+    return _existing_home(instance, "postgres")
 
 
 def postgres_home(instance: Instance, user: ServerUser | None) -> Path:
     """The folder that holds the database cluster, made and owned by the servers' user, mode 0700."""
-    record = instance.data_dir / "postgres.location"
-    home = existing_postgres_home(instance)
+    return _home(instance, user, name="postgres", of="the database")
+
+
+def kafka_home(instance: Instance, user: ServerUser | None) -> Path:
+    """The folder that holds the instance's own Kafka, made and owned by the servers' user, mode 0700."""
+    return _home(instance, user, name="kafka", of="Kafka's data")
+
+
+def _existing_home(instance: Instance, name: str) -> Path:
+    return _recorded(instance.data_dir / f"{name}.location") or instance.data_dir / name
+
+
+def _home(instance: Instance, user: ServerUser | None, *, name: str, of: str) -> Path:
+    record = instance.data_dir / f"{name}.location"
+    home = _existing_home(instance, name)
     if user is not None and not user.can_reach(home if home.exists() else instance.data_dir):
         if home.exists() and any(home.iterdir()):
             raise StartError(
-                f"The user {user.name} cannot reach the database in {home} (a folder above it is closed to others): "
+                f"The user {user.name} cannot reach {of} in {home} (a folder above it is closed to others): "
                 "open that folder, or run `payflow reset` for a new one."
             )
         key = hashlib.sha256(os.fsencode(instance.data_dir)).hexdigest()[:16]
-        home = _root_owned(_DATA_ROOT) / key
+        home = _root_owned(_DATA_ROOT) / (key if name == "postgres" else f"{key}-{name}")
         write_atomically(record, f"{home}\n")
     home.mkdir(mode=0o700, exist_ok=True)
     if user is not None:
@@ -78,13 +91,14 @@ def remove_socket_dir(instance: Instance) -> None:
     shutil.rmtree(instance.run_dir / "sockets", ignore_errors=True)
 
 
-def remove_postgres_home(instance: Instance) -> None:
-    """Delete the database, wherever it is."""
-    elsewhere = _recorded(instance.data_dir / "postgres.location")
-    if elsewhere is not None and elsewhere.parent == _DATA_ROOT:
-        shutil.rmtree(elsewhere)
-        with contextlib.suppress(OSError):
-            _DATA_ROOT.rmdir()
+def remove_server_homes(instance: Instance) -> None:
+    """Delete the database and Kafka's data where they are outside the data directory."""
+    for name in ("postgres", "kafka"):
+        elsewhere = _recorded(instance.data_dir / f"{name}.location")
+        if elsewhere is not None and elsewhere.parent == _DATA_ROOT:
+            shutil.rmtree(elsewhere)
+            with contextlib.suppress(OSError):
+                _DATA_ROOT.rmdir()
 
 
 def reachable_copy(site: Path, *, names: Sequence[str], probe: str, user: ServerUser | None, version: str) -> Path:

@@ -129,6 +129,7 @@ RULES: Final = (
     Rule(_E, "every event has its place in the log", "every_event_has_its_position"),
     Rule(_E, "the log's places have no gaps", "positions_have_no_gaps"),
     Rule(_E, "every consumer keeps up", "consumers_keep_up"),
+    Rule(_E, "what goes through Kafka was published", "outbox_is_published"),
     Rule(_E, "no event is set aside", "no_event_is_set_aside"),
     Rule(_E, "no customer was told the same twice", "customers_were_told_once"),
     Rule(_S, "no audit row holds a secret or a whole account number", "audit_rows_hold_no_secrets", (SECRETS,)),

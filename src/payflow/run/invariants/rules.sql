@@ -350,18 +350,27 @@ SELECT 'positions of the event log' AS what,
  WHERE position IS NOT NULL AND $1::timestamptz IS NOT NULL
 
 -- consumers_keep_up --
--- A consumer may stay a thousand batches behind that hold nothing for it.
+-- A consumer may stay a thousand batches behind that hold nothing for it. With Kafka none reads here.
 SELECT 'consumer ' || consumer.name AS what,
-       consumer.position > log_end.position OR EXISTS (
+       consumer.position > log_end.position OR NOT relay.is_on AND EXISTS (
            SELECT FROM event_log.batch
             WHERE batch.position > consumer.position + 1000 AND batch.created_at < $1) AS is_broken,
-       EXISTS (SELECT FROM event_log.batch WHERE batch.position > consumer.position + 1000) AS is_waiting
-  FROM event_log.consumer, event_log.log_end
+       NOT relay.is_on AND EXISTS (
+           SELECT FROM event_log.batch WHERE batch.position > consumer.position + 1000) AS is_waiting
+  FROM event_log.consumer, event_log.log_end, event_log.relay
+
+-- outbox_is_published --
+SELECT 'the outbox relay' AS what,
+       relay.position > log_end.position OR EXISTS (
+           SELECT FROM event_log.batch WHERE batch.position > relay.position AND batch.created_at < $1) AS is_broken,
+       relay.position < log_end.position AS is_waiting
+  FROM event_log.relay, event_log.log_end
+ WHERE relay.is_on
 
 -- no_event_is_set_aside --
 SELECT 'event ' || event_id::text || ' for ' || consumer AS what, true AS is_broken, false AS is_waiting
   FROM event_log.dead_letter
- WHERE $1::timestamptz IS NOT NULL
+ WHERE discarded_at IS NULL AND $1::timestamptz IS NOT NULL
 
 -- customers_were_told_once --
 SELECT 'message ' || kind || ' about ' || about AS what, count(*) <> 1 AS is_broken, false AS is_waiting

@@ -21,7 +21,8 @@ TO_DO: Final = {
     "reviews_that_wait": "decide it: POST /reviews/{id}/decision, by compliance",
     "decisions_not_delivered": "ofac delivers it as soon as confirm answers: see `payflow logs ofac`",
     "money_in_suspense": "review where it came from; it stays on the suspense account until somebody has decided",
-    "events_set_aside": "look at the cause, then `payflow events replay`",
+    "events_set_aside": "look at the cause, then `payflow events dlq retry` or `discard`",
+    "events_not_published": "see whether Kafka can be reached, and that audit or notification runs",
     "events_not_numbered": "start audit, notification or risk",
     "messages_not_delivered": "the customer was not told; see the reason",
 }

@@ -50,7 +50,12 @@ SELECT payment_id::text AS what, updated_at AS since,
 -- events_set_aside --
 SELECT event_id::text AS what, failed_at AS since, 'was set aside by ' || consumer || ': ' || left(cause, 80) AS why
   FROM event_log.dead_letter
- WHERE $1::timestamptz IS NOT NULL
+ WHERE discarded_at IS NULL AND $1::timestamptz IS NOT NULL
+
+-- events_not_published --
+SELECT 'batch ' || batch.id::text AS what, batch.created_at AS since, 'is not in Kafka' AS why
+  FROM event_log.batch, event_log.relay
+ WHERE relay.is_on AND batch.position > relay.position AND batch.created_at < $1
 
 -- events_not_numbered --
 SELECT 'batch ' || id::text AS what, created_at AS since, 'has no place in the event log: does any consumer run?' AS why

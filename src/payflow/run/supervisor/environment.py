@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -13,16 +14,21 @@ from payflow.run.errors import StartError
 from payflow.run.instance import SERVICE_HOST, Instance
 from payflow.run.registry import Deployable
 
+KAFKA_USER: Final = "payflow"
 # The owner's ways in: no service may inherit them.
 _OWNERS: Final = ("PAYFLOW_POSTGRES_PASSWORD", "PAYFLOW_POSTGRES_URL_FILE", "PAYFLOW_REDIS_URL_FILE")
 
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """Where the databases are. The PostgreSQL address is the owner's; a service gets it with its own role."""
+    """Where the databases are. The PostgreSQL address is the owner's; a service gets it with its own role.
+
+    `kafka`: the settings of the instance's own Kafka; empty where there is none, or the user's is used.
+    """
 
     postgres_owner_url: str
     redis_url: str
+    kafka: Mapping[str, str] = field(default_factory=dict)
 
     def postgres_url_for(self, service: str) -> str:
         """The owner's address with the service's role in place of the owner and without a password."""
@@ -47,6 +53,17 @@ def setting(name: str, environ: Mapping[str, str] | None = None) -> str | None:
     except SettingsError as error:
         raise StartError(f"{error}.") from error
     return None if given is None else str(given.value) or None
+
+
+def kafka_client_settings(*, brokers: str, password_file: Path) -> dict[str, str]:
+    """The settings by which services use a Kafka of the instance's own; its ports are open to the whole machine."""
+    return {
+        "PAYFLOW_KAFKA_BROKERS": brokers,
+        "PAYFLOW_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "PAYFLOW_KAFKA_SASL_MECHANISM": "PLAIN",
+        "PAYFLOW_KAFKA_SASL_USERNAME": KAFKA_USER,
+        "PAYFLOW_KAFKA_SASL_PASSWORD_FILE": str(password_file),
+    }
 
 
 def is_production(environ: Mapping[str, str] | None = None) -> bool:
@@ -93,6 +110,7 @@ def service_environment(
         "PAYFLOW_REDIS_URL": backends.redis_url,
         "PAYFLOW_HOST": SERVICE_HOST,
         "PAYFLOW_PORT": str(instance.service_port(row)),
+        **backends.kafka,
     }
     # The stop gives gateways two seconds and the others 1.3: who drains longer would be killed in the middle of it.
     if setting("DRAIN_S") is None:

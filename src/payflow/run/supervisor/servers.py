@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from payflow.run.embedded import postgres, valkey
 from payflow.run.embedded.places import existing_postgres_home, socket_dir
-from payflow.run.embedded.user import server_user
+from payflow.run.embedded.user import ServerUser, server_user
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance
 from payflow.run.supervisor.environment import Backends, external_postgres, is_production, setting
@@ -30,13 +30,25 @@ class Server:
     wait: Callable[[], None]
 
 
-def prepare_servers(instance: Instance) -> tuple[list[Server], Backends]:
-    """The embedded servers to start, none where the user has both, and the addresses of all.
+class Broker(NamedTuple):
+    """A Kafka of the instance's own, and the settings by which services use it."""
+
+    server: Server
+    settings: Mapping[str, str]
+
+
+PrepareBroker = Callable[[Instance, ServerUser | None], Broker]
+
+
+def prepare_servers(
+    instance: Instance, *, prepare_broker: PrepareBroker | None = None
+) -> tuple[list[Server], Backends]:
+    """The embedded servers to start, none where the user has all, and the addresses of all.
 
     Raises StartError in production, where nothing is embedded, and when a program or a place is missing.
     """
     owner_url, redis_url = external_postgres(), setting("REDIS_URL")
-    if owner_url and redis_url:
+    if owner_url and redis_url and prepare_broker is None:
         return [], Backends(postgres_owner_url=owner_url, redis_url=redis_url)
     if is_production():
         missing = "PAYFLOW_REDIS_URL" if owner_url else "PAYFLOW_POSTGRES_URL"
@@ -44,6 +56,10 @@ def prepare_servers(instance: Instance) -> tuple[list[Server], Backends]:
     user = server_user(owned=existing_postgres_home(instance))
     sockets = socket_dir(instance, user)
     servers = []
+    broker = None if prepare_broker is None else prepare_broker(instance, user)
+    if broker is not None:
+        # The slowest to start comes first.
+        servers.append(broker.server)
     if owner_url is None:
         database = postgres.EmbeddedPostgres.prepare(instance=instance, sockets=sockets, user=user)
         owner_url = database.owner_url()
@@ -53,7 +69,8 @@ def prepare_servers(instance: Instance) -> tuple[list[Server], Backends]:
         redis_url = cache.url()
         wait = partial(valkey.wait_until_ready, path=cache.socket_path, seconds=READY_S)
         servers.append(Server("valkey", redis_url, cache.run, signal.SIGTERM, wait))
-    return servers, Backends(postgres_owner_url=owner_url, redis_url=redis_url)
+    kafka = {} if broker is None else broker.settings
+    return servers, Backends(postgres_owner_url=owner_url, redis_url=redis_url, kafka=kafka)
 
 
 def _postgres(database: postgres.EmbeddedPostgres) -> Server:

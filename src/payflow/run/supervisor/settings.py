@@ -8,6 +8,7 @@ from types import ModuleType
 
 import msgspec
 
+from payflow.platform.eventlog.kafka.config import kafka_of
 from payflow.platform.settings import PREFIX, CommonSettings, SettingsError, read_settings, unknown_settings
 from payflow.run.errors import StartError
 
@@ -37,8 +38,8 @@ def check_names(environ: Mapping[str, str], classes: Iterable[type[CommonSetting
 
 
 def check_values(environ: Mapping[str, str], cls: type[CommonSettings]) -> None:
-    """Raises StartError for a value that the service would refuse."""
+    """Raises StartError for a value that the service would refuse, or Kafka's settings that do not fit together."""
     try:
-        read_settings(cls, environ)
+        kafka_of(read_settings(cls, environ))
     except SettingsError as error:
         raise StartError(str(error)) from error

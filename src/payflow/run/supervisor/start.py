@@ -30,7 +30,7 @@ from payflow.run.supervisor.environment import (
     service_environment,
 )
 from payflow.run.supervisor.forking import die_with_parent, require_single_thread
-from payflow.run.supervisor.servers import Server, prepare_servers
+from payflow.run.supervisor.servers import PrepareBroker, Server, prepare_servers
 from payflow.run.supervisor.settings import check_names, check_values, settings_class
 from payflow.run.supervisor.sockets import Listeners, open_listeners
 from payflow.run.supervisor.status import InstanceStatus, write_status
@@ -46,7 +46,8 @@ class Plan:
     """What to start. The callables run in forked children.
 
     `serve` runs one service until SIGTERM. `migrate` gets the owner's address, the services and their password files,
-    and returns whether the database was new. `load_demo` fills a new instance; None leaves it empty.
+    and returns whether the database was new. `load_demo` fills a new instance; None leaves it empty. `prepare_broker`
+    makes a Kafka of the instance's own; None where events stay in PostgreSQL, or the user has brokers.
     """
 
     rows: tuple[Deployable, ...]
@@ -54,6 +55,7 @@ class Plan:
     migrate: Callable[..., Any]
     load_demo: Callable[[Instance], Any] | None
     welcome: Callable[[Instance], None] | None = None
+    prepare_broker: PrepareBroker | None = None
 
 
 class Supervisor:
@@ -94,7 +96,7 @@ class Supervisor:
                 self._stop()
 
     def _start(self) -> None:
-        servers, self._backends = prepare_servers(self._instance)
+        servers, self._backends = prepare_servers(self._instance, prepare_broker=self._plan.prepare_broker)
         find_secrets = require_secrets if is_production() else ensure_secrets
         self._secrets = find_secrets(self._instance, service_names(self._plan.rows))
         for service in service_names(self._plan.rows):

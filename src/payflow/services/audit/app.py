@@ -11,6 +11,7 @@ import msgspec
 from payflow.contracts.audit import Audit
 from payflow.kernel.errors import Unavailable
 from payflow.platform.eventlog.consumer import drop_old_batches
+from payflow.platform.eventlog.inbox import forget_handled
 from payflow.platform.service import Runtime, Service, every
 from payflow.platform.settings import CommonSettings, SettingsError, describe
 from payflow.services.audit.api import AuditApi
@@ -31,6 +32,9 @@ class AuditSettings(CommonSettings, frozen=True, kw_only=True):
     event_retention_days: Annotated[
         int, describe("days that events stay in the log after all have read them"), msgspec.Meta(ge=1)
     ] = 90
+    event_inbox_days: Annotated[
+        int, describe("days that consumers remember which events from Kafka they handled"), msgspec.Meta(ge=1)
+    ] = 14
 
 
 SETTINGS = AuditSettings
@@ -58,7 +62,8 @@ async def build(runtime: Runtime) -> Service:
     api = AuditApi(store=PostgresStore(database), heads=heads, clock=runtime.clock)
     consumer = runtime.consumer(topics=EVERY_TOPIC, handler=Recorder(clock=runtime.clock), database=database)
     retention = timedelta(days=settings.event_retention_days)
-    return Service(
+    remembered = timedelta(days=settings.event_inbox_days)
+    service = Service(
         implementations=[(Audit, api)],
         checks={**runtime.checks_for(database=database), "heads": api.heads_are_signed, "events": consumer.is_reading},
         required={"postgres"},
@@ -66,5 +71,8 @@ async def build(runtime: Runtime) -> Service:
             "record_events": consumer.run,
             "sign_heads": every(settings.audit_head_interval_s, api.sign_head),
             "drop_old_events": every(3600, lambda: drop_old_batches(database=database, retention=retention)),
+            "forget_handled_events": every(3600, lambda: forget_handled(database=database, keep=remembered)),
         },
     )
+    runtime.add_relay(service, database)
+    return service

@@ -151,6 +151,7 @@ async def build(runtime: Runtime) -> Service:
         background={"consume": consumer.run, **_duties(api, channels, settings)},
     )
     _add_webhooks(service, runtime, settings, database, cipher)
+    runtime.add_relay(service, database)
     return service
 
 
@@ -204,10 +205,10 @@ def _add_webhooks(
     )
     keep = timedelta(days=settings.webhook_keep_days)
     service.implementations.append((Webhooks, api))
+    # A member of a group in Kafka costs little while nobody listens, and stands at the end when somebody begins to.
+    only_while_heard = partial(while_heard, consume=consumer.run, store=store, pause_s=_LOOK_FOR_WEBHOOKS_EVERY_S)
     service.background |= {
-        "hear_for_webhooks": partial(
-            while_heard, consume=consumer.run, store=store, pause_s=_LOOK_FOR_WEBHOOKS_EVERY_S
-        ),
+        "hear_for_webhooks": only_while_heard if runtime.kafka is None else consumer.run,
         "call_webhooks": duty.run,
         "forget_old_webhook_deliveries": every(_CLEAN_UP_EVERY_S, lambda: api.forget_old(keep)),
     }

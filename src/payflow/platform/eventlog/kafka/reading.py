@@ -1,0 +1,263 @@
+"""Reading records: as a member of a group that shares the partitions, or a stretch by oneself. Both block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import structlog
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from payflow.kernel.errors import Unavailable
+from payflow.platform.eventlog.kafka.config import Kafka
+from payflow.platform.eventlog.kafka.topics import ensure_topics
+
+log = structlog.get_logger(__name__)
+
+RECORDS_PER_READ: Final = 500
+_TIMEOUT_S: Final = 10.0
+_PROBE_S: Final = 0.5
+# A partition by the catalogue's name of its topic.
+Place = tuple[str, int]
+_SETTINGS: Final[dict[str, Any]] = {
+    "auto.offset.reset": "earliest",
+    "enable.auto.commit": False,
+    "queued.max.messages.kbytes": 8192,
+}
+_GROUP_SETTINGS: Final[dict[str, Any]] = {
+    # Who joins or leaves takes or gives single partitions; the others go on meanwhile.
+    "partition.assignment.strategy": "cooperative-sticky",
+    # A member that was killed is missed for so long.
+    "session.timeout.ms": 6000,
+    "heartbeat.interval.ms": 2000,
+}
+
+
+class Record(NamedTuple):
+    """A record as it was read. `topic` is the catalogue's name."""
+
+    topic: str
+    partition: int
+    offset: int
+    value: bytes | None
+    headers: Any
+
+    @property
+    def place(self) -> Place:
+        return (self.topic, self.partition)
+
+
+class Polled(NamedTuple):
+    """What a poll brought: records, and the partitions that are no longer ours."""
+
+    records: list[Record]
+    revoked: frozenset[Place]
+
+
+def reason_of(error: KafkaException) -> str:
+    """Why a call to Kafka failed, in words."""
+    first = error.args[0] if error.args else error
+    return str(first.str()) if isinstance(first, KafkaError) else str(first)
+
+
+class GroupReader:
+    """A member of a consumer group. Offsets are committed by hand, after the effect."""
+
+    def __init__(self, kafka: Kafka, *, group: str, topics: Sequence[str], client_id: str) -> None:
+        self._kafka = kafka
+        self._group = group
+        self._topics = topics
+        self._client_id = client_id
+        self._client: Consumer | None = None
+        self._revoked: set[Place] = set()
+        self.is_cut_off = False
+
+    def open(self) -> None:
+        """Join the group. Raises Unavailable."""
+        ensure_topics(self._kafka, self._topics)
+        settings = {**_SETTINGS, **_GROUP_SETTINGS, "group.id": self._group}
+        self._client = Consumer({**self._kafka.client(self._client_id, on_error=self._note_error), **settings})
+        topics = [self._kafka.topic(name) for name in self._topics]
+        self._client.subscribe(topics, on_revoke=self._note_revoked, on_lost=self._note_revoked)
+
+    def poll(self, seconds: float) -> Polled:
+        """Records, at most RECORDS_PER_READ, waiting so long for the first. Raises Unavailable."""
+        client = self._opened
+        first = client.poll(seconds)
+        messages = [] if first is None else [first, *client.consume(RECORDS_PER_READ - 1, 0)]
+        records = [self._record(message) for message in messages if not _is_skipped(message)]
+        if records:
+            self.is_cut_off = False
+        revoked, self._revoked = frozenset(self._revoked), set()
+        return Polled([record for record in records if record.place not in revoked], revoked)
+
+    def commit(self, offsets: Mapping[Place, int]) -> None:
+        """Tell the group, soon, from where another member would go on."""
+        try:
+            self._opened.commit(
+                offsets=[
+                    TopicPartition(self._kafka.topic(topic), partition, offset)
+                    for (topic, partition), offset in offsets.items()
+                ],
+                asynchronous=True,
+            )
+        except KafkaException as error:
+            # Whoever goes on from an older offset finds in its inbox what was handled.
+            log.debug("kafka.commit_failed", error=reason_of(error))
+
+    def pause(self) -> None:
+        """Take no records for a while, and stay in the group: it has to be polled all the same."""
+        self._opened.pause(self._opened.assignment())
+
+    def resume(self) -> None:
+        """Take records again."""
+        self._opened.resume(self._opened.assignment())
+
+    def ends(self, places: Sequence[Place]) -> dict[Place, int]:
+        """Where partitions end, so far as that is known here."""
+        ends = {}
+        for topic, partition in places:
+            _, end = self._opened.get_watermark_offsets(
+                TopicPartition(self._kafka.topic(topic), partition), cached=True
+            )
+            if end >= 0:
+                ends[topic, partition] = end
+        return ends
+
+    def probe(self) -> None:
+        """Ask Kafka something. Raises Unavailable."""
+        try:
+            self._opened.list_topics(self._kafka.topic(self._topics[0]), timeout=_PROBE_S)
+        except KafkaException as error:
+            raise Unavailable(f"Kafka cannot be reached: {reason_of(error)}") from error
+        self.is_cut_off = False
+
+    def close(self) -> None:
+        """Leave the group, so that others take over at once."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    @property
+    def _opened(self) -> Consumer:
+        if self._client is None:
+            raise Unavailable("The reader is closed.")
+        return self._client
+
+    def _record(self, message: Message) -> Record:
+        return _record_of(message, topic=self._kafka.name_of(message.topic()))
+
+    def _note_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.is_cut_off = True
+
+    def _note_revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._revoked |= {(self._kafka.name_of(entry.topic), entry.partition) for entry in partitions}
+
+
+class LogReader:
+    """Reads stretches of partitions without being a member of the group whose offsets it may ask for."""
+
+    def __init__(self, kafka: Kafka, *, group: str, client_id: str) -> None:
+        self._kafka = kafka
+        settings = {**_SETTINGS, "group.id": group, "enable.partition.eof": True}
+        self._client = Consumer({**kafka.client(client_id), **settings})
+
+    def partitions(self, topic: str) -> list[int]:
+        """The partitions of a topic; none where it does not exist. Raises Unavailable."""
+        try:
+            found = self._client.list_topics(self._kafka.topic(topic), timeout=_TIMEOUT_S).topics[
+                self._kafka.topic(topic)
+            ]
+        except KafkaException as error:
+            raise Unavailable(f"Kafka cannot be reached: {reason_of(error)}") from error
+        return sorted(found.partitions)
+
+    def committed(self, topic: str) -> dict[int, int]:
+        """How far the group has come in each partition; 0 where it has not begun. Raises Unavailable."""
+        places = [TopicPartition(self._kafka.topic(topic), partition) for partition in self.partitions(topic)]
+        try:
+            return {
+                entry.partition: max(entry.offset, 0) for entry in self._client.committed(places, timeout=_TIMEOUT_S)
+            }
+        except KafkaException as error:
+            raise Unavailable(f"Kafka cannot be reached: {reason_of(error)}") from error
+
+    def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """The first offset and the end of each partition. Raises Unavailable."""
+        try:
+            return {
+                partition: self._client.get_watermark_offsets(
+                    TopicPartition(self._kafka.topic(topic), partition), timeout=_TIMEOUT_S
+                )
+                for partition in self.partitions(topic)
+            }
+        except KafkaException as error:
+            raise Unavailable(f"Kafka cannot be reached: {reason_of(error)}") from error
+
+    def first_since(self, topic: str, instant: datetime) -> dict[int, int | None]:
+        """The first offset that was written at this instant or later in each partition; None where there is none."""
+        since_ms = int(instant.timestamp() * 1000)
+        places = [TopicPartition(self._kafka.topic(topic), partition, since_ms) for partition in self.partitions(topic)]
+        try:
+            found = self._client.offsets_for_times(places, timeout=_TIMEOUT_S)
+        except KafkaException as error:
+            raise Unavailable(f"Kafka cannot be reached: {reason_of(error)}") from error
+        return {entry.partition: None if entry.offset == OFFSET_END else entry.offset for entry in found}
+
+    def begin(self, offsets: Mapping[Place, int]) -> None:
+        """Read from these offsets on."""
+        self._client.assign(
+            [
+                TopicPartition(self._kafka.topic(topic), partition, offset)
+                for (topic, partition), offset in offsets.items()
+            ]
+        )
+
+    def read(self, seconds: float) -> tuple[list[Record], set[Place]]:
+        """Records, at most RECORDS_PER_READ, waiting so long for the first; and partitions whose end was seen.
+
+        Raises Unavailable.
+        """
+        first = self._client.poll(seconds)
+        messages = [] if first is None else [first, *self._client.consume(RECORDS_PER_READ - 1, 0)]
+        records, ended = [], set()
+        for message in messages:
+            topic = self._kafka.name_of(message.topic())
+            error = message.error()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                ended.add((topic, message.partition() or 0))
+            elif not _is_skipped(message):
+                records.append(_record_of(message, topic=topic))
+        return records, ended
+
+    def close(self) -> None:
+        """End the client."""
+        self._client.close()
+
+
+def _is_skipped(message: Message) -> bool:
+    """Whether a message is an error that passes by itself. Raises Unavailable for one that needs a new client."""
+    error = message.error()
+    if error is None:
+        return False
+    if error.fatal() or error.code() in _NEEDS_A_NEW_CLIENT:
+        raise Unavailable(f"Kafka: {error.str()}")
+    log.warning("kafka.read_error", error=error.str())
+    return True
+
+
+_NEEDS_A_NEW_CLIENT: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError._AUTHENTICATION,
+    }
+)
+
+
+def _record_of(message: Message, *, topic: str) -> Record:
+    return Record(topic, message.partition() or 0, message.offset() or 0, message.value(), message.headers())
