@@ -36,7 +36,7 @@ async def known(connection: Connection, *, consumer: str, event_ids: Sequence[UU
 
 
 async def forget_handled(*, database: Database, keep: timedelta) -> int:
-    """Forget what was handled longer ago than `keep`; returns how many. Must be longer than any event comes late."""
+    """Forget what was handled longer ago than `keep`; returns how many. No event may come again after so long."""
     before, total = datetime.now(UTC) - keep, 0
     while True:
         count = int(await database.fetchval("SELECT event_log.forget_handled($1, $2)", before, _FORGOTTEN_AT_ONCE))

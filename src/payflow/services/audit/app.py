@@ -32,9 +32,6 @@ class AuditSettings(CommonSettings, frozen=True, kw_only=True):
     event_retention_days: Annotated[
         int, describe("days that events stay in the log after all have read them"), msgspec.Meta(ge=1)
     ] = 90
-    event_inbox_days: Annotated[
-        int, describe("days that consumers remember which events from Kafka they handled"), msgspec.Meta(ge=1)
-    ] = 14
 
 
 SETTINGS = AuditSettings
@@ -62,7 +59,6 @@ async def build(runtime: Runtime) -> Service:
     api = AuditApi(store=PostgresStore(database), heads=heads, clock=runtime.clock)
     consumer = runtime.consumer(topics=EVERY_TOPIC, handler=Recorder(clock=runtime.clock), database=database)
     retention = timedelta(days=settings.event_retention_days)
-    remembered = timedelta(days=settings.event_inbox_days)
     service = Service(
         implementations=[(Audit, api)],
         checks={**runtime.checks_for(database=database), "heads": api.heads_are_signed, "events": consumer.is_reading},
@@ -71,7 +67,8 @@ async def build(runtime: Runtime) -> Service:
             "record_events": consumer.run,
             "sign_heads": every(settings.audit_head_interval_s, api.sign_head),
             "drop_old_events": every(3600, lambda: drop_old_batches(database=database, retention=retention)),
-            "forget_handled_events": every(3600, lambda: forget_handled(database=database, keep=remembered)),
+            # As long as the events themselves: whoever reads them once more finds here what was had.
+            "forget_handled_events": every(3600, lambda: forget_handled(database=database, keep=retention)),
         },
     )
     runtime.add_relay(service, database)

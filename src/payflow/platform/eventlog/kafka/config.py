@@ -26,8 +26,8 @@ class _Seldom(logging.Filter):
         self._said_at: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        # The beginning names the kind, the client and the broker; what follows are figures.
-        beginning, now = record.getMessage()[:90], time.monotonic()
+        # The beginning names the kind, the client and the broker; at the end is how long it took this time.
+        beginning, now = record.getMessage().partition("(after ")[0], time.monotonic()
         is_new = now - self._said_at.get(beginning, -_SAY_AGAIN_AFTER_S) >= _SAY_AGAIN_AFTER_S
         if is_new:
             self._said_at[beginning] = now
