@@ -9,11 +9,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # This checkout's code, whatever the environment has on its path.
 sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(ROOT))
 
 import importlib  # noqa: E402
 from typing import Any  # noqa: E402
 
 import msgspec  # noqa: E402
+from tools.metrics_page import metrics_page  # noqa: E402
 
 from payflow.contracts.problems import PROBLEMS  # noqa: E402
 from payflow.platform.settings import CommonSettings, description_of, is_secret, setting_types  # noqa: E402
@@ -135,7 +137,11 @@ def _meaning(wanted: Any) -> str:
     return "; ".join(parts)
 
 
-PAGES = {ROOT / "docs" / "errors.md": errors_page, ROOT / "docs" / "settings.md": settings_page}
+PAGES = {
+    ROOT / "docs" / "errors.md": errors_page,
+    ROOT / "docs" / "metrics.md": metrics_page,
+    ROOT / "docs" / "settings.md": settings_page,
+}
 
 
 def main() -> int:

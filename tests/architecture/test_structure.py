@@ -43,7 +43,7 @@ PLACES = {
 OWN_PLACES = {
     "account": {"directory.py", "verification.py", "verification.sql"},
     "audit": {"heads.py"},
-    "confirm": {"bulk", "return_api.py", "return_queries.sql", "return_store.py"},
+    "confirm": {"bulk", "measures.py", "return_api.py", "return_queries.sql", "return_store.py"},
     "gateway": {
         "addresses.py",
         "docs",

@@ -73,8 +73,8 @@ class Otp(Protocol):
 
     service: ClassVar[str] = "otp"
 
-    @operation(callers={"confirm"})
+    @operation(callers={"confirm"}, tells=("challenge_id", "is_new"))
     async def issue(self, commands: list[IssueOtp]) -> Answers[OtpIssued]: ...
 
-    @operation(callers={"confirm"})
+    @operation(callers={"confirm"}, tells=("challenge_id",))
     async def verify(self, commands: list[VerifyOtp]) -> Answers[OtpVerified]: ...

@@ -7,8 +7,8 @@ import importlib
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 import uvloop
@@ -16,23 +16,24 @@ import uvloop
 from payflow.kernel.errors import PayflowError
 from payflow.platform.http.admission import Admission
 from payflow.platform.http.asgi import ASGIApp, Receive, Scope, Send, bytes_response, header, read_body, send_response
-from payflow.platform.http.edge import INTERNAL_BODY_MAX_BYTES, EdgeLayer
+from payflow.platform.http.edge import INTERNAL_BODY_MAX_BYTES, RPC_PREFIX, EdgeLayer, never
 from payflow.platform.http.errors import MethodNotAllowed, NotFound, UnreadableBody
 from payflow.platform.http.health import HealthRoutes
 from payflow.platform.http.server import serve
+from payflow.platform.measures import tidy_exposition
 from payflow.platform.rpc.client import DEADLINE_HEADER
 from payflow.platform.rpc.identity import Verifier
 from payflow.platform.rpc.server import RpcServer, WireError
 from payflow.platform.service import Runtime, Service, run_forever
 from payflow.platform.settings import SettingsError
 from payflow.platform.telemetry import configure_logging
+from payflow.platform.tracing import installed
 
 log = structlog.get_logger(__name__)
 
 Build = Callable[[Runtime], Awaitable[Service]]
 
 _MSGPACK = b"application/msgpack"
-_RPC_PREFIX = "/rpc/"
 
 
 class ProcessApp:
@@ -45,7 +46,7 @@ class ProcessApp:
         self._answer_rpc = admission.wrap(self._rpc_app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].startswith(_RPC_PREFIX) and self._is_private(scope):
+        if scope["path"].startswith(RPC_PREFIX) and self._is_private(scope):
             await self._answer_rpc(scope, receive, send)
         elif self._own is not None:
             await self._own(scope, receive, send)
@@ -67,7 +68,12 @@ class ProcessApp:
         body = await read_body(scope, receive, limit_bytes=INTERNAL_BODY_MAX_BYTES)
         deadline = header(scope, DEADLINE_HEADER.encode())
         try:
-            answer = await self._rpc.answer(route, body, None if deadline is None else deadline.decode("latin-1"))
+            answer = await self._rpc.answer(
+                route,
+                body,
+                None if deadline is None else deadline.decode("latin-1"),
+                traceparent=header(scope, b"traceparent"),
+            )
         except WireError as error:
             raise UnreadableBody(str(error)) from error
         await send_response(send, bytes_response(200, answer, content_type=_MSGPACK))
@@ -81,7 +87,7 @@ def make_app(*, runtime: Runtime, service: Service) -> ASGIApp:
     )
     for contract, implementation in service.implementations:
         rpc.add(contract, implementation)
-    admission = Admission(common.rpc_batches_max, common.rpc_batches_max * 4)
+    admission = Admission(common.rpc_batches_max, common.rpc_batches_max * 4, name="rpc")
     own_port = common.port if service.is_public and common.port else None
     app: ASGIApp = ProcessApp(service=service, rpc=rpc, admission=admission, rpc_port=own_port)
     health = HealthRoutes(
@@ -95,6 +101,7 @@ def make_app(*, runtime: Runtime, service: Service) -> ASGIApp:
         service=runtime.service,
         public=service.is_public,
         bounds_own_body=service.bounds_own_body,
+        is_sampled=tracer.sampler.take if (tracer := installed()) is not None else never,
     )
 
 
@@ -105,7 +112,8 @@ async def running(runtime: Runtime, build: Build) -> AsyncIterator[ASGIApp]:
     try:
         service = await build(runtime)
         app = make_app(runtime=runtime, service=service)
-        duties = [asyncio.create_task(run_forever(name, work)) for name, work in service.background.items()]
+        work_of = service.background | runtime.duties
+        duties = [asyncio.create_task(run_forever(name, work)) for name, work in work_of.items()]
         yield app
     finally:
         for duty in duties:
@@ -127,15 +135,40 @@ async def _serve_edge(app: ASGIApp, sockets: Sequence[socket.socket], drain_s: f
     await serve(application, sockets, drain_s=drain_s)
 
 
+@contextmanager
+def exporting(runtime: Runtime) -> Iterator[None]:
+    """Traces and metrics of this process are sent, where an endpoint is set; else nothing is even imported for it."""
+    endpoint = runtime.common.otlp_endpoint_in(runtime.environ)
+    if not endpoint:
+        yield
+        return
+    from payflow.platform.otlp import Telemetry
+
+    telemetry = Telemetry(
+        endpoint=endpoint,
+        service=runtime.service,
+        instance=runtime.instance,
+        env=runtime.common.env,
+        traces_per_second=runtime.common.traces_per_second,
+        metrics_pause_s=runtime.common.otlp_metrics_s,
+    )
+    try:
+        yield
+    finally:
+        telemetry.stop()
+
+
 async def run_async(
     *, service: str, instance: str, build: Build, sockets: Sequence[socket.socket], environ: Mapping[str, str]
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and close."""
     runtime = Runtime(service=service, instance=instance, environ=environ)
+    tidy_exposition()
     configure_logging(service=service, instance=instance, level=runtime.common.log_level)
-    async with running(runtime, build) as app:
-        log.info("process.ready", pid=os.getpid())
-        await _serve_edge(app, sockets, runtime.common.drain_s)
+    with exporting(runtime):
+        async with running(runtime, build) as app:
+            log.info("process.ready", pid=os.getpid())
+            await _serve_edge(app, sockets, runtime.common.drain_s)
     log.info("process.stopped")
 
 

@@ -19,6 +19,7 @@ from payflow.kernel.errors import PayflowError
 from payflow.platform.clock import SharedClock
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Consumer, EventHandler, Outbox
+from payflow.platform.eventlog.lag import EventLag, wanted_types
 from payflow.platform.http.asgi import ASGIApp
 from payflow.platform.http.health import Check
 from payflow.platform.ids import UuidV7
@@ -64,6 +65,8 @@ class Runtime:
         self.clock: Clock = self._shared_clock
         self.ids: Ids = UuidV7()
         self._closers: list[Callable[[], Awaitable[None]]] = []
+        # Background duties of what was wired, beside the service's own.
+        self.duties: dict[str, Callable[[], Awaitable[None]]] = {}
 
     def settings(self, cls: type[S]) -> S:
         """The service's settings. Raises SettingsError."""
@@ -116,8 +119,11 @@ class Runtime:
 
         `types`: the wanted ones of the topics, if not all.
         """
+        name = name or self.service
+        lag = EventLag(database=database, consumer=name, types=wanted_types(topics, types))
+        self.duties[f"measure_events_of_{name}"] = every(5.0, lag.measure)
         return Consumer(
-            name=name or self.service,
+            name=name,
             topics=topics,
             handler=handler,
             database=database,

@@ -20,6 +20,7 @@ from payflow.platform.eventlog import dead_letters
 from payflow.platform.eventlog.origin import flaw_of, read_events
 from payflow.platform.eventlog.outbox import CHANNEL
 from payflow.platform.postgres import Connection, Database
+from payflow.platform.tracing.events import reading
 
 log = structlog.get_logger(__name__)
 
@@ -211,7 +212,8 @@ class Consumer:
                 handed.extend(await self._deliveries(connection, row) if row["events"] is not None else ())
             last = int(rows[-1]["position"])
             if handed:
-                await (self._apply_one_by_one if is_careful else self._apply)(connection, handed)
+                with reading(self._name, [delivery.event for delivery in handed]):
+                    await (self._apply_one_by_one if is_careful else self._apply)(connection, handed)
             await connection.execute(
                 "UPDATE event_log.consumer SET position = $2, updated_at = now() WHERE name = $1", self._name, last
             )

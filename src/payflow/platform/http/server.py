@@ -11,12 +11,16 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Final, cast
 
 import uvicorn
+from prometheus_client import Gauge
 
 from payflow.platform.http.asgi import ASGIApp
 from payflow.platform.http.protocol import ConnectionLimits, EdgeConfig, EdgeProtocol
 
 _BACKLOG: Final = 2048
 _ROUND_S: Final = 0.5
+_loop_lag: Final = Gauge(
+    "payflow_loop_lag_seconds", "How late the event loop was at its last look: what one slow step costs all others."
+)
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -110,8 +114,10 @@ class _Server(uvicorn.Server):
         """Let every connection look at its deadlines, twice a second."""
         loop = asyncio.get_running_loop()
         while True:
+            due_at = loop.time() + _ROUND_S
             await asyncio.sleep(_ROUND_S)
             now = loop.time()
+            _loop_lag.set(max(0.0, now - due_at))
             for connection in cast("list[EdgeProtocol]", list(self.server_state.connections)):
                 connection.check_deadline(now)
 

@@ -133,7 +133,10 @@ def public_app(*, settings: GatewaySettings, gate: Gate, services: Services, key
     upload = BulkUploadRoute(bulk=services.client(Bulk), others=routes, chunk_items=settings.bulk_chunk_items)
     app = PublicApp(gate=gate, hot={CONFIRM_PATH: confirm, BULK_PATH: upload}, routes=routes)
     admission = Admission(
-        settings.public_requests_max, settings.public_queue_max, queue_wait_max_s=settings.public_queue_wait_s
+        settings.public_requests_max,
+        settings.public_queue_max,
+        name="public",
+        queue_wait_max_s=settings.public_queue_wait_s,
     )
     return admission.wrap(app)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from prometheus_client import Counter
+
 from payflow.contracts.gateway import AccessTokenRequired, InvalidToken, RateLimited, TokenRevoked
 from payflow.kernel.errors import PayflowError, Unavailable
 from payflow.platform.http.asgi import Headers, Scope
@@ -15,6 +17,7 @@ from payflow.services.gateway.tokens import JwtAccessTokens
 
 SIGN_IN_PATH: Final = "/auth/login"
 _BEARER: Final = b"bearer "
+_limited: Final = Counter("payflow_rate_limited_total", "Requests refused by a limit.", ["limit"])
 
 
 class Limits(NamedTuple):
@@ -124,6 +127,7 @@ def _headers_of(counters: tuple[tuple[str, Limit], ...], verdict: Verdict) -> He
         tightest, fewest = refused
     headers = _ratelimit_fields(tightest, fewest)
     if refused is not None:
+        _limited.labels(tightest.name).inc()
         raise LimitExceeded(limit=tightest, retry_after_s=max(1, fewest.retry_after_s), headers=headers)
     return headers
 
