@@ -221,7 +221,7 @@ class RecordBankAnswer(msgspec.Struct, frozen=True, kw_only=True):
     reason_code: str | None = None
 
 
-_TELLS: Final = ("payment_id", "state", "version", "risk_level", "error_code", "currency")
+_TELLS: Final = ("state", "version", "risk_level", "error_code", "currency")
 # Somebody looks at these afterwards, and wants to see how it came about.
 _KEEPS: Final = {"state": frozenset({PaymentState.UNDER_REVIEW})}
 

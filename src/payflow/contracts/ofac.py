@@ -145,7 +145,7 @@ class Ofac(Protocol):
 
     service: ClassVar[str] = "ofac"
 
-    @operation(callers={"risk", "partner_bank"}, tells=("outcome", "review_id", "list_version"), keeps=_KEEPS)
+    @operation(callers={"risk", "partner_bank"}, tells=("outcome", "review_id"), keeps=_KEEPS)
     async def screen(self, commands: list[ScreenPayment]) -> Answers[Screened]: ...
 
     @operation(callers={"gateway", "cli"})
@@ -157,7 +157,7 @@ class Ofac(Protocol):
     @operation(callers={"gateway", "cli"})
     async def list_reviews(self, queries: list[ListReviews]) -> Answers[ReviewPage]: ...
 
-    @operation(callers={"gateway"}, timeout_s=10, tells=("review_id", "payment_id", "state"))
+    @operation(callers={"gateway"}, timeout_s=10, tells=("review_id", "state"))
     async def decide(self, commands: list[DecideReviewCase]) -> Answers[ReviewView]: ...
 
     @operation(callers={"gateway", "cli"})

@@ -24,7 +24,7 @@ from payflow.platform.http.health import HEALTH_PATHS
 from payflow.platform.http.problem import PROBLEM_JSON, is_bug, problem_for_status, problem_response
 from payflow.platform.http.requests import RequestMeasures
 from payflow.platform.http.trace import continue_trace, trace_id_of
-from payflow.platform.tracing.requests import RequestSpans
+from payflow.platform.tracing.requests import ERROR, RequestSpans
 from payflow.platform.tracing.span import exemplar_of
 from payflow.platform.tracing.tracer import installed
 
@@ -123,6 +123,7 @@ class EdgeLayer:
         except ClientGone:
             return
         except PayflowError as error:
+            scope[ERROR] = error.code
             if is_bug(error):
                 self._log_bug(error, scope, answer.traceparent)
             elif self._public:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 from payflow.contracts.operation import OperationSpec
@@ -17,12 +17,6 @@ from payflow.platform.tracing.tracer import Tracer
 _ERRORS: Final = frozenset({"unavailable", "unknown_outcome", "bug"})
 _IDS_PER_EVENT: Final = 8
 SAMPLED: Final = "1"
-
-
-class Told(NamedTuple):
-    """What one answer came to, in a form that equal ones share."""
-
-    values: tuple[tuple[str, Any], ...]
 
 
 class Teller:
@@ -44,21 +38,25 @@ class Teller:
                     return "review"
         return ""
 
-    def tell(self, tracer: Tracer, span: Span, items: Sequence[Any], answers: Sequence[Any]) -> None:
-        """Tell one call's answers on its span, and keep the span where one of them asks for it."""
-        span.set("payflow.items", len(items))
+    def keep(self, tracer: Tracer, span: Span, answers: Sequence[Any]) -> dict[int, str]:
+        """Keep the span where one of the answers asks for it; which ones, and why."""
         kept = {index: why for index, answer in enumerate(answers) if (why := self.why_kept(answer))}
-        for why in kept.values():
+        if kept:
+            first, why = next(iter(kept.items()))
             tracer.keep(span, why)
-            break
+            if isinstance(answers[first], PayflowError):
+                span.fail(answers[first].code)
+        return kept
+
+    def tell(self, tracer: Tracer, span: Span, items: Sequence[Any], answers: Sequence[Any]) -> None:
+        """Tell one call's answers on the span of whoever gave them."""
+        kept = self.keep(tracer, span, answers)
         if self._has_traces and len(items) > 1:
             self._tell_each(tracer, span, items, answers, kept)
         if not span.is_recorded:
             return
         if len(answers) == 1:
             span.attributes.update(self._attributes(items[0], answers[0]))
-            if 0 in kept and isinstance(answers[0], PayflowError):
-                span.fail(answers[0].code)
         else:
             self._tell_groups(span, items, answers)
 
@@ -77,31 +75,31 @@ class Teller:
 
     def _tell_groups(self, span: Span, items: Sequence[Any], answers: Sequence[Any]) -> None:
         """Each different outcome once, with how many had it, and which payments where they are few."""
-        groups: dict[Told, list[int]] = {}
+        groups: dict[tuple[tuple[str, Any], ...], list[int]] = {}
         for index, answer in enumerate(answers):
-            groups.setdefault(self._told(answer), []).append(index)
+            # Ids would make every answer a kind of its own.
+            told = tuple((name, value) for name, value in self._told(answer) if name[-3:] != "_id")
+            groups.setdefault(told, []).append(index)
         for told, members in sorted(groups.items(), key=lambda group: len(group[1]))[:EVENTS_MAX]:
-            attributes: dict[str, Value] = dict(told.values)
-            attributes["payflow.items"] = len(members)
+            attributes: dict[str, Value] = {**dict(told), "payflow.items": len(members)}
             if self._payment_id is not None and len(members) <= _IDS_PER_EVENT:
-                attributes["payflow.payment_ids"] = [
-                    str(self._payment_id(items[index], answers[index])) for index in members
-                ]
+                ids = [self._payment_id(items[index], answers[index]) for index in members]
+                attributes["payflow.payment_ids"] = [str(id) for id in ids if id is not None]
             span.tell("answers", attributes)
 
     def _attributes(self, item: Any, answer: Any) -> dict[str, Value]:
-        attributes: dict[str, Value] = dict(self._told(answer).values)
+        attributes: dict[str, Value] = dict(self._told(answer))
         if self._payment_id is not None:
             payment_id = self._payment_id(item, answer)
             if payment_id is not None:
                 attributes["payflow.payment_id"] = str(payment_id)
         return attributes
 
-    def _told(self, answer: Any) -> Told:
+    def _told(self, answer: Any) -> list[tuple[str, Any]]:
         if isinstance(answer, PayflowError):
-            return Told((("payflow.refused_with", answer.code),))
+            return [("payflow.refused_with", answer.code)]
         found = ((name, _plain(getattr(answer, field))) for field, name in self._fields)
-        return Told(tuple((name, value) for name, value in found if value is not None))
+        return [(name, value) for name, value in found if value is not None]
 
 
 def joined(batch: Span, *, traceparent: str, kind: Kind) -> Span:

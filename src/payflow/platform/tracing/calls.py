@@ -61,7 +61,12 @@ class CallSpans:
         tracer = installed()
         if tracer is None:
             return
-        self._tell(tracer, span, items, outcome)
+        span.set("payflow.items", len(items))
+        if isinstance(outcome, BaseException):
+            _fail(tracer, span, outcome)
+        else:
+            # What was decided is told by whoever decided it.
+            self._teller.keep(tracer, span, outcome)
         for other in _others.get():
             if other.is_sampled:
                 own = joined(span, traceparent=other.traceparent, kind=Kind.CLIENT)
@@ -80,25 +85,27 @@ class CallSpans:
     def end_server(self, span: Span, items: Sequence[Any], outcome: Sequence[Any] | BaseException) -> None:
         """The answers are there, or the work failed."""
         tracer = installed()
-        if tracer is not None:
-            self._tell(tracer, span, items, outcome)
-            tracer.finish(span)
-
-    def _tell(self, tracer: Tracer, span: Span, items: Sequence[Any], outcome: Sequence[Any] | BaseException) -> None:
-        if not isinstance(outcome, BaseException):
-            self._teller.tell(tracer, span, items, outcome)
+        if tracer is None:
             return
         span.set("payflow.items", len(items))
-        error = outcome.code if isinstance(outcome, PayflowError) else type(outcome).__name__
-        span.fail(error)
-        if error != Overloaded.code:
-            tracer.keep(span, "error")
+        if isinstance(outcome, BaseException):
+            _fail(tracer, span, outcome)
+        else:
+            self._teller.tell(tracer, span, items, outcome)
+        tracer.finish(span)
 
     def _describe(self, span: Span) -> Span:
         span.attributes["rpc.system"] = "payflow"
         span.attributes["rpc.service"] = self._service
         span.attributes["rpc.method"] = self._method
         return span
+
+
+def _fail(tracer: Tracer, span: Span, error: BaseException) -> None:
+    code = error.code if isinstance(error, PayflowError) else type(error).__name__
+    span.fail(code)
+    if code != Overloaded.code:
+        tracer.keep(span, "error")
 
 
 def server_span(name: str, caller: bytes | None) -> Span:

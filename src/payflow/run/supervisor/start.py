@@ -28,6 +28,7 @@ from payflow.run.supervisor.environment import (
     Backends,
     is_production,
     service_environment,
+    setting,
 )
 from payflow.run.supervisor.forking import die_with_parent, require_single_thread
 from payflow.run.supervisor.servers import Server, prepare_servers
@@ -138,8 +139,15 @@ class Supervisor:
             require_single_thread(row.module)
             self._settings[row.name] = settings_class(module)
         check_names(os.environ, self._settings.values())
+        self._import_telemetry()
         gc.collect()
         gc.freeze()
+
+    def _import_telemetry(self) -> None:
+        """What sends traces and metrics, where they are sent: once here rather than in each child."""
+        if setting("OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+            importlib.import_module("payflow.platform.otlp")
+            require_single_thread("payflow.platform.otlp")
 
     def _server_child(self, server: Server) -> Child:
         def run() -> object:

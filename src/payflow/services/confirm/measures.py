@@ -21,7 +21,6 @@ _volume: Final = Counter(
 _refusals: Final = Counter(
     "payflow_payment_refusals_total", "Payments that ended unpaid, by the code of the refusal.", ["code"]
 )
-_of_state: Final = {state: _payments.labels(state.value) for state in PaymentState}
 
 
 def count_steps(payments: Iterable[Payment], *, stored: Collection[UUID]) -> None:
@@ -34,7 +33,7 @@ def count_steps(payments: Iterable[Payment], *, stored: Collection[UUID]) -> Non
             if payment.is_final and payment.transitions:
                 _count_end(payment)
     for state, count in entered.items():
-        _of_state[state].inc(count)
+        _payments.labels(state.value).inc(count)
 
 
 def _count_end(payment: Payment) -> None:
