@@ -118,32 +118,30 @@ def test_every_operation_takes_a_list_and_has_callers() -> None:
 
 
 # What the fields of answers that a trace may show are called: decisions, states, codes and ids of our own making.
-TOLD = set(
-    [
-        "challenge_id",
-        "currency",
-        "entry_id",
-        "error_code",
-        "hold_id",
-        "is_new",
-        "is_on_us",
-        "is_possible_sanctions_match",
-        "is_verified",
-        "level",
-        "needs_otp",
-        "outcome",
-        "points",
-        "reason_code",
-        "review_id",
-        "risk_level",
-        "rules_hit",
-        "rules_version",
-        "sanctions_points",
-        "state",
-        "status",
-        "version",
-    ]
-)
+TOLD = {
+    "challenge_id",
+    "currency",
+    "entry_id",
+    "error_code",
+    "hold_id",
+    "is_new",
+    "is_on_us",
+    "is_possible_sanctions_match",
+    "is_verified",
+    "level",
+    "needs_otp",
+    "outcome",
+    "points",
+    "reason_code",
+    "review_id",
+    "risk_level",
+    "rules_hit",
+    "rules_version",
+    "sanctions_points",
+    "state",
+    "status",
+    "version",
+}
 
 
 def test_traces_show_decisions_and_nothing_of_a_person() -> None:

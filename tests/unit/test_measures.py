@@ -19,7 +19,7 @@ from payflow.platform.http.edge import EdgeLayer
 from payflow.platform.http.errors import NotFound
 from payflow.platform.http.requests import ROUTE
 from payflow.platform.measures import LiveGauge
-from payflow.services.confirm.measures import count_steps
+from payflow.services.confirm.measures import tell_steps
 from tests.builders import NOON
 from tests.builders_confirm import a_payment
 
@@ -145,6 +145,6 @@ def test_payments_are_counted_by_the_states_that_they_entered() -> None:
         payment.end(PaymentState.COMPLETED, now=NOON)
     before = entered(PaymentState.APPROVED), entered(PaymentState.COMPLETED)
 
-    count_steps([stored, overtaken], stored={stored.payment_id})
+    tell_steps([stored, overtaken], stored={stored.payment_id})
 
     assert (entered(PaymentState.APPROVED), entered(PaymentState.COMPLETED)) == (before[0] + 1, before[1] + 1)

@@ -76,7 +76,7 @@ def points_in(body: bytes) -> Iterator[SeenPoint]:
     """The values of a message of metrics. Raises google.protobuf's DecodeError for anything else."""
     for part in ExportMetricsServiceRequest.FromString(body).resource_metrics:
         resource = _attributes(part.resource.attributes)
-        told = {
+        told: dict[str, Any] = {
             "service": str(resource.get("service.name", "")),
             "instance": str(resource.get("service.instance.id", "")),
         }

@@ -19,6 +19,7 @@ from payflow.kernel.errors import PayflowError
 from payflow.platform.eventlog import dead_letters
 from payflow.platform.eventlog.origin import flaw_of, read_events
 from payflow.platform.eventlog.outbox import CHANNEL
+from payflow.platform.lines import write_events_line
 from payflow.platform.postgres import Connection, Database
 from payflow.platform.tracing.events import reading
 
@@ -224,6 +225,8 @@ class Consumer:
 
     def _tell(self, events: Sequence[Event]) -> None:
         _consumed.labels(self._name).inc(len(events))
+        if events:
+            write_events_line(self._name, events)
         if events and self._after_commit is not None:
             self._after_commit(events)
 

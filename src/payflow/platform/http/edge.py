@@ -161,7 +161,7 @@ class EdgeLayer:
             trace_id=trace_id_of(traceparent),
             method=scope["method"],
             path=scope["path"][:_INSTANCE_MAX].split("/")[1][:32],
-            error=error.code,
+            error_code=error.code,
         )
 
     def _log_bug(self, error: Exception, scope: Scope, traceparent: str) -> None:

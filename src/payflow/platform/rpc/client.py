@@ -15,6 +15,7 @@ from prometheus_client import Counter, Histogram
 from payflow.contracts.operation import OperationSpec, operations_of
 from payflow.kernel.errors import DeadlineExceeded, Overloaded, PayflowError, Unavailable, UnknownOutcome
 from payflow.platform.context import current_deadline, current_traceparent, deadline_within
+from payflow.platform.lines import CallLines
 from payflow.platform.measures import SECONDS, LiveGauge
 from payflow.platform.rpc.breaker import Breaker
 from payflow.platform.rpc.coalescer import Coalescer
@@ -69,7 +70,9 @@ _problem: Final = msgspec.json.Decoder(_Problem)
 class HttpLink:
     """Calls one operation of one service over HTTP: identity, deadline, trace, retry, breaker."""
 
-    def __init__(self, *, connections: Connections, codec: Codec, signer: Signer, breaker: Breaker) -> None:
+    def __init__(
+        self, *, connections: Connections, codec: Codec, signer: Signer, breaker: Breaker, writes_lines: bool = False
+    ) -> None:
         self._connections = connections
         self._codec = codec
         self._signer = signer
@@ -80,6 +83,7 @@ class HttpLink:
         self._seconds = _seconds.labels(*self._labels)
         self._retries = _retries.labels(*self._labels)
         self._spans = CallSpans(codec.spec)
+        self._lines = CallLines(codec.spec, "call.made") if writes_lines else None
 
     async def send(self, items: list[Any], deadline: float) -> list[Any]:
         """Send one batch, repeating where that is safe and there is time. Raises Unavailable or UnknownOutcome."""
@@ -95,7 +99,10 @@ class HttpLink:
                 self._spans.end_client(span, items, error)
             raise
         finally:
-            self._seconds.observe(perf_counter() - began_at, exemplar_of(span))
+            seconds = perf_counter() - began_at
+            self._seconds.observe(seconds, exemplar_of(span))
+        if self._lines is not None:
+            self._lines.write(items, answers, seconds=seconds)
         if span is not None:
             self._spans.end_client(span, items, answers)
         return answers
@@ -240,10 +247,14 @@ def client_for(
 
 
 class RpcClients:
-    """Makes HTTP clients of contracts for one process: one set of connections and one breaker per callee."""
+    """Makes HTTP clients of contracts for one process: one set of connections and one breaker per callee.
 
-    def __init__(self, *, signer: Signer, queue_max: int) -> None:
+    `writes_lines`: whether each call is a line in the log; the callee writes one in any case.
+    """
+
+    def __init__(self, *, signer: Signer, queue_max: int, writes_lines: bool = False) -> None:
         self._signer = signer
+        self._writes_lines = writes_lines
         self._queue_max = queue_max
         self._connections: dict[str, Connections] = {}
         self._breakers: dict[str, Breaker] = {}
@@ -260,7 +271,13 @@ class RpcClients:
             _open.watch(breaker, lambda one: not one.is_closed, contract.service)  # type: ignore[attr-defined]
 
         def send_of(codec: Codec) -> Callable[[list[Any], float], Any]:
-            return HttpLink(connections=connections, codec=codec, signer=self._signer, breaker=breaker).send
+            return HttpLink(
+                connections=connections,
+                codec=codec,
+                signer=self._signer,
+                breaker=breaker,
+                writes_lines=self._writes_lines,
+            ).send
 
         return client_for(contract, send_of=send_of, queue_max=self._queue_max)
 

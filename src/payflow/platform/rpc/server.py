@@ -13,6 +13,7 @@ from prometheus_client import Counter, Histogram
 from payflow.contracts.operation import OperationSpec, operations_of
 from payflow.kernel.errors import DeadlineExceeded, PayflowError, UnknownOutcome
 from payflow.platform.context import current_deadline, current_span
+from payflow.platform.lines import CallLines
 from payflow.platform.measures import SECONDS
 from payflow.platform.rpc.client import DEADLINE_HEADER
 from payflow.platform.rpc.identity import CallerNotAllowed, Verifier
@@ -39,6 +40,7 @@ class Route:
         self.spec = spec
         self.codec = Codec(spec)
         self.spans = CallSpans(spec)
+        self.lines = CallLines(spec, "call.answered")
         self.handler = handler
         self._seconds = _seconds.labels(spec.service, spec.name)
         self._ok = _answers.labels(spec.service, spec.name, "OK")
@@ -99,6 +101,7 @@ class RpcServer:
         """
         items = route.codec.decode_items(body)
         span = route.spans.begin_server(traceparent)
+        began_at = perf_counter()
         try:
             answers = await self._answers(route, items, deadline_ms)
         except BaseException as error:
@@ -107,6 +110,7 @@ class RpcServer:
             raise
         if span is not None:
             route.spans.end_server(span, items, answers)
+        route.lines.write(items, answers, seconds=perf_counter() - began_at)
         return route.codec.encode_answers(answers)
 
     async def _answers(self, route: Route, items: list[Any], deadline_ms: str | None) -> list[Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, Final
 from uuid import UUID
 
 from payflow.contracts.operation import OperationSpec
 from payflow.kernel.errors import Overloaded, PayflowError
+from payflow.platform.lines import payment_id_of
 from payflow.platform.tracing.span import EVENTS_MAX, Kind, Span, Value, new_span_id
 from payflow.platform.tracing.tracer import Tracer
 
@@ -109,18 +110,6 @@ def joined(batch: Span, *, traceparent: str, kind: Kind) -> Span:
     span.set("payflow.joined", True)
     span.link(trace_id=batch.trace_id, span_id=batch.span_id)
     return span
-
-
-def payment_id_of(spec: OperationSpec) -> Callable[[Any, Any], UUID | None] | None:
-    """How to find the payment that an item and its answer are about; None where the operation is not about payments."""
-    item, answer = (getattr(kind, "__struct_fields__", ()) for kind in (spec.item, spec.answer))
-    if "payment_id" in item:
-        return lambda one, _: one.payment_id
-    if "payment" in item:
-        return lambda one, _: getattr(one.payment, "payment_id", None)
-    if "payment_id" in answer:
-        return lambda _, told: getattr(told, "payment_id", None)
-    return None
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ from payflow.platform.http.trace import as_recorded
 from payflow.platform.postgres import Database, load_queries, repeat_on_conflict
 from payflow.platform.tracing.events import writing
 from payflow.services.confirm.domain import MACHINE, WORKING, Payment, Transition
-from payflow.services.confirm.measures import count_steps
+from payflow.services.confirm.measures import tell_steps
 
 queries = load_queries(__package__ or "payflow.services.confirm")
 
@@ -44,7 +44,7 @@ class PostgresStore:
         batch_id = self._ids.new()
         claimed = await repeat_on_conflict(lambda: self._claim(ordered, batch_id))
         self._take_in_hand(batch_id, [payment for payment in payments if payment.payment_id in claimed])
-        count_steps(payments, stored=claimed)
+        tell_steps(payments, stored=claimed)
         for payment in payments:
             payment.transitions.clear()
         return claimed
@@ -120,7 +120,7 @@ class PostgresStore:
         saved = await repeat_on_conflict(lambda: self._save_whole(ordered))
         if not saved:
             saved = await repeat_on_conflict(lambda: self._save(ordered))
-        count_steps(payments, stored=saved)
+        tell_steps(payments, stored=saved)
         for payment in payments:
             payment.transitions.clear()
         return saved
