@@ -122,7 +122,9 @@ async def running(runtime: Runtime, build: Build) -> AsyncIterator[ASGIApp]:
         await runtime.close()
 
 
-async def _serve_edge(app: ASGIApp, sockets: Sequence[socket.socket], drain_s: float) -> None:
+async def _serve_edge(
+    app: ASGIApp, sockets: Sequence[socket.socket], drain_s: float, on_ready: Callable[[], None] | None
+) -> None:
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await receive()
@@ -132,7 +134,7 @@ async def _serve_edge(app: ASGIApp, sockets: Sequence[socket.socket], drain_s: f
             return
         await app(scope, receive, send)
 
-    await serve(application, sockets, drain_s=drain_s)
+    await serve(application, sockets, drain_s=drain_s, on_ready=on_ready)
 
 
 @contextmanager
@@ -159,7 +161,13 @@ def exporting(runtime: Runtime) -> Iterator[None]:
 
 
 async def run_async(
-    *, service: str, instance: str, build: Build, sockets: Sequence[socket.socket], environ: Mapping[str, str]
+    *,
+    service: str,
+    instance: str,
+    build: Build,
+    sockets: Sequence[socket.socket],
+    environ: Mapping[str, str],
+    on_ready: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and close."""
     runtime = Runtime(service=service, instance=instance, environ=environ)
@@ -168,19 +176,36 @@ async def run_async(
     with exporting(runtime):
         async with running(runtime, build) as app:
             log.info("process.ready", pid=os.getpid())
-            await _serve_edge(app, sockets, runtime.common.drain_s)
+            await _serve_edge(app, sockets, runtime.common.drain_s, on_ready)
     log.info("process.stopped")
 
 
-def run(*, service: str, instance: str, module: str, sockets: Sequence[socket.socket]) -> None:
-    """Run one service in this process, on sockets that are bound already; returns after the drain.
+def run(
+    *,
+    service: str,
+    instance: str,
+    module: str,
+    sockets: Sequence[socket.socket],
+    on_ready: Callable[[], None] | None = None,
+) -> None:
+    """Run one service in this process, on sockets that are bound already; returns after the drain. `on_ready` is called
+    once requests are taken.
 
     The module's `build(runtime)` wires the service. A wrong setting or an unreachable part ends the process with one
     line on stderr and exit code 1; the supervisor starts it again.
     """
     build: Build = importlib.import_module(module).build
     try:
-        uvloop.run(run_async(service=service, instance=instance, build=build, sockets=sockets, environ=os.environ))
+        uvloop.run(
+            run_async(
+                service=service,
+                instance=instance,
+                build=build,
+                sockets=sockets,
+                environ=os.environ,
+                on_ready=on_ready,
+            )
+        )
     except (SettingsError, PayflowError, OSError) as error:
         print(f"{instance} did not start: {error}", file=sys.stderr, flush=True)
         raise SystemExit(1) from error

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, 
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from payflow.platform.http.asgi import ASGIApp, Receive, Response, Scope, Send, bytes_response, header, json_response
+from payflow.platform.http.draining import is_draining
 from payflow.platform.http.errors import MethodNotAllowed, NotFound
 
 HEALTH_PATHS: Final = frozenset({"/live", "/ready", "/health", "/metrics"})
@@ -33,7 +34,8 @@ class HealthRoutes:
     """An ASGI application for the four addresses. GET and HEAD only; anything else is 405, other paths are 404.
 
     `checks` are run side by side, at most once a second however many ask. /health and /ready are 503 only when one of
-    the `required` dependencies is unhealthy; the others are reported. /live is 200 as long as the process answers.
+    the `required` dependencies is unhealthy, /ready also while the process drains; the others are reported. /live is
+    200 as long as the process answers.
     `metrics_ports`: where given, /metrics is 404 on any other port, for processes that also listen to the public.
     Raises ValueError for a required dependency without a check.
     """
@@ -76,7 +78,12 @@ class HealthRoutes:
             raise NotFound
         if scope["method"] not in ("GET", "HEAD"):
             raise MethodNotAllowed(allow=("GET", "HEAD"))
-        response = self._metrics(scope) if scope["path"] == "/metrics" else await self._answer(scope["path"])
+        if scope["path"] == "/metrics":
+            response = self._metrics(scope)
+        elif scope["path"] == "/ready" and is_draining(scope):
+            response = json_response(503, _encode({"status": "draining", "service": self._service}))
+        else:
+            response = await self._answer(scope["path"])
         await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
         await send({"type": "http.response.body", "body": response.body})
 

@@ -24,6 +24,7 @@ from uvicorn.server import ServerState
 from payflow.kernel.errors import Overloaded, PayflowError
 from payflow.platform.http.answer import WholeAnswers
 from payflow.platform.http.asgi import ASGIApp, Scope
+from payflow.platform.http.draining import Draining
 from payflow.platform.http.errors import HeadersTooLarge, MalformedHead, PayloadTooLarge, RequestTimedOut
 from payflow.platform.http.headers import PUBLIC
 from payflow.platform.http.problem import problem_response
@@ -58,6 +59,9 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
     write_s: float = 30.0
     # For a client that still sends while the connection ends.
     linger_s: float = 2.0
+    # For an idle client of a server that drains gently: a request sent in the moment in which the connection was closed
+    # would be lost, and who sends within this time is answered and told to come back on another connection.
+    farewell_s: float = 0.5
     connections_max: int = 8192
 
 
@@ -86,6 +90,7 @@ class EdgeConfig(Config):
     """uvicorn's configuration and the limits of a connection."""
 
     limits: ConnectionLimits = ConnectionLimits()
+    draining: Draining
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -101,6 +106,7 @@ class EdgeProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.limits = config.limits
+        self._draining = config.draining
         self._phase = _IDLE
         self._deadline: float | None = None  # None: to be set from the phase
         self._write_deadline = math.inf
@@ -120,7 +126,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._wire = transport
         self.transport = _GentleTransport(self, transport)
         # The first head must come soon; only a connection that has carried a request may idle for long.
-        self._deadline = self.loop.time() + self.limits.head_s
+        self._deadline = self.loop.time() + (self.limits.farewell_s if self._draining.is_on else self.limits.head_s)
         if len(self.connections) > self.limits.connections_max:
             self._refuse(Overloaded("Too many connections are open."))
 
@@ -162,6 +168,16 @@ class EdgeProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._write_deadline = math.inf
 
+    def shutdown(self) -> None:
+        """The server drains: what is under way is finished, and its connection told to close behind it."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        elif not self._draining.is_gentle or self._is_ending:
+            self.transport.close()
+        else:
+            farewell_at = self.loop.time() + self.limits.farewell_s
+            self._deadline = farewell_at if self._deadline is None else min(self._deadline, farewell_at)
+
     def check_deadline(self, now: float) -> None:
         """End the connection if it is over time: with 408 where a request is half there, silently where none is."""
         if now >= self._write_deadline:
@@ -201,6 +217,7 @@ class EdgeProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._allowance = _Allowance()
         cast(Scope, self.scope)[_ALLOWANCE] = self._allowance
+        self._draining.tell(self.scope)
         self._phase, self._deadline, self._fed, self._paced = _HEAD, None, 0, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -211,7 +228,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._check_head()
         super().on_headers_complete()
         self._phase, self._deadline, self._fed = _BODY, None, 0
-        if self.parser.should_upgrade():
+        if self.parser.should_upgrade() or self._draining.is_on:
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
