@@ -34,7 +34,8 @@ def serve(
     *, service: str, instance: str, module: str, sockets: list[socket.socket], on_ready: Callable[[], None]
 ) -> None:
     """Answer every request with 200 and this process's name and pid, until SIGTERM."""
-    if os.environ.get("TINY_BROKEN") == instance:
+    broken = Path(os.environ["PAYFLOW_DATA_DIR"]) / f"broken-{instance}"
+    if os.environ.get("TINY_BROKEN") == instance or broken.exists():
         print(f"{instance}: PAYFLOW_LIMT is no setting", file=sys.stderr)
         raise SystemExit(2)
     print(f"{instance} serves {service} from {module} with {sorted(k for k in os.environ if k.startswith('PAYFLOW_'))}")

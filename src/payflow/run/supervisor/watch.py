@@ -202,13 +202,21 @@ class Watch:
             names = [name for name in request.get("names", ()) if name in self.children]
             if request.get("do") == "restart" and names:
                 self._wanted.append(RestartProgress(id=str(request.get("id", "")), names=names))
-        if self._handover is not None and self._handover.advance(now=now):
-            self._end_handover(self._handover)
+        if self._handover is not None:
+            self._advance(self._handover, now)
         if self._handover is None and (self.restart is None or self.restart.state != "running") and self._wanted:
             self.restart = self._wanted.popleft()
             self._on_change()
         if self._handover is None and self.restart is not None and self.restart.state == "running":
             self._begin_handover(self.restart, now)
+
+    def _advance(self, handover: Handover, now: float) -> None:
+        had_taken_over = handover.has_taken_over
+        is_over = handover.advance(now=now)
+        if is_over:
+            self._end_handover(handover)
+        elif handover.has_taken_over and not had_taken_over:
+            self._on_change()
 
     def _has_successor(self, child: Child) -> bool:
         handover = self._handover
