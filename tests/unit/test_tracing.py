@@ -13,7 +13,7 @@ from payflow.platform.context import current_span, current_traceparent
 from payflow.platform.http.asgi import Message, Receive, Scope, Send, json_response, send_response
 from payflow.platform.http.edge import EdgeLayer
 from payflow.platform.http.requests import ROUTE
-from payflow.platform.tracing import Kind, install, installed, is_recorded, keep_trace, note, step
+from payflow.platform.tracing import Kind, install, installed, is_recorded, keep_trace, note, step, stop_recording
 from payflow.platform.tracing.requests import ERROR
 from payflow.platform.tracing.sampler import RateLimiter
 from payflow.platform.tracing.span import EVENTS_MAX, HELD_MAX, LINKS_MAX, Span
@@ -310,6 +310,21 @@ async def test_what_was_refused_for_want_of_room_is_not_recorded_by_the_thousand
         await ask(answering(200, error=Overloaded()), is_sampled=False)
 
     assert traces.spans == []
+
+
+async def test_a_stream_is_a_span_and_what_it_does_from_then_on_is_none() -> None:
+    async def stream(scope: Scope, _: Receive, send: Send) -> None:
+        with step("before"):
+            pass
+        stop_recording()
+        with step("looks again and again"):
+            pass
+        await send_response(send, json_response(200, b"{}"))
+
+    with traced() as traces:
+        await ask(stream, is_sampled=True)
+
+    assert [span.name for span in traces.spans] == ["before", "GET unmatched"]
 
 
 async def test_questions_about_health_are_no_traces() -> None:

@@ -4,8 +4,19 @@ One duty a file: `span` is a record, `sampler` says how many, `tracer` which are
 `events` make the spans of the three ways that work comes in; `answers` says what may be told; `export` sends.
 """
 
-from payflow.platform.tracing.requests import is_recorded, keep_trace, note
+from payflow.platform.tracing.requests import is_recorded, keep_trace, note, stop_recording
 from payflow.platform.tracing.span import Kind, Span
 from payflow.platform.tracing.tracer import Tracer, install, installed, step
 
-__all__ = ["Kind", "Span", "Tracer", "install", "installed", "is_recorded", "keep_trace", "note", "step"]
+__all__ = [
+    "Kind",
+    "Span",
+    "Tracer",
+    "install",
+    "installed",
+    "is_recorded",
+    "keep_trace",
+    "note",
+    "step",
+    "stop_recording",
+]

@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 from time import time_ns
 from typing import Any, Final
 
-from payflow.platform.context import current_span
+from payflow.platform.context import current_span, current_traceparent
 from payflow.platform.tracing.calls import server_span
 from payflow.platform.tracing.span import Span, Value
 from payflow.platform.tracing.tracer import Tracer, installed
@@ -26,6 +26,12 @@ def is_recorded() -> bool:
     """Whether the work in hand has a span that will be exported, so that there is a point in telling it something."""
     span = current_span.get()
     return span is not None and span.is_sampled
+
+
+def stop_recording() -> None:
+    """What this request still does for minutes, such as looking for news again and again, is in no trace."""
+    current_span.set(None)
+    current_traceparent.set(f"{current_traceparent.get()[:-2]}00")
 
 
 def note(**attributes: Value | None) -> None:

@@ -19,6 +19,7 @@ from payflow.kernel.errors import PayflowError
 from payflow.platform.http.admission import turn_into_stream
 from payflow.platform.http.asgi import Receive, Scope, Send
 from payflow.platform.http.draining import is_draining
+from payflow.platform.tracing import stop_recording
 from payflow.services.gateway.domain.sessions import Identity
 from payflow.services.gateway.gate import Gate
 
@@ -78,6 +79,7 @@ class EventStream(Response[None], ABC):
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._places.place(self._user.username):
             turn_into_stream(scope)
+            stop_recording()
             await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
             gone = asyncio.create_task(_gone(receive))
             try:
