@@ -36,13 +36,13 @@ from payflow.platform.rpc import in_process
 from payflow.services.account.api import AccountApi
 from payflow.services.account.directory import ConfiguredBanks
 from payflow.services.confirm.api import ConfirmApi, LocalEndings, SettleInBackground
-from payflow.services.confirm.domain import Deadlines, FourEyes, ReturnDeadlines
+from payflow.services.confirm.domain import Deadlines, FourEyes, Payment, ReturnDeadlines
 from payflow.services.confirm.ports import Ports, ReturnPorts, ReturnStore, Store
 from payflow.services.confirm.return_api import ReturnsApi
 from payflow.services.confirm.return_store import PostgresReturns
 from payflow.services.confirm.store import PostgresStore
 from payflow.services.confirm.usecases.lifecycle import do_what_is_due
-from tests.builders import FixedClock, new_id
+from tests.builders import NOON, FixedClock, new_id
 from tests.fakes import FakeAccountStore
 from tests.fakes_confirm import FakeBank, FakeConfirmStore, FakeOtp, FakeRisk
 from tests.fakes_returns import FakeReturnStore
@@ -148,6 +148,30 @@ class World:
 
     async def due(self) -> int:
         return await do_what_is_due(ports=self.ports, background=self.background)
+
+
+def a_payment(**more: object) -> Payment:
+    """A payment that was just received: 1,000.00 USD, on-us."""
+    values = {
+        "payment_id": new_id(),
+        "customer_id": "cust_001",
+        "idempotency_key": "key",
+        "fingerprint": b"",
+        "transaction_id": "txn_001",
+        "amount": "1000.00",
+        "amount_minor": 100_000,
+        "currency": "USD",
+        "debtor_account": "ACC-001",
+        "creditor_account": "ACC-002",
+        "creditor_account_id": new_id(),
+        "creditor": None,
+        "remittance_information": None,
+        "traceparent": "",
+        "received_at": NOON,
+        "updated_at": NOON,
+        **more,
+    }
+    return Payment(**values)  # type: ignore[arg-type]
 
 
 def with_otp(request: ConfirmPayment, code: str) -> ConfirmPayment:

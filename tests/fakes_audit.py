@@ -26,6 +26,7 @@ def an_event(
     time: datetime = NOON,
     data: dict[str, Any] | None = None,
     source: str = "confirm",
+    traceparent: str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 ) -> Event:
     """An event as a consumer gets it."""
     return Event(
@@ -36,7 +37,7 @@ def an_event(
         version=version,
         time=time,
         data={"state": "COMPLETED"} if data is None else data,
-        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        traceparent=traceparent,
     )
 
 

@@ -105,6 +105,10 @@ class FakeOfacStore:
         ]
         return sorted(found, key=lambda case: case.review_id, reverse=True)[:limit]
 
+    async def open_reviews(self) -> tuple[int, datetime | None]:
+        opened = [case.opened_at for case in self._tables.cases.values() if case.state is ReviewState.OPEN]
+        return len(opened), min(opened, default=None)
+
     async def undelivered(self, *, now: datetime, limit: int) -> list[Decision]:
         due = [
             (self._tables.deliver_after[case.review_id], case)

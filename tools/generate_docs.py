@@ -9,12 +9,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # This checkout's code, whatever the environment has on its path.
 sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(ROOT))
 
 import importlib  # noqa: E402
 from functools import partial  # noqa: E402
 from typing import Any  # noqa: E402
 
 import msgspec  # noqa: E402
+from tools.metrics_page import metrics_page  # noqa: E402
 
 from payflow.contracts.problems import PROBLEMS  # noqa: E402
 from payflow.contracts.topics import TOPICS  # noqa: E402
@@ -148,6 +150,7 @@ def _as_json(value: Any) -> str:
 
 PAGES = {
     ROOT / "docs" / "errors.md": errors_page,
+    ROOT / "docs" / "metrics.md": metrics_page,
     ROOT / "docs" / "settings.md": settings_page,
     EVENTS / "README.md": pages.index_page,
     EVENTS / "asyncapi.json": lambda: _as_json(asyncapi.asyncapi_document()),

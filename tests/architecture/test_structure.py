@@ -44,7 +44,7 @@ PLACES = {
 OWN_PLACES = {
     "account": {"directory.py", "verification.py", "verification.sql"},
     "audit": {"heads.py"},
-    "confirm": {"bulk", "return_api.py", "return_queries.sql", "return_store.py"},
+    "confirm": {"bulk", "measures.py", "return_api.py", "return_queries.sql", "return_store.py"},
     "gateway": {
         "addresses.py",
         "docs",
@@ -117,6 +117,43 @@ def test_every_operation_takes_a_list_and_has_callers() -> None:
             if isinstance(contract, type) and getattr(contract, "service", None) in SERVICE_NAMES:
                 for spec in operations_of(contract).values():
                     assert spec.options.callers, spec.name
+
+
+# What the fields of answers that a trace may show are called: decisions, states, codes and ids of our own making.
+TOLD = {
+    "challenge_id",
+    "currency",
+    "entry_id",
+    "error_code",
+    "hold_id",
+    "is_new",
+    "is_on_us",
+    "is_possible_sanctions_match",
+    "is_verified",
+    "level",
+    "needs_otp",
+    "outcome",
+    "points",
+    "reason_code",
+    "review_id",
+    "risk_level",
+    "rules_hit",
+    "rules_version",
+    "sanctions_points",
+    "state",
+    "status",
+    "version",
+}
+
+
+def test_traces_show_decisions_and_nothing_of_a_person() -> None:
+    for info in pkgutil.iter_modules(payflow.contracts.__path__, prefix="payflow.contracts."):
+        for contract in vars(importlib.import_module(info.name)).values():
+            if isinstance(contract, type) and getattr(contract, "service", None) in SERVICE_NAMES:
+                for spec in operations_of(contract).values():
+                    assert set(spec.options.tells) <= TOLD, spec.name
+                    assert all(hasattr(spec.answer, name) for name in spec.options.tells), spec.name
+                    assert all(hasattr(spec.answer, name) for name in spec.options.keeps or ()), spec.name
 
 
 @pytest.mark.parametrize("path", python_files(), ids=lambda path: str(path.relative_to(SOURCE)))

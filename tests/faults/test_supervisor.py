@@ -11,9 +11,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -21,6 +23,7 @@ import pytest
 
 from payflow.run import control
 from payflow.run.embedded.places import remove_server_homes
+from payflow.run.errors import StartError
 from payflow.run.instance import Instance, make_instance
 from payflow.run.supervisor.status import InstanceStatus, ProcessStatus
 
@@ -214,6 +217,102 @@ def test_a_killed_server_is_started_again_on_the_same_data(tiny: Tiny, server: s
 def accepts(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
         return client.connect_ex(str(path)) == 0
+
+
+class Asking:
+    """Asks one process again and again, and keeps who answered and what failed."""
+
+    def __init__(self, tiny: Tiny, name: str) -> None:
+        self._tiny, self._name = tiny, name
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.answers: list[str] = []
+        self.failures: list[str] = []
+
+    def __enter__(self) -> Asking:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                self.answers.append(self._tiny.answer(self._name))
+            except OSError as error:
+                self.failures.append(repr(error))
+
+
+def test_a_restart_replaces_one_process_after_the_other_and_nobody_is_refused(tiny: Tiny) -> None:
+    tiny.start()
+    before = {name: tiny.process(name).pid for name in NAMES}
+
+    with Asking(tiny, "alpha") as asking:
+        done = list(control.restart(tiny.instance, ["gateway-2", "alpha"]))
+
+    after = {name: tiny.process(name).pid for name in NAMES}
+    assert done == ["gateway-2", "alpha"]
+    assert {name for name in NAMES if before[name] != after[name]} == {"gateway-2", "alpha"}
+    assert asking.failures == []
+    assert {f"alpha {before['alpha']}", f"alpha {after['alpha']}"} == set(asking.answers)
+    assert not is_alive(before["alpha"] or 0)
+    assert {(process.state, process.restarts) for process in tiny.status().processes} == {("healthy", 0)}
+    assert {tiny.answer().split()[0] for _ in range(40)} == {"gateway-1", "gateway-2"}
+
+
+def test_a_new_process_that_cannot_start_changes_nothing(tiny: Tiny) -> None:
+    tiny.start()
+    before = tiny.process("alpha").pid
+    (tiny.instance.data_dir / "broken-alpha").touch()
+
+    with pytest.raises(StartError, match=r"alpha did not become ready: .*PAYFLOW_LIMT is no setting") as refused:
+        list(control.restart(tiny.instance, ["alpha", "beta"]))
+
+    assert tiny.answer("alpha") == f"alpha {before}"
+    assert tiny.process("alpha").state == "healthy"
+    assert "The one that was there goes on." in str(refused.value)
+    (tiny.instance.data_dir / "broken-alpha").unlink()
+    assert list(control.restart(tiny.instance, ["alpha"])) == ["alpha"]
+    assert tiny.answer("alpha") != f"alpha {before}"
+
+
+def test_a_process_that_dies_while_its_successor_starts_is_replaced_all_the_same(tiny: Tiny) -> None:
+    tiny.start()
+    before = tiny.process("alpha").pid
+    assert before is not None
+    restart = control.restart(tiny.instance, ["alpha"])
+
+    os.kill(before, signal.SIGKILL)
+
+    assert list(restart) == ["alpha"]
+    until(lambda: tiny.process("alpha").state == "healthy")
+    assert tiny.process("alpha").pid not in (None, before)
+    assert tiny.answer("alpha") == f"alpha {tiny.process('alpha').pid}"
+
+
+def test_a_stop_in_the_middle_of_a_restart_leaves_nothing_behind(tiny: Tiny) -> None:
+    tiny.start(TINY_DEAF="alpha")
+    pids = tiny.pids()
+    restart = threading.Thread(target=lambda: suppressed(lambda: list(control.restart(tiny.instance, ["alpha"]))))
+    restart.start()
+    # The successor has taken over, and the old one does not end.
+    until(lambda: tiny.process("alpha").pid not in pids)
+    pids += tiny.pids()
+
+    seconds = control.stop(tiny.instance)
+    restart.join(10)
+
+    assert seconds is not None
+    assert seconds <= 6
+    until(lambda: not any(is_alive(pid) for pid in pids), seconds=5)
+    assert not tiny.instance.requests_pipe.exists()
+
+
+def suppressed(work: Callable[[], object]) -> None:
+    with suppress(StartError):
+        work()
 
 
 def test_nothing_outlives_a_killed_supervisor_and_the_next_start_recovers(tiny: Tiny) -> None:

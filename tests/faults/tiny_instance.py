@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
@@ -29,18 +30,22 @@ ROWS = tuple(
 )
 
 
-def serve(*, service: str, instance: str, module: str, sockets: list[socket.socket]) -> None:
+def serve(
+    *, service: str, instance: str, module: str, sockets: list[socket.socket], on_ready: Callable[[], None]
+) -> None:
     """Answer every request with 200 and this process's name and pid, until SIGTERM."""
-    if os.environ.get("TINY_BROKEN") == instance:
+    broken = Path(os.environ["PAYFLOW_DATA_DIR"]) / f"broken-{instance}"
+    if os.environ.get("TINY_BROKEN") == instance or broken.exists():
         print(f"{instance}: PAYFLOW_LIMT is no setting", file=sys.stderr)
         raise SystemExit(2)
     print(f"{instance} serves {service} from {module} with {sorted(k for k in os.environ if k.startswith('PAYFLOW_'))}")
-    asyncio.run(_serve(instance, sockets))
+    asyncio.run(_serve(instance, sockets, on_ready))
 
 
-async def _serve(name: str, sockets: list[socket.socket]) -> None:
+async def _serve(name: str, sockets: list[socket.socket], on_ready: Callable[[], None]) -> None:
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -51,7 +56,9 @@ async def _serve(name: str, sockets: list[socket.socket]) -> None:
 
     servers = [await asyncio.start_server(answer, sock=listener) for listener in sockets]
     if os.environ.get("TINY_DEAF") == name:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, lambda: None)
+    on_ready()
     await stop.wait()
     for server in servers:
         server.close()

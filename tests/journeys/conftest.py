@@ -9,15 +9,23 @@ import aiohttp
 import pytest
 
 from payflow.run.local_rpc import LocalServices, local_services
+from payflow_dev.otlp.receiver import Receiver
 from tests.support.api import Api, Client, Customer, Factory
 from tests.support.other_bank import OtherBank
 from tests.support.system import RELAXED, System, running_system
 
 
 @pytest.fixture(scope="session")
-def system() -> Iterator[System]:
+def collector() -> Iterator[Receiver]:
+    """Where the instance sends its traces and metrics."""
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def system(collector: Receiver) -> Iterator[System]:
     """The instance. After the last journey books and audit trail must be whole, and no log may tell of a bug."""
-    with running_system(**RELAXED) as system:
+    with running_system(**RELAXED, PAYFLOW_OTLP_ENDPOINT=collector.url, PAYFLOW_OTLP_METRICS_S="1") as system:
         yield system
         assert_whole(system)
 

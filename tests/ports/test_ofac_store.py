@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import pytest
+from prometheus_client import REGISTRY
 
 from payflow.contracts.confirm import DecideReview, PaymentState
 from payflow.contracts.ofac import (
@@ -276,6 +277,26 @@ async def test_cases_are_listed_by_state(world: World) -> None:
     assert isinstance(blocked, ReviewPage)
     assert [review.review_id for review in still_open.reviews] == [cases[2].review_id, cases[0].review_id]
     assert [review.review_id for review in blocked.reviews] == [cases[1].review_id]
+
+
+async def test_open_cases_are_counted_and_the_oldest_is_told(world: World) -> None:
+    async def measured() -> tuple[float, float]:
+        await world.api.measure_open_reviews()
+        count = REGISTRY.get_sample_value("payflow_reviews_open")
+        age_s = REGISTRY.get_sample_value("payflow_oldest_review_age_seconds")
+        assert count is not None
+        assert age_s is not None
+        return count, age_s
+
+    before, _ = await measured()
+    cases = [await world.case() for _ in range(3)]
+    await world.decide(cases[0], is_cleared=True)
+    world.clock.move(timedelta(hours=1))
+
+    after, age_s = await measured()
+
+    assert after - before == 2
+    assert age_s >= 3600
 
 
 async def test_an_unknown_case_is_not_found(world: World) -> None:

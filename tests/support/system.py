@@ -115,9 +115,9 @@ class System:
         bugs: Counter[str] = Counter()
         for log in sorted(self.instance.logs_dir.glob("*.log")):
             for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-                if '"event":"unhandled_exception"' in line:
+                if '"message":"unhandled_exception"' in line:
                     entry = json.loads(line)
-                    bugs[f"{log.name}: {entry.get('error')} at {entry.get('at')}"] += 1
+                    bugs[f"{log.name}: {entry.get('error.message')} at {entry.get('payflow.at')}"] += 1
                 elif line.startswith("Traceback "):
                     bugs[f"{log.name}: a traceback"] += 1
         return [f"{count} x {bug}" for bug, count in bugs.items()]

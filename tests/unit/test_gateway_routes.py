@@ -12,6 +12,7 @@ from payflow.contracts.account import EntryLine
 from payflow.contracts.confirm import PaymentState
 from payflow.contracts.gateway import Role
 from payflow.platform.http.admission import STREAMS_MAX
+from payflow.platform.http.draining import Draining
 from payflow.services.gateway.routes.streams import STREAMS_PER_USER
 from tests.builders import NOON, new_id
 from tests.fakes_gateway import Client, GatewayWorld, a_payment_body
@@ -315,6 +316,35 @@ async def test_a_stream_ends_when_its_client_leaves(world: GatewayWorld) -> None
     await asyncio.wait_for(stream, 2)
 
     assert sent[0]["status"] == 200
+
+
+async def test_a_stream_ends_whole_when_its_process_drains(world: GatewayWorld) -> None:
+    token = await world.token()
+    world.confirm.outcome = PaymentState.UNDER_REVIEW
+    await pay(world, token, 1)
+    draining = Draining()
+    sent: list[Any] = []
+    scope = Client(world.app)._scope(
+        "GET", "/payments/txn_001/events", [(b"authorization", f"Bearer {token}".encode())], None
+    )
+    draining.tell(scope)
+
+    async def receive() -> Any:
+        if not sent:
+            return {"type": "http.request", "body": b"", "more_body": False}
+        return await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    stream = asyncio.create_task(world.app(scope, receive, send))
+    await asyncio.sleep(0.1)
+    was_open = not stream.done()
+    draining.is_on = True
+    await asyncio.wait_for(stream, 3)
+
+    assert was_open
+    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 async def test_a_user_has_a_bounded_number_of_streams(world: GatewayWorld) -> None:

@@ -35,7 +35,9 @@ async def hanging() -> None:
     await asyncio.sleep(60)
 
 
-async def get(app: HealthRoutes, path: str, method: str = "GET", port: int = 3003) -> tuple[int, bytes]:
+async def get(
+    app: HealthRoutes, path: str, method: str = "GET", port: int = 3003, accept: bytes = b"*/*"
+) -> tuple[int, bytes]:
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -44,7 +46,8 @@ async def get(app: HealthRoutes, path: str, method: str = "GET", port: int = 300
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await app({"type": "http", "path": path, "method": method, "server": ("127.0.0.1", port)}, receive, send)
+    scope = {"type": "http", "path": path, "method": method, "server": ("127.0.0.1", port)}
+    await app(scope | {"headers": [(b"accept", accept)]}, receive, send)
     return sent[0]["status"], sent[1]["body"]
 
 
@@ -150,6 +153,28 @@ async def test_metrics_are_told_on_private_ports_only() -> None:
     assert b"payments_total 3.0" in body
     with pytest.raises(NotFound):
         await get(app, "/metrics", port=8080)
+
+
+@pytest.mark.parametrize(
+    ("accept", "has_exemplars"),
+    [
+        (b"application/openmetrics-text;version=1.0.0,text/plain;q=0.5", True),
+        (b"application/openmetrics-text;version=nonsense", True),
+        (b"text/plain;version=0.0.4", False),
+        (b"*/*", False),
+        (b"", False),
+    ],
+)
+async def test_exemplars_are_told_to_who_reads_openmetrics(accept: bytes, has_exemplars: bool) -> None:
+    registry = CollectorRegistry()
+    Counter("payments", "Payments.", registry=registry).inc(3, {"trace_id": "4bf9"})
+    app = HealthRoutes("confirm", {}, set(), registry=registry)
+
+    status, body = await get(app, "/metrics", accept=accept)
+
+    assert status == 200
+    assert (b'# {trace_id="4bf9"} 3.0' in body) is has_exemplars
+    assert body.endswith(b"# EOF\n") is has_exemplars
 
 
 async def test_other_methods_and_paths_are_refused() -> None:

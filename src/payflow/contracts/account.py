@@ -372,25 +372,25 @@ class Account(Protocol):
 
     service: ClassVar[str] = "account"
 
-    @operation(callers={"confirm", "partner_bank", "gateway", "cli"})
+    @operation(callers={"confirm", "partner_bank", "gateway", "cli"}, tells=("is_on_us",))
     async def resolve(self, queries: list[ResolveParties]) -> Answers[PartiesResolved]: ...
 
-    @operation(callers={"confirm"})
+    @operation(callers={"confirm"}, tells=("entry_id",))
     async def transfer(self, commands: list[Transfer]) -> Answers[Booked]: ...
 
-    @operation(callers={"confirm"})
+    @operation(callers={"confirm"}, tells=("hold_id",))
     async def place_hold(self, commands: list[PlaceHold]) -> Answers[HoldPlaced]: ...
 
-    @operation(callers={"confirm"})
+    @operation(callers={"confirm"}, tells=("hold_id",))
     async def keep_hold(self, commands: list[KeepHold]) -> Answers[HoldKept]: ...
 
-    @operation(callers={"confirm"})
+    @operation(callers={"confirm"}, tells=("entry_id",))
     async def capture_hold(self, commands: list[CaptureHold]) -> Answers[Booked]: ...
 
     @operation(callers={"confirm"})
     async def release_hold(self, commands: list[ReleaseHold]) -> Answers[Released]: ...
 
-    @operation(callers={"partner_bank"})
+    @operation(callers={"partner_bank"}, tells=("entry_id",))
     async def credit_incoming(self, commands: list[CreditIncoming]) -> Answers[Booked]: ...
 
     @operation(callers=_OPERATORS, timeout_s=30)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -221,22 +221,27 @@ class RecordBankAnswer(msgspec.Struct, frozen=True, kw_only=True):
     reason_code: str | None = None
 
 
+_TELLS: Final = ("state", "version", "risk_level", "error_code", "currency")
+# Somebody looks at these afterwards, and wants to see how it came about.
+_KEEPS: Final = {"state": frozenset({PaymentState.UNDER_REVIEW})}
+
+
 class Confirm(Protocol):
     """Operations of the confirm service."""
 
     service: ClassVar[str] = "confirm"
 
-    @operation(callers={"gateway"}, timeout_s=10, calls_in_flight=2)
+    @operation(callers={"gateway"}, timeout_s=10, calls_in_flight=2, tells=_TELLS, keeps=_KEEPS)
     async def confirm(self, commands: list[ConfirmPayment]) -> Answers[PaymentView]: ...
 
     # Apart from the others, and with more calls under way: a slow one-time password delays nobody else's payment.
-    @operation(callers={"gateway"}, timeout_s=10, calls_in_flight=32)
+    @operation(callers={"gateway"}, timeout_s=10, calls_in_flight=32, tells=_TELLS, keeps=_KEEPS)
     async def confirm_with_otp(self, commands: list[ConfirmPayment]) -> Answers[PaymentView]: ...
 
-    @operation(callers={"gateway"}, timeout_s=8, calls_in_flight=32)
+    @operation(callers={"gateway"}, timeout_s=8, calls_in_flight=32, tells=_TELLS)
     async def send_codes(self, commands: list[SendCode]) -> Answers[PaymentView]: ...
 
-    @operation(callers={"gateway"}, timeout_s=10, calls_in_flight=64)
+    @operation(callers={"gateway"}, timeout_s=10, calls_in_flight=64, tells=_TELLS)
     async def await_end(self, queries: list[AwaitEnd]) -> Answers[PaymentView]: ...
 
     @operation(callers={"gateway", "cli", "partner_bank", "ofac"})
@@ -248,11 +253,11 @@ class Confirm(Protocol):
     @operation(callers={"gateway", "cli"})
     async def list_payments(self, queries: list[ListPayments]) -> Answers[PaymentPage]: ...
 
-    @operation(callers={"gateway"}, timeout_s=10)
+    @operation(callers={"gateway"}, timeout_s=10, tells=_TELLS)
     async def cancel(self, commands: list[CancelPayment]) -> Answers[PaymentView]: ...
 
-    @operation(callers={"ofac"}, timeout_s=10)
+    @operation(callers={"ofac"}, timeout_s=10, tells=_TELLS)
     async def decide_review(self, commands: list[DecideReview]) -> Answers[PaymentView]: ...
 
-    @operation(callers={"partner_bank"}, timeout_s=10)
+    @operation(callers={"partner_bank"}, timeout_s=10, tells=_TELLS)
     async def record_bank_answer(self, commands: list[RecordBankAnswer]) -> Answers[PaymentView]: ...

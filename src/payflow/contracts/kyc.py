@@ -94,7 +94,7 @@ class Kyc(Protocol):
 
     service: ClassVar[str] = "kyc"
 
-    @operation(callers={"risk", "partner_bank"})
+    @operation(callers={"risk", "partner_bank"}, tells=("is_verified", "state", "level"))
     async def check(self, queries: list[CheckCustomer]) -> Answers[CustomerChecked]: ...
 
     @operation(callers={"gateway", "cli"})

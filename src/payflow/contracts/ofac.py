@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -137,12 +137,15 @@ class ListsDescribed(msgspec.Struct, frozen=True, kw_only=True):
     loaded_at: datetime
 
 
+_KEEPS: Final = {"outcome": frozenset({ScreeningOutcome.POSSIBLE_MATCH})}
+
+
 class Ofac(Protocol):
     """Operations of the ofac service."""
 
     service: ClassVar[str] = "ofac"
 
-    @operation(callers={"risk", "partner_bank"})
+    @operation(callers={"risk", "partner_bank"}, tells=("outcome", "review_id"), keeps=_KEEPS)
     async def screen(self, commands: list[ScreenPayment]) -> Answers[Screened]: ...
 
     @operation(callers={"gateway", "cli"})
@@ -154,7 +157,7 @@ class Ofac(Protocol):
     @operation(callers={"gateway", "cli"})
     async def list_reviews(self, queries: list[ListReviews]) -> Answers[ReviewPage]: ...
 
-    @operation(callers={"gateway"}, timeout_s=10)
+    @operation(callers={"gateway"}, timeout_s=10, tells=("review_id", "state"))
     async def decide(self, commands: list[DecideReviewCase]) -> Answers[ReviewView]: ...
 
     @operation(callers={"gateway", "cli"})

@@ -6,7 +6,7 @@ An item of the answer is a result or a PayflowError; one bad item never fails it
 from __future__ import annotations
 
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -26,7 +26,9 @@ class OperationOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `callers`: the services that may call it. `repeatable`: whether sending it again is safe (every command carries its
     own operation id, so most are). `timeout_s`: the longest a call may take. `calls_in_flight`: batches under way per
-    client; a low number makes larger batches. `batch_max`: the most items in one call.
+    client; a low number makes larger batches. `batch_max`: the most items in one call. `tells`: the fields of an answer
+    that a trace may show: decisions and ids, never anything of a person. `keeps`: values of such fields for which the
+    trace is recorded whatever was sampled.
     """
 
     callers: frozenset[str]
@@ -34,6 +36,8 @@ class OperationOptions(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float
     calls_in_flight: int
     batch_max: int
+    tells: tuple[str, ...] = ()
+    keeps: Mapping[str, frozenset[Any]] | None = None
 
 
 class OperationSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +57,8 @@ def operation(
     timeout_s: float = 5.0,
     calls_in_flight: int = 2,
     batch_max: int = 500,
+    tells: tuple[str, ...] = (),
+    keeps: Mapping[str, frozenset[Any]] | None = None,
 ) -> Callable[[Method], Method]:
     """Mark a method of a contract's Protocol as an operation of that service."""
     options = OperationOptions(
@@ -61,6 +67,8 @@ def operation(
         timeout_s=timeout_s,
         calls_in_flight=calls_in_flight,
         batch_max=batch_max,
+        tells=tells,
+        keeps=keeps,
     )
 
     def mark(method: Method) -> Method:

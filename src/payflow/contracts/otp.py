@@ -74,8 +74,8 @@ class Otp(Protocol):
     service: ClassVar[str] = "otp"
 
     # The code is sent within the call: a slow one must keep few others waiting.
-    @operation(callers={"confirm"}, calls_in_flight=32)
+    @operation(callers={"confirm"}, calls_in_flight=32, tells=("challenge_id", "is_new"))
     async def issue(self, commands: list[IssueOtp]) -> Answers[OtpIssued]: ...
 
-    @operation(callers={"confirm"})
+    @operation(callers={"confirm"}, tells=("challenge_id",))
     async def verify(self, commands: list[VerifyOtp]) -> Answers[OtpVerified]: ...

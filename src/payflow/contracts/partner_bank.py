@@ -108,10 +108,10 @@ class PartnerBank(Protocol):
 
     service: ClassVar[str] = "partner_bank"
 
-    @operation(callers={"confirm"}, timeout_s=5, calls_in_flight=16)
+    @operation(callers={"confirm"}, timeout_s=5, calls_in_flight=16, tells=("status", "reason_code"))
     async def submit(self, commands: list[SubmitCreditTransfer]) -> Answers[SubmissionStatus]: ...
 
-    @operation(callers={"confirm", "gateway", "cli"}, timeout_s=5, calls_in_flight=16)
+    @operation(callers={"confirm", "gateway", "cli"}, timeout_s=5, calls_in_flight=16, tells=("status", "reason_code"))
     async def enquire(self, queries: list[Enquire]) -> Answers[SubmissionStatus]: ...
 
     @operation(callers={"gateway", "cli"})

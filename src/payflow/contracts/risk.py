@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -88,15 +88,28 @@ class AssessmentDetail(msgspec.Struct, frozen=True, kw_only=True):
     sanctions_list_version: str
 
 
+_TELLS: Final = (
+    "level",
+    "points",
+    "sanctions_points",
+    "rules_hit",
+    "rules_version",
+    "needs_otp",
+    "is_possible_sanctions_match",
+    "review_id",
+)
+_KEEPS: Final = {"is_possible_sanctions_match": frozenset({True})}
+
+
 class Risk(Protocol):
     """Operations of the risk service."""
 
     service: ClassVar[str] = "risk"
 
-    @operation(callers={"confirm"})
+    @operation(callers={"confirm"}, tells=_TELLS, keeps=_KEEPS)
     async def assess(self, commands: list[AssessPayment]) -> Answers[Assessed]: ...
 
-    @operation(callers={"confirm"})
+    @operation(callers={"confirm"}, tells=_TELLS, keeps=_KEEPS)
     async def reassess(self, commands: list[AssessPayment]) -> Answers[Assessed]: ...
 
     @operation(callers={"gateway", "cli"})

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from payflow.platform.tracing.span import Span
 
 # W3C traceparent of the work in hand; empty outside a request.
 current_traceparent: ContextVar[str] = ContextVar("current_traceparent", default="")
+
+# The span of the work in hand; None where nothing records it, as for nearly all payments.
+current_span: ContextVar[Span | None] = ContextVar("current_span", default=None)
 
 # Instant on the event loop's clock (seconds) after which nobody waits for the answer any more.
 current_deadline: ContextVar[float | None] = ContextVar("current_deadline", default=None)

@@ -9,13 +9,16 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from datetime import datetime
 from importlib import resources
+from time import perf_counter
 from typing import Any, Final, TypeAlias, TypeVar
 
 import asyncpg
 import msgspec
 import structlog
+from prometheus_client import Counter, Histogram
 
 from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
+from payflow.platform.measures import SECONDS, LiveGauge
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +43,18 @@ _LOST_CONNECTION: Final = (
     OSError,
     TimeoutError,
 )
+_wait_s: Final = Histogram(
+    "payflow_postgres_wait_seconds", "Time that a use case waited for a connection of the pool.", buckets=SECONDS
+)
+_failures: Final = Counter(
+    "payflow_postgres_failures_total",
+    "Use cases that failed by the database: not_reached, lost, or conflict (repeated at once).",
+    ["kind"],
+)
+_not_reached, _lost, _conflict = (_failures.labels(kind) for kind in ("not_reached", "lost", "conflict"))
+_connections: Final = LiveGauge("payflow_postgres_connections", "Connections of the pool.", ["state"])
+_connections_max: Final = LiveGauge("payflow_postgres_connections_max", "Connections that the pool may have.")
+_waiting: Final = LiveGauge("payflow_postgres_waiting", "Use cases that wait for a connection of the pool.")
 _OUT_OF_RESOURCES: Final = (asyncpg.TooManyConnectionsError, asyncpg.DiskFullError, asyncpg.OutOfMemoryError)
 
 
@@ -99,6 +114,11 @@ class Database:
 
     def __init__(self, pool: asyncpg.Pool[Any]) -> None:
         self._pool = pool
+        self._waiting = 0
+        _connections.watch(self, lambda one: one._pool.get_size() - one._pool.get_idle_size(), "used")
+        _connections.watch(self, lambda one: one._pool.get_idle_size(), "idle")
+        _connections_max.watch(self, lambda one: one._pool.get_max_size())
+        _waiting.watch(self, lambda one: one._waiting)
 
     @classmethod
     async def connect(
@@ -176,22 +196,25 @@ class Database:
             except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
                 raise ConcurrencyConflict(type(error).__name__) from error
             except _LOST_CONNECTION as error:
+                _lost.inc()
                 raise UnknownOutcome("The database connection was lost during a commit.") from error
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
         if _holds_connection.get():
             raise RuntimeError("a use case asked for a second connection while holding one")
-        try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
-        except (*_LOST_CONNECTION, *_OUT_OF_RESOURCES, asyncpg.PostgresError) as error:
-            raise Unavailable("The database cannot be reached.") from error
+        connection = await self._acquire()
         token = _holds_connection.set(True)
         try:
             yield connection
+        except ConcurrencyConflict:
+            _conflict.inc()
+            raise
         except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
+            _conflict.inc()
             raise ConcurrencyConflict(type(error).__name__) from error
         except (*_LOST_CONNECTION, *_OUT_OF_RESOURCES) as error:
+            _lost.inc()
             log.warning("database.lost", error=repr(error))
             raise Unavailable("The database connection was lost.") from error
         finally:
@@ -200,6 +223,18 @@ class Database:
             with suppress(asyncpg.InternalClientError):
                 # Shielded: a cancelled use case must still give its connection back.
                 await asyncio.shield(self._pool.release(connection))
+
+    async def _acquire(self) -> Connection:
+        began_at = perf_counter()
+        self._waiting += 1
+        try:
+            return await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+        except (*_LOST_CONNECTION, *_OUT_OF_RESOURCES, asyncpg.PostgresError) as error:
+            _not_reached.inc()
+            raise Unavailable("The database cannot be reached.") from error
+        finally:
+            self._waiting -= 1
+            _wait_s.observe(perf_counter() - began_at)
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """Run one statement in a transaction of its own; all rows."""

@@ -20,6 +20,7 @@ from payflow.platform.clock import SharedClock
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Consumer, EventHandler, Outbox
 from payflow.platform.eventlog.kafka.config import Kafka, kafka_of
+from payflow.platform.eventlog.lag import EventLag, wanted_types
 from payflow.platform.http.asgi import ASGIApp
 from payflow.platform.http.health import Check
 from payflow.platform.ids import UuidV7
@@ -79,6 +80,8 @@ class Runtime:
         self.clock: Clock = self._shared_clock
         self.ids: Ids = UuidV7()
         self._closers: list[Callable[[], Awaitable[None]]] = []
+        # Background duties of what was wired, beside the service's own.
+        self.duties: dict[str, Callable[[], Awaitable[None]]] = {}
 
     def settings(self, cls: type[S]) -> S:
         """The service's settings. Raises SettingsError."""
@@ -152,12 +155,13 @@ class Runtime:
 
         `types`: the wanted ones of the topics, if not all.
         """
+        name = name or self.service
         if self.kafka is not None:
             from payflow.platform.eventlog.kafka.consumer import KafkaConsumer
 
             return KafkaConsumer(
                 kafka=self.kafka,
-                name=name or self.service,
+                name=name,
                 topics=topics,
                 handler=handler,
                 database=database,
@@ -165,8 +169,10 @@ class Runtime:
                 after_commit=after_commit,
                 types=types,
             )
+        lag = EventLag(database=database, consumer=name, types=wanted_types(topics, types))
+        self.duties[f"measure_events_of_{name}"] = every(5.0, lag.measure)
         return Consumer(
-            name=name or self.service,
+            name=name,
             topics=topics,
             handler=handler,
             database=database,
@@ -199,7 +205,9 @@ class Runtime:
     @cached_property
     def _clients(self) -> RpcClients:
         signer = Signer.load(service=self.service, directory=self.required_setting("service_keys_dir"))
-        clients = RpcClients(signer=signer, queue_max=self.common.rpc_queue_max)
+        # Nobody calls a gateway, so that it has no other line to tell which payments went through it.
+        writes_lines = self.service == "gateway"
+        clients = RpcClients(signer=signer, queue_max=self.common.rpc_queue_max, writes_lines=writes_lines)
         self.on_close(clients.close)
         return clients
 

@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -82,6 +83,13 @@ def check_prefix(text: str) -> None:
         raise ValueError("expected at most 100 letters, digits, dots, dashes and underscores")
 
 
+def check_endpoint(text: str) -> None:
+    """Raises ValueError unless it is empty or the address of an HTTP server."""
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ValueError("expected http://HOST:PORT or https://HOST:PORT")
+
+
 class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What every service needs. Each service's own class extends this one."""
 
@@ -123,7 +131,21 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0
     service_keys_dir: Annotated[str, describe("folder with this service's private key and services.jwks.json")] = ""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], describe("least severity logged")] = "info"
-    drain_s: Annotated[float, describe("seconds to finish requests at a stop"), msgspec.Meta(ge=0)] = 2.0
+    otlp_endpoint: Annotated[
+        str,
+        describe(
+            "where traces and metrics are sent by OTLP over HTTP, as http://HOST:4318; empty: "
+            "OTEL_EXPORTER_OTLP_ENDPOINT, else nowhere",
+            check=check_endpoint,
+        ),
+    ] = ""
+    traces_per_second: Annotated[
+        float,
+        describe("traces that one process begins to record per second; errors and reviews are recorded besides"),
+        msgspec.Meta(ge=0),
+    ] = 10.0
+    otlp_metrics_s: Annotated[float, describe("seconds between two sendings of metrics"), msgspec.Meta(gt=0)] = 15.0
+    drain_s: Annotated[float, describe("seconds to finish requests at a stop, at most"), msgspec.Meta(ge=0)] = 15.0
     rpc_batches_max: Annotated[int, describe("batches worked on at once, per service"), msgspec.Meta(ge=1)] = 64
     rpc_queue_max: Annotated[int, describe("items waiting per operation and client before 503"), msgspec.Meta(ge=1)] = (
         2000
@@ -139,6 +161,12 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     kyc_url: Annotated[str, describe("where kyc is")] = "http://127.0.0.1:3010"
     partner_bank_url: Annotated[str, describe("where partner_bank is")] = "http://127.0.0.1:3011"
     # tools/new_service.py adds settings above this line.
+
+    def otlp_endpoint_in(self, environ: Mapping[str, str]) -> str:
+        """Where telemetry is sent; empty: nowhere. OpenTelemetry's own variables count where ours says nothing."""
+        if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+            return ""
+        return self.otlp_endpoint or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
 
     def url_of(self, service: str) -> str:
         """The base URL of another service."""

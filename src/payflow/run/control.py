@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from uuid import uuid4
 
 import psutil
 
@@ -15,10 +17,13 @@ from payflow.run.datadir import lock_holder
 from payflow.run.embedded.places import remove_socket_dir
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance
+from payflow.run.supervisor.requests import RestartProgress, send_request
 from payflow.run.supervisor.status import InstanceStatus, read_status
 
 _STOP_S = 7.0
 _START_S = 300.0
+# The longest that one process may take: to become ready, and to drain.
+_RESTART_S = 90.0
 
 
 def running(instance: Instance) -> InstanceStatus | None:
@@ -53,6 +58,42 @@ def start(instance: Instance, *, is_quiet: bool = True) -> InstanceStatus:
     if done.returncode != 0:
         raise StartError(done.stderr.strip() or f"The instance did not start; see {instance.logs_dir}.")
     return require_running(instance)
+
+
+def restart(instance: Instance, names: Sequence[str]) -> Iterator[str]:
+    """Have processes replaced, one after the other, while the instance goes on; yields each name when it is done.
+
+    Raises StartError when one does not become ready (the old one then goes on), or when it takes too long.
+    """
+    request_id = uuid4().hex
+    require_running(instance)
+    if not send_request(instance.requests_pipe, {"do": "restart", "id": request_id, "names": list(names)}):
+        raise StartError("The supervisor of this instance takes no requests: stop and start it once.")
+    told = 0
+    deadline = time.monotonic() + _RESTART_S
+    while True:
+        progress = _progress_of(instance, request_id)
+        if progress is not None:
+            if len(progress.done) > told:
+                deadline = time.monotonic() + _RESTART_S
+            yield from progress.done[told:]
+            told = len(progress.done)
+            if progress.state == "failed":
+                raise StartError(f"{progress.error} The one that was there goes on.")
+            if progress.state == "done":
+                return
+        if time.monotonic() >= deadline:
+            raise StartError(f"The restart does not go on: look at {instance.log_file('supervisor')}.")
+        time.sleep(0.05)
+
+
+def _progress_of(instance: Instance, request_id: str) -> RestartProgress | None:
+    status = running(instance)
+    if status is None:
+        # Read while it was written, or really gone.
+        time.sleep(0.2)
+        status = require_running(instance)
+    return status.restart if status.restart is not None and status.restart.id == request_id else None
 
 
 def stop(instance: Instance) -> float | None:

@@ -86,6 +86,11 @@ class Instance:
         return self.run_dir / "status.json"
 
     @property
+    def requests_pipe(self) -> Path:
+        """Where a running supervisor takes requests of other commands."""
+        return self.run_dir / "requests"
+
+    @property
     def is_loopback(self) -> bool:
         return self.host in ("127.0.0.1", "localhost", "::1")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from payflow.run.instance import Instance
@@ -29,10 +29,12 @@ def payflow_plan(*, prepare_broker: PrepareBroker | None = None) -> Plan:
     )
 
 
-def _serve(*, service: str, instance: str, module: str, sockets: Sequence[socket.socket]) -> None:
+def _serve(
+    *, service: str, instance: str, module: str, sockets: Sequence[socket.socket], on_ready: Callable[[], None]
+) -> None:
     from payflow.platform.process import run
 
-    run(service=service, instance=instance, module=module, sockets=sockets)
+    run(service=service, instance=instance, module=module, sockets=sockets, on_ready=on_ready)
 
 
 async def _migrate(**arguments: Any) -> bool:

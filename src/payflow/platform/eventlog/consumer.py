@@ -27,7 +27,9 @@ from payflow.platform.eventlog.delivery import (
 )
 from payflow.platform.eventlog.origin import read_events
 from payflow.platform.eventlog.outbox import CHANNEL
+from payflow.platform.lines import write_events_line
 from payflow.platform.postgres import Connection, Database
+from payflow.platform.tracing.events import reading
 
 log = structlog.get_logger(__name__)
 
@@ -181,7 +183,8 @@ class Consumer:
             handed = await self._not_had_from_kafka(connection, handed)
             last = int(rows[-1]["position"])
             if handed:
-                await self._deliverer.apply(connection, handed, is_careful=is_careful)
+                with reading(self._name, [delivery.event for delivery in handed]):
+                    await self._deliverer.apply(connection, handed, is_careful=is_careful)
             await connection.execute(
                 "UPDATE event_log.consumer SET position = $2, updated_at = now() WHERE name = $1", self._name, last
             )
@@ -199,6 +202,8 @@ class Consumer:
 
     def _tell(self, events: Sequence[Event]) -> None:
         consumed.labels(self._name).inc(len(events))
+        if events:
+            write_events_line(self._name, events)
         if events and self._after_commit is not None:
             self._after_commit(events)
 

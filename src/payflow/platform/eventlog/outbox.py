@@ -15,6 +15,7 @@ from payflow.contracts.topics import TOPIC_BY_TYPE
 from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError
 from payflow.platform.postgres import Connection, Database
+from payflow.platform.tracing.events import writing
 
 log = structlog.get_logger(__name__)
 
@@ -76,9 +77,10 @@ class Outbox:
         """Store events in the transaction of `connection`, as one row; nothing for an empty list."""
         if not events:
             return
-        await connection.execute(
-            "INSERT INTO event_log.batch (types, events, event_count) VALUES ($1, $2, $3)", *encode_events(events)
-        )
+        with writing(events):
+            await connection.execute(
+                "INSERT INTO event_log.batch (types, events, event_count) VALUES ($1, $2, $3)", *encode_events(events)
+            )
 
     def wake_consumers(self) -> None:
         """Tell the consumers, soon, that there is something to read; call it after the commit.

@@ -6,12 +6,19 @@ import asyncio
 from collections import deque
 from typing import Final
 
+from prometheus_client import Counter
+
 from payflow.kernel.errors import Overloaded
 from payflow.platform.http.asgi import ASGIApp, Receive, Scope, Send
+from payflow.platform.measures import LiveGauge
 
 QUEUE_WAIT_MAX_S: Final = 1.0
 STREAMS_MAX: Final = 256
 _TICKET: Final = "payflow.admission"
+_in_flight: Final = LiveGauge("payflow_admission_in_flight", "Requests worked on at this moment.", ["kind"])
+_waiting: Final = LiveGauge("payflow_admission_waiting", "Requests that wait for their turn.", ["kind"])
+_streams: Final = LiveGauge("payflow_admission_streams", "Event streams that are open.", ["kind"])
+_refused: Final = Counter("payflow_admission_refused_total", "Requests refused before any work was done.", ["kind"])
 
 
 class Admission:
@@ -19,7 +26,7 @@ class Admission:
 
     Any further request, and one that has waited in vain, gets Overloaded (503 with Retry-After) before any work was
     done for it. Wrap the routes that do work; /live, /ready, /health and /metrics stay outside, so that a full process
-    still says that it lives.
+    still says that it lives. `name` tells it from others in metrics.
     """
 
     def __init__(
@@ -27,6 +34,7 @@ class Admission:
         max_in_flight: int,
         max_queue: int,
         *,
+        name: str = "requests",
         queue_wait_max_s: float = QUEUE_WAIT_MAX_S,
         max_streams: int = STREAMS_MAX,
     ) -> None:
@@ -40,6 +48,10 @@ class Admission:
         self.in_flight = 0
         self.streams = 0
         self.refused = 0
+        self._refusals = _refused.labels(name)
+        _in_flight.watch(self, lambda admission: admission.in_flight, name)
+        _waiting.watch(self, lambda admission: admission.waiting, name)
+        _streams.watch(self, lambda admission: admission.streams, name)
 
     @property
     def waiting(self) -> int:
@@ -73,7 +85,7 @@ class Admission:
     def begin_stream(self) -> None:
         """Raises Overloaded when as many streams as may be are open."""
         if self.streams >= self._max_streams:
-            self.refused += 1
+            self._refuse()
             raise Overloaded("Too many streams are open.", retry_after_s=5)
         self.streams += 1
 
@@ -86,9 +98,13 @@ class Admission:
                 return
         self.in_flight -= 1
 
+    def _refuse(self) -> None:
+        self.refused += 1
+        self._refusals.inc()
+
     async def _wait_for_place(self) -> None:
         if len(self._queue) >= self._max_queue:
-            self.refused += 1
+            self._refuse()
             raise Overloaded
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(turn)
@@ -101,7 +117,7 @@ class Admission:
             elif turn in self._queue:
                 self._queue.remove(turn)
             if isinstance(error, TimeoutError):
-                self.refused += 1
+                self._refuse()
                 raise Overloaded from None
             raise
 

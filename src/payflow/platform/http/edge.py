@@ -10,6 +10,7 @@ import asyncio
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Final
 
 import structlog
@@ -21,11 +22,18 @@ from payflow.platform.http.asgi import BODY_MAX_BYTES, ASGIApp, Headers, Message
 from payflow.platform.http.errors import ClientGone, MethodNotAllowed, PayloadTooLarge
 from payflow.platform.http.health import HEALTH_PATHS
 from payflow.platform.http.problem import PROBLEM_JSON, is_bug, problem_for_status, problem_response
+from payflow.platform.http.requests import RequestMeasures
 from payflow.platform.http.trace import continue_trace, trace_id_of
+from payflow.platform.tracing.requests import ERROR, RequestSpans
+from payflow.platform.tracing.span import exemplar_of
+from payflow.platform.tracing.tracer import installed
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Calls between services carry hundreds of payments.
 INTERNAL_BODY_MAX_BYTES: Final = 16 * 1024 * 1024
+RPC_PREFIX: Final = "/rpc/"
+# What is written down for a request whose client did not wait for its answer.
+CLIENT_GONE: Final = 499
 _INSTANCE_MAX: Final = 256
 _CLOSE: Final = (b"connection", b"close")
 # Ours to set, or the server's: an application that sets them too would double them.
@@ -38,15 +46,16 @@ _ABOUT_THE_BODY: Final = frozenset({b"content-type", b"content-length", b"conten
 log = structlog.get_logger("payflow.http")
 
 
-def _never() -> bool:
+def never() -> bool:
+    """No trace is recorded."""
     return False
 
 
 class EdgeLayer:
     """Wraps one process's ASGI application.
 
-    `public` chooses the security headers, the default body limit (64 KB; 16 MB inside) and whose sampling decision
-    counts: a client's trace id is continued, but only our own `is_sampled` makes us record it; a service's is believed.
+    `public` chooses the security headers and the default body limit (64 KB; 16 MB inside). A trace id is continued
+    whoever sent it, but only our own `is_sampled` makes us record it; in calls between services theirs is believed.
     `bounds_own_body`: paths whose application reads longer bodies piece by piece and has a limit of its own.
     Every error becomes a problem: a PayflowError its own, anything else a bare 500 that is logged with its place in
     the code and its type, without its message, which might hold a customer's data.
@@ -59,7 +68,7 @@ class EdgeLayer:
         service: str,
         public: bool,
         body_max_bytes: int | None = None,
-        is_sampled: Callable[[], bool] = _never,
+        is_sampled: Callable[[], bool] = never,
         docs_path: str = "/docs",
         bounds_own_body: frozenset[str] = frozenset(),
     ) -> None:
@@ -70,15 +79,39 @@ class EdgeLayer:
         self._is_sampled = is_sampled
         self._docs_path = docs_path
         self._bounds_own_body = bounds_own_body
+        self._measures = RequestMeasures()
+        self._spans = RequestSpans()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         trace_header, length, is_chunked = _read_head(scope)
-        traceparent = continue_trace(trace_header, is_sampled=self._is_sampled() if self._public else None)
+        path = scope["path"]
+        if path.startswith(RPC_PREFIX):
+            traceparent, is_inside = continue_trace(trace_header), True
+        else:
+            # Asked by others all day long, and measured by nobody.
+            is_inside = path in HEALTH_PATHS
+            traceparent = continue_trace(trace_header, is_sampled=not is_inside and self._is_sampled())
         current_traceparent.set(traceparent)
         answer = _Answer(scope, send, traceparent, self._headers_for(scope), self._public)
+        if is_inside:
+            await self._run(scope, receive, answer, length, is_chunked)
+            return
+        span = self._spans.begin(traceparent=traceparent, caller=trace_header)
+        began_at = perf_counter()
+        try:
+            await self._run(scope, receive, answer, length, is_chunked)
+        finally:
+            seconds, status = perf_counter() - began_at, answer.status or CLIENT_GONE
+            method, route = _method(scope), self._measures.route_of(scope)
+            self._measures.answered(method, route, status=status, seconds=seconds, exemplar=exemplar_of(span))
+            if installed() is not None:
+                self._spans.end(scope, span, name=(method, route), status=status, caller=trace_header, seconds=seconds)
+
+    async def _run(self, scope: Scope, receive: Receive, answer: _Answer, length: int, is_chunked: bool) -> None:
+        """Have the request answered, by a problem where the application raises."""
         try:
             if scope["method"] not in METHODS:
                 raise MethodNotAllowed(allow=METHODS)
@@ -90,16 +123,17 @@ class EdgeLayer:
         except ClientGone:
             return
         except PayflowError as error:
+            scope[ERROR] = error.code
             if is_bug(error):
-                self._log_bug(error, scope, traceparent)
+                self._log_bug(error, scope, answer.traceparent)
             elif self._public:
-                self._log_refusal(error, scope, traceparent)
+                self._log_refusal(error, scope, answer.traceparent)
             await answer.fail(error)
         except asyncio.CancelledError:
             # Only a drain that ran out of time cancels a request; its task ends here.
             await answer.fail(Unavailable("The service is stopping; repeat with the same key."))
         except Exception as error:
-            self._log_bug(error, scope, traceparent)
+            self._log_bug(error, scope, answer.traceparent)
             await answer.fail(error)
 
     def _bounded(self, scope: Scope, receive: Receive, length: int) -> Receive:
@@ -127,7 +161,7 @@ class EdgeLayer:
             trace_id=trace_id_of(traceparent),
             method=scope["method"],
             path=scope["path"][:_INSTANCE_MAX].split("/")[1][:32],
-            error=error.code,
+            error_code=error.code,
         )
 
     def _log_bug(self, error: Exception, scope: Scope, traceparent: str) -> None:
@@ -144,22 +178,24 @@ class EdgeLayer:
 class _Answer:
     """One answer on its way out: adds the headers, and replaces an error that is not a problem by one that is."""
 
-    __slots__ = ("_headers", "_public", "_replaced", "_scope", "_send", "_traceparent", "is_started")
+    __slots__ = ("_headers", "_public", "_replaced", "_scope", "_send", "is_started", "status", "traceparent")
 
     def __init__(self, scope: Scope, send: Send, traceparent: str, headers: Headers, public: bool) -> None:
         self._scope = scope
         self._send = send
-        self._traceparent = traceparent
+        self.traceparent = traceparent
         self._headers = headers
         self._public = public
         self._replaced: Response | None = None
         self.is_started = False
+        self.status = 0
 
     async def send(self, message: Message) -> None:
         """The `send` that the application gets."""
         if message["type"] == "http.response.start":
             self.is_started = True
             status, headers = message["status"], message.get("headers", ())
+            self.status = status
             if status >= 400 and self._is_foreign(headers):
                 self._replaced = self._problem_instead(status, headers)
                 return
@@ -176,20 +212,21 @@ class _Answer:
         if self.is_started and self._replaced is None:
             return
         self.is_started = True
-        response = problem_response(error, instance=self._instance(), trace_id=trace_id_of(self._traceparent))
+        response = problem_response(error, instance=self._instance(), trace_id=trace_id_of(self.traceparent))
         if isinstance(error, PayloadTooLarge):
             response.headers.append(_CLOSE)  # the rest of the body is not worth reading
         await self._send_whole(response)
 
     async def _send_whole(self, response: Response) -> None:
         headers = self._dressed(response.headers)
+        self.status = response.status
         await self._send({"type": "http.response.start", "status": response.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": response.body})
 
     def _dressed(self, headers: Any) -> Headers:
         """The application's headers and ours."""
         own = self._headers
-        trace = (b"traceresponse", self._traceparent.encode("ascii"))
+        trace = (b"traceresponse", self.traceparent.encode("ascii"))
         seen = {name for name, _ in headers} & _WATCHED
         if not seen:
             return [*headers, *own, trace]
@@ -209,7 +246,7 @@ class _Answer:
         return self._public or not content_type or content_type.startswith(b"text/")
 
     def _problem_instead(self, status: int, headers: Any) -> Response:
-        trace_id = trace_id_of(self._traceparent)
+        trace_id = trace_id_of(self.traceparent)
         if status >= 500:  # a framework kept the exception to itself: at least its trace id can be found
             log.error("error_without_problem", status=status, method=self._scope["method"], trace_id=trace_id)
         problem = problem_for_status(status, instance=self._instance(), trace_id=trace_id)
@@ -219,6 +256,11 @@ class _Answer:
 
     def _instance(self) -> str:
         return str(self._scope["path"])[:_INSTANCE_MAX]
+
+
+def _method(scope: Scope) -> str:
+    method: str = scope["method"]
+    return method if method in METHODS else "other"
 
 
 def _read_head(scope: Scope) -> tuple[bytes | None, int, bool]:

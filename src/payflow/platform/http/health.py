@@ -9,8 +9,10 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
-from payflow.platform.http.asgi import ASGIApp, Receive, Response, Scope, Send, bytes_response, json_response
+from payflow.platform.http.asgi import ASGIApp, Receive, Response, Scope, Send, bytes_response, header, json_response
+from payflow.platform.http.draining import is_draining
 from payflow.platform.http.errors import MethodNotAllowed, NotFound
 
 HEALTH_PATHS: Final = frozenset({"/live", "/ready", "/health", "/metrics"})
@@ -21,7 +23,7 @@ CACHED_FOR_S: Final = 1.0
 Check: TypeAlias = Callable[[], Awaitable[object]]
 
 _encode: Final = msgspec.json.Encoder().encode
-_METRICS_TYPE: Final = CONTENT_TYPE_LATEST.encode("ascii")
+_OPENMETRICS: Final = b"application/openmetrics-text"
 
 
 def _utc_now() -> datetime:
@@ -32,7 +34,8 @@ class HealthRoutes:
     """An ASGI application for the four addresses. GET and HEAD only; anything else is 405, other paths are 404.
 
     `checks` are run side by side, at most once a second however many ask. /health and /ready are 503 only when one of
-    the `required` dependencies is unhealthy; the others are reported. /live is 200 as long as the process answers.
+    the `required` dependencies is unhealthy, /ready also while the process drains; the others are reported. /live is
+    200 as long as the process answers.
     `metrics_ports`: where given, /metrics is 404 on any other port, for processes that also listen to the public.
     Raises ValueError for a required dependency without a check.
     """
@@ -75,7 +78,12 @@ class HealthRoutes:
             raise NotFound
         if scope["method"] not in ("GET", "HEAD"):
             raise MethodNotAllowed(allow=("GET", "HEAD"))
-        response = await self._answer(scope["path"])
+        if scope["path"] == "/metrics":
+            response = self._metrics(scope)
+        elif scope["path"] == "/ready" and is_draining(scope):
+            response = json_response(503, _encode({"status": "draining", "service": self._service}))
+        else:
+            response = await self._answer(scope["path"])
         await send({"type": "http.response.start", "status": response.status, "headers": response.headers})
         await send({"type": "http.response.body", "body": response.body})
 
@@ -94,9 +102,16 @@ class HealthRoutes:
         results = await asyncio.gather(*(_is_healthy(check) for check in self._checks.values()))
         return {name: "healthy" if ok else "unhealthy" for name, ok in zip(self._checks, results, strict=True)}
 
+    def _metrics(self, scope: Scope) -> Response:
+        """In the format that is asked for: the plain one, or OpenMetrics, which has exemplars."""
+        if _OPENMETRICS in (header(scope, b"accept") or b""):
+            body: bytes = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]
+            content_type = openmetrics.CONTENT_TYPE_LATEST
+        else:
+            body, content_type = generate_latest(self._registry), CONTENT_TYPE_LATEST
+        return bytes_response(200, body, content_type=content_type.encode("ascii"))
+
     async def _answer(self, path: str) -> Response:
-        if path == "/metrics":
-            return bytes_response(200, generate_latest(self._registry), content_type=_METRICS_TYPE)
         if path == "/live":
             return json_response(200, _encode({"status": "alive", "service": self._service}))
         dependencies = await self.dependencies()

@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import MutableMapping
 from typing import Any, Final, cast
-from urllib.parse import unquote_to_bytes
 
 import httptools
 import msgspec
@@ -24,9 +23,11 @@ from uvicorn.server import ServerState
 from payflow.kernel.errors import Overloaded, PayflowError
 from payflow.platform.http.answer import WholeAnswers
 from payflow.platform.http.asgi import ASGIApp, Scope
+from payflow.platform.http.draining import Draining
 from payflow.platform.http.errors import HeadersTooLarge, MalformedHead, PayloadTooLarge, RequestTimedOut
 from payflow.platform.http.headers import PUBLIC
 from payflow.platform.http.problem import problem_response
+from payflow.platform.http.target import check_unusual_target
 from payflow.platform.http.trace import continue_trace, trace_id_of
 from payflow.platform.http.turn_away import TurnAway
 
@@ -35,9 +36,6 @@ _HEAD: Final = 1  # inside a head
 _BODY: Final = 2  # inside a body
 
 _PLAIN_TARGET: Final = re.compile(rb'/[!"$&-~]*+')
-_ABSOLUTE_TARGET: Final = re.compile(rb"https?://([^/?#]+)(/[!-~]*)?", re.IGNORECASE)
-_BROKEN_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_HIDDEN_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _FRAMING: Final = "The request is not valid HTTP/1.1."
 
@@ -59,6 +57,9 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
     write_s: float = 30.0
     # For a client that still sends while the connection ends.
     linger_s: float = 2.0
+    # For an idle client of a server that drains gently: a request sent in the moment in which the connection was closed
+    # would be lost, and who sends within this time is answered and told to come back on another connection.
+    farewell_s: float = 0.5
     connections_max: int = 8192
 
 
@@ -88,6 +89,7 @@ class EdgeConfig(Config):
 
     limits: ConnectionLimits = ConnectionLimits()
     turn_away: TurnAway | None = None
+    draining: Draining
 
 
 class EdgeProtocol(HttpToolsProtocol):
@@ -105,6 +107,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self.limits = config.limits
         self._turn_away = config.turn_away
         self._is_turned_away = False  # the present request, which the application never hears of
+        self._draining = config.draining
         self._phase = _IDLE
         self._deadline: float | None = None  # None: to be set from the phase
         self._write_deadline = math.inf
@@ -124,7 +127,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._wire = transport
         self.transport = _GentleTransport(self, transport)
         # The first head must come soon; only a connection that has carried a request may idle for long.
-        self._deadline = self.loop.time() + self.limits.head_s
+        self._deadline = self.loop.time() + (self.limits.farewell_s if self._draining.is_on else self.limits.head_s)
         if len(self.connections) > self.limits.connections_max:
             self._refuse(Overloaded("Too many connections are open."))
 
@@ -166,6 +169,16 @@ class EdgeProtocol(HttpToolsProtocol):
         super().resume_writing()
         self._write_deadline = math.inf
 
+    def shutdown(self) -> None:
+        """The server drains: what is under way is finished, and its connection told to close behind it."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        elif not self._draining.is_gentle or self._is_ending:
+            self.transport.close()
+        else:
+            farewell_at = self.loop.time() + self.limits.farewell_s
+            self._deadline = farewell_at if self._deadline is None else min(self._deadline, farewell_at)
+
     def check_deadline(self, now: float) -> None:
         """End the connection if it is over time: with 408 where a request is half there, silently where none is."""
         if now >= self._write_deadline:
@@ -205,6 +218,7 @@ class EdgeProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._allowance = _Allowance()
         cast(Scope, self.scope)[_ALLOWANCE] = self._allowance
+        self._draining.tell(self.scope)
         self._phase, self._deadline, self._fed, self._paced = _HEAD, None, 0, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -218,7 +232,7 @@ class EdgeProtocol(HttpToolsProtocol):
             self._is_turned_away = True
             return
         super().on_headers_complete()
-        if self.parser.should_upgrade():
+        if self.parser.should_upgrade() or self._draining.is_on:
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
@@ -251,7 +265,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._is_turned_away = False
         if self._turn_away is None or self.transport.is_closing():
             return
-        keep_alive = self.parser.get_http_version() != "1.0" and bool(self.parser.should_keep_alive())
+        is_persistent = self.parser.get_http_version() != "1.0" and bool(self.parser.should_keep_alive())
+        keep_alive = is_persistent and not self._draining.is_on
         common = self.server_state.default_headers
         self._wire.write(self._turn_away.answer(self.url, self.headers, common=common, keep_alive=keep_alive))
         self._deadline = self.loop.time() + self.limits.idle_s
@@ -287,7 +302,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if hosts and not _HOST.fullmatch(hosts[0]):
             raise MalformedHead("The Host header is not a host name.")
         if not _PLAIN_TARGET.fullmatch(self.url) or len(self.url) > self.limits.target_bytes_max:
-            _check_unusual_target(self.url, hosts, self.limits.target_bytes_max)
+            check_unusual_target(self.url, hosts, self.limits.target_bytes_max)
 
     def _count(self, phase_before: int, fed_before: int) -> None:
         """Count the bytes of a head or body that this read did not finish; refuse the connection beyond the limit.
@@ -368,25 +383,3 @@ class _GentleTransport(asyncio.Transport):
         if not self._is_closed:
             self._is_closed = True
             self._protocol.close_gently()
-
-
-def _check_unusual_target(url: bytes, hosts: list[bytes], bytes_max: int) -> None:
-    """Raises MalformedHead unless the target is a path that all readers take for the same."""
-    if len(url) > bytes_max:
-        raise MalformedHead(f"The address is longer than {bytes_max} bytes.")
-    if not url.startswith(b"/"):
-        absolute = _ABSOLUTE_TARGET.fullmatch(url)
-        if absolute is None or hosts != [absolute[1]]:
-            raise MalformedHead("The request's target must be a path.")
-        url = absolute[2] or b""
-    if b"#" in url or not url.startswith(b"/"):
-        raise MalformedHead("The request's target must be a path.")
-    path = url.split(b"?", 1)[0]
-    if _BROKEN_PERCENT.search(path):
-        raise MalformedHead("The path has a broken percent-encoding.")
-    try:
-        text = unquote_to_bytes(path).decode("utf-8")
-    except UnicodeDecodeError:
-        raise MalformedHead("The path is not valid UTF-8.") from None
-    if _HIDDEN_CHARACTER.search(text):
-        raise MalformedHead("The path contains control characters.")

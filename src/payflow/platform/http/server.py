@@ -11,13 +11,20 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Final, cast
 
 import uvicorn
+from prometheus_client import Gauge
 
 from payflow.platform.http.asgi import ASGIApp
+from payflow.platform.http.draining import Draining
 from payflow.platform.http.protocol import ConnectionLimits, EdgeConfig, EdgeProtocol
 from payflow.platform.http.turn_away import TurnAway
 
 _BACKLOG: Final = 2048
 _ROUND_S: Final = 0.5
+_loop_lag: Final = Gauge(
+    "payflow_loop_lag_seconds", "How late the event loop was at its last look: what one slow step costs all others."
+)
+# While the server drains, idle connections end soon.
+_DRAINING_ROUND_S: Final = 0.1
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -52,6 +59,7 @@ def server_config(
     )
     config.limits = limits or ConnectionLimits()
     config.turn_away = turn_away
+    config.draining = Draining()
     return config
 
 
@@ -67,8 +75,10 @@ async def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until `stop` is set where one is given; then drain.
 
-    Draining: the sockets are closed, requests in flight are finished and their connections told `Connection: close`,
-    idle connections end at once. What is still running after `drain_s` (rounded up to whole seconds) is cancelled.
+    Draining: the sockets are closed, requests in flight are finished and their connections told `Connection: close`.
+    Idle connections end at once; after SIGTERM, which says that another process goes on in this one's place, they are
+    left for a moment in which one more request may come, so that none is lost to a connection that closes as it is
+    sent. What is still running after `drain_s` (rounded up to whole seconds), or at a second signal, is cancelled.
     `sockets` are bound and become the server's. `turn_away`: what is refused at the connection while the process is
     full; None: nothing. `on_ready` is called once requests are taken. Raises ServerStartError.
     """
@@ -77,7 +87,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     if stop is None:
         for number in _STOP_SIGNALS:
-            loop.add_signal_handler(number, told.set)
+            loop.add_signal_handler(number, server.signalled, number, told)
     helpers = [asyncio.create_task(server.stop_when(told)), asyncio.create_task(server.keep_deadlines())]
     try:
         await server.serve(list(sockets))
@@ -107,6 +117,25 @@ class _Server(uvicorn.Server):
         if self.started and self._on_ready is not None:
             self._on_ready()
 
+    def signalled(self, number: signal.Signals, told: asyncio.Event) -> None:
+        """The first signal begins the drain, a second one ends it."""
+        if told.is_set():
+            self.hurry()
+            return
+        cast(EdgeConfig, self.config).draining.is_gentle = number is signal.SIGTERM
+        told.set()
+
+    def hurry(self) -> None:
+        """Cancel what is still under way; it may say a last word."""
+        self.force_exit = True
+        for task in self.server_state.tasks:
+            task.cancel()
+        asyncio.get_running_loop().call_later(_ROUND_S, self._cut_all)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        cast(EdgeConfig, self.config).draining.is_on = True
+        await super().shutdown(sockets)
+
     async def stop_when(self, told: asyncio.Event) -> None:
         """Begin to drain when told."""
         await told.wait()
@@ -116,8 +145,11 @@ class _Server(uvicorn.Server):
         """Let every connection look at its deadlines, twice a second."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_ROUND_S)
+            round_s = _DRAINING_ROUND_S if cast(EdgeConfig, self.config).draining.is_on else _ROUND_S
+            due_at = loop.time() + round_s
+            await asyncio.sleep(round_s)
             now = loop.time()
+            _loop_lag.set(max(0.0, now - due_at))
             for connection in cast("list[EdgeProtocol]", list(self.server_state.connections)):
                 connection.check_deadline(now)
 
@@ -125,5 +157,8 @@ class _Server(uvicorn.Server):
         """After the drain: let cancelled requests say their last word, then cut what is left."""
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=_ROUND_S)
+        self._cut_all()
+
+    def _cut_all(self) -> None:
         for connection in cast("list[EdgeProtocol]", list(self.server_state.connections)):
             connection.cut()

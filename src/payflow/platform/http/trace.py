@@ -27,6 +27,11 @@ def continue_trace(header: bytes | None, *, is_sampled: bool | None = None) -> s
     return f"00-{trace_id}-{span_id}-{flags}"
 
 
+def as_recorded(traceparent: str) -> str:
+    """The same trace, to be recorded by whoever continues it; empty for an empty one."""
+    return f"{traceparent[:-2]}01" if traceparent else ""
+
+
 def trace_id_of(traceparent: str) -> str:
     """The trace id (32 hexadecimal digits) of a traceparent; empty for an empty one."""
     return traceparent[3:35]

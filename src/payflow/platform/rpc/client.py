@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
 import stamina
 import structlog
-from prometheus_client import Histogram
+from prometheus_client import Counter, Histogram
 
 from payflow.contracts.operation import OperationSpec, operations_of
 from payflow.kernel.errors import DeadlineExceeded, Overloaded, PayflowError, Unavailable, UnknownOutcome
 from payflow.platform.context import current_deadline, current_traceparent, deadline_within
+from payflow.platform.lines import CallLines
+from payflow.platform.measures import SECONDS, LiveGauge
 from payflow.platform.rpc.breaker import Breaker
 from payflow.platform.rpc.coalescer import Coalescer
 from payflow.platform.rpc.connections import Connections, NoAnswer, NotConnected
 from payflow.platform.rpc.identity import Signer
 from payflow.platform.rpc.wire import Codec, WireError
+from payflow.platform.tracing.calls import CallSpans
+from payflow.platform.tracing.span import exemplar_of
 
 log = structlog.get_logger(__name__)
 
@@ -27,9 +32,20 @@ C = TypeVar("C")
 ATTEMPTS_MAX: Final = 4
 WAIT_INITIAL_S: Final = 0.02
 DEADLINE_HEADER: Final = "payflow-deadline-ms"
+_LINK: Final = ["callee", "operation"]
 _batch_sizes: Final = Histogram(
-    "payflow_rpc_batch_items", "Items per call.", ["callee", "operation"], buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
+    "payflow_rpc_batch_items", "Items per call.", _LINK, buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
 )
+_seconds: Final = Histogram(
+    "payflow_rpc_client_seconds", "Time per call as its caller sees it, retries included.", _LINK, buckets=SECONDS
+)
+_failures: Final = Counter(
+    "payflow_rpc_client_failures_total", "Calls that brought no answers, by the error's code.", [*_LINK, "code"]
+)
+_retries: Final = Counter("payflow_rpc_client_retries_total", "Calls that were sent again.", _LINK)
+_queued: Final = LiveGauge("payflow_rpc_queue_items", "Items that no call has taken yet.", _LINK)
+_in_flight: Final = LiveGauge("payflow_rpc_calls_in_flight", "Calls under way.", _LINK)
+_open: Final = LiveGauge("payflow_breaker_open", "1: the service does not answer, and is left alone.", ["callee"])
 
 
 class _NotSent(Unavailable):
@@ -54,17 +70,44 @@ _problem: Final = msgspec.json.Decoder(_Problem)
 class HttpLink:
     """Calls one operation of one service over HTTP: identity, deadline, trace, retry, breaker."""
 
-    def __init__(self, *, connections: Connections, codec: Codec, signer: Signer, breaker: Breaker) -> None:
+    def __init__(
+        self, *, connections: Connections, codec: Codec, signer: Signer, breaker: Breaker, writes_lines: bool = False
+    ) -> None:
         self._connections = connections
         self._codec = codec
         self._signer = signer
         self._breaker = breaker
         self._path = f"/rpc/{codec.spec.service}/{codec.spec.name}"
-        self._batch_sizes = _batch_sizes.labels(codec.spec.service, codec.spec.name)
+        self._labels = (codec.spec.service, codec.spec.name)
+        self._batch_sizes = _batch_sizes.labels(*self._labels)
+        self._seconds = _seconds.labels(*self._labels)
+        self._retries = _retries.labels(*self._labels)
+        self._spans = CallSpans(codec.spec)
+        self._lines = CallLines(codec.spec, "call.made") if writes_lines else None
 
     async def send(self, items: list[Any], deadline: float) -> list[Any]:
         """Send one batch, repeating where that is safe and there is time. Raises Unavailable or UnknownOutcome."""
         self._batch_sizes.observe(len(items))
+        span = self._spans.begin_client()
+        began_at = perf_counter()
+        try:
+            answers = await self._send(items, deadline)
+        except BaseException as error:
+            if isinstance(error, PayflowError):
+                _failures.labels(*self._labels, error.code).inc()
+            if span is not None:
+                self._spans.end_client(span, items, error)
+            raise
+        finally:
+            seconds = perf_counter() - began_at
+            self._seconds.observe(seconds, exemplar_of(span))
+        if self._lines is not None:
+            self._lines.write(items, answers, seconds=seconds)
+        if span is not None:
+            self._spans.end_client(span, items, answers)
+        return answers
+
+    async def _send(self, items: list[Any], deadline: float) -> list[Any]:
         body = self._codec.encode_items(items)
         retryable: tuple[type[Exception], ...] = (_NotSent,)
         if self._codec.spec.options.repeatable:
@@ -88,6 +131,7 @@ class HttpLink:
                 wait_jitter=0.05,
             ):
                 with attempt:
+                    self._retries.inc()
                     try:
                         return await self._send_once(body, len(items), deadline)
                     except _NoAnswer as error:
@@ -196,15 +240,21 @@ def client_for(
             batch_max=spec.options.batch_max,
             queue_max=queue_max,
         )
+        _queued.watch(coalescer, lambda link: link.waiting, spec.service, name)
+        _in_flight.watch(coalescer, lambda link: link.in_flight, spec.service, name)
         methods[name] = staticmethod(_make_method(coalescer, spec))
     return cast(C, type(f"{contract.__name__}Client", (), methods)())
 
 
 class RpcClients:
-    """Makes HTTP clients of contracts for one process: one set of connections and one breaker per callee."""
+    """Makes HTTP clients of contracts for one process: one set of connections and one breaker per callee.
 
-    def __init__(self, *, signer: Signer, queue_max: int) -> None:
+    `writes_lines`: whether each call is a line in the log; the callee writes one in any case.
+    """
+
+    def __init__(self, *, signer: Signer, queue_max: int, writes_lines: bool = False) -> None:
         self._signer = signer
+        self._writes_lines = writes_lines
         self._queue_max = queue_max
         self._connections: dict[str, Connections] = {}
         self._breakers: dict[str, Breaker] = {}
@@ -214,10 +264,20 @@ class RpcClients:
         connections = self._connections.get(base_url)
         if connections is None:
             connections = self._connections[base_url] = Connections(base_url)
-        breaker = self._breakers.setdefault(base_url, Breaker())
+        breaker = self._breakers.get(base_url)
+        if breaker is None:
+            breaker = self._breakers[base_url] = Breaker()
+            # Every contract names its service; a Protocol as a type argument hides that from the checker.
+            _open.watch(breaker, lambda one: not one.is_closed, contract.service)  # type: ignore[attr-defined]
 
         def send_of(codec: Codec) -> Callable[[list[Any], float], Any]:
-            return HttpLink(connections=connections, codec=codec, signer=self._signer, breaker=breaker).send
+            return HttpLink(
+                connections=connections,
+                codec=codec,
+                signer=self._signer,
+                breaker=breaker,
+                writes_lines=self._writes_lines,
+            ).send
 
         return client_for(contract, send_of=send_of, queue_max=self._queue_max)
 

@@ -15,6 +15,8 @@ from typing import Final, Generic, TypeVar
 
 from payflow.kernel.errors import DeadlineExceeded, Overloaded, UnknownOutcome
 from payflow.platform.rpc.pace import Pace
+from payflow.platform.tracing.calls import context_of_batch
+from payflow.platform.tracing.tracer import installed
 
 # At most so many turns of the event loop (tens of microseconds each) are spent on gathering one call.
 TURNS_MAX: Final = 32
@@ -64,6 +66,11 @@ class Coalescer(Generic[Q, A]):
     def waiting(self) -> int:
         """Items that no call has taken yet."""
         return self._waiting
+
+    @property
+    def in_flight(self) -> int:
+        """Calls under way."""
+        return len(self._calls)
 
     async def ask(self, items: list[Q], *, deadline: float) -> list[A]:
         """Send items with their neighbours and return their answers, in order.
@@ -159,9 +166,12 @@ class Coalescer(Generic[Q, A]):
         batch = self._take_batch()
         if not batch:
             return
-        # In the first asker's context: the trace that goes on is one of those in the batch, not that of whoever
-        # happened to wake the pump.
-        task = loop.create_task(self._call(batch), context=batch[0].context)
+        # In an asker's context: the trace that goes on is one of those in the batch, not that of whoever happened to
+        # wake the pump; one that is recorded, where there is one.
+        context = batch[0].context
+        if len(batch) > 1 and installed() is not None:
+            context = context_of_batch([asked.context for asked in batch])
+        task = loop.create_task(self._call(batch), context=context)
         self._calls.add(task)
         sent_at = loop.time()
         task.add_done_callback(lambda ended: self._call_ended(ended, sent_at=sent_at, asks=len(batch)))

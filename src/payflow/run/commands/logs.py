@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -11,32 +12,61 @@ import typer
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance, make_instance
 from payflow.run.options import DataDir
-from payflow.run.registry import find
+from payflow.run.payment_lines import PaymentLines, Told
+from payflow.run.registry import SERVICES, find
 
 _POLL_S = 0.2
 _TAIL_BYTES = 256 * 1024
+_NAME_WIDTH = max(len(row.name) for row in SERVICES)
 
 
 def logs(
     service: Annotated[str | None, typer.Argument(help="Only this one, e.g. risk or postgres.")] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines until Ctrl-C.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", help="So many of the last lines of each.", min=0)] = 50,
+    lines: Annotated[
+        int | None,
+        typer.Option(
+            "-n", "--lines", help="So many of the last lines of each. [default: 50; all of a payment's]", min=0
+        ),
+    ] = None,
+    payment: Annotated[
+        str | None,
+        typer.Option(
+            "--payment", help="Only what is about this payment, over all services: payment, transaction or trace id."
+        ),
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show the logs of all processes, or of one."""
+    """Show the logs of all processes, of one, or of one payment."""
     instance = make_instance(data_dir=data_dir)
     followed = [_Log(path) for path in _files(instance, service)]
-    width = max(len(log.name) for log in followed)
-    for log in followed:
-        for line in log.tail(lines):
-            _show(log, line, width)
+    wanted = None if payment is None else PaymentLines(payment)
+    if wanted is None:
+        width = max(len(log.name) for log in followed)
+        for log in followed:
+            _show(log.name, log.tail(50 if lines is None else lines), width)
+    else:
+        found = _all_about(wanted, followed)
+        _show_told(found if lines is None else found[max(0, len(found) - lines) :])
     while follow:
         time.sleep(_POLL_S)
         known = {log.path for log in followed}
         followed += [_Log(path) for path in _files(instance, service) if path not in known]
-        for log in followed:
-            for line in log.new_lines():
-                _show(log, line, width)
+        if wanted is None:
+            for log in followed:
+                _show(log.name, log.new_lines(), width)
+        else:
+            _show_told(wanted.take([line for log in followed for line in log.new_lines()]))
+
+
+def _all_about(wanted: PaymentLines, logs: list[_Log]) -> list[Told]:
+    """The payment's lines in these files. They are read again for as long as reading them tells of further ids."""
+    while True:
+        known = wanted.known
+        wanted.start_over()
+        found = wanted.take(line for log in logs for line in log.everything())
+        if wanted.known == known:
+            return found
 
 
 class _Log:
@@ -55,6 +85,19 @@ class _Log:
         self._file.seek(max(0, size - _TAIL_BYTES))
         found = self.new_lines()
         return found[-count:] if count else []
+
+    def everything(self) -> Iterator[str]:
+        """All complete lines, with those of the file that was put aside; `new_lines` goes on behind them."""
+        aside = self.path.with_name(f"{self.path.name}.1")
+        if aside.exists():
+            with aside.open(encoding="utf-8", errors="replace") as file:
+                yield from (line.rstrip("\n") for line in file)
+        self._file, self._rest = self.path.open("rb"), b""
+        for line in self._file:
+            if line.endswith(b"\n"):
+                yield line[:-1].decode("utf-8", "replace")
+            else:
+                self._rest = line
 
     def new_lines(self) -> list[str]:
         """The complete lines that were written since the last call."""
@@ -87,8 +130,14 @@ def _files(instance: Instance, service: str | None) -> list[Path]:
     return found
 
 
-def _show(log: _Log, line: str, width: int) -> None:
-    print(f"{log.name:<{width}} | {line}", flush=True)
+def _show(name: str, lines: Sequence[str], width: int) -> None:
+    for line in lines:
+        print(f"{name:<{width}} | {line}", flush=True)
+
+
+def _show_told(told: Sequence[Told]) -> None:
+    for one in told:
+        _show(one.process, [one.line], _NAME_WIDTH)
 
 
 def register(app: typer.Typer) -> None:

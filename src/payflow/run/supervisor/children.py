@@ -26,14 +26,15 @@ class Stage(IntEnum):
 
 @dataclass(slots=True, kw_only=True)
 class Child:
-    """One watched process. `run` is called in the forked child; `port` is asked for its health, if there is one."""
+    """One watched process. `run(on_ready)` is called in the forked child, and calls `on_ready` if it takes requests;
+    `port` is asked for its health, if there is one."""
 
     name: str
     service: str
     stage: Stage
     url: str
     log: Path
-    run: Callable[[], object]
+    run: Callable[[Callable[[], None]], object]
     port: int | None = None
     death_signal: signal.Signals = signal.SIGKILL
     stop_signal: signal.Signals = signal.SIGTERM

@@ -103,7 +103,7 @@ def service_environment(
         name = f"PAYFLOW_{other.service.upper()}_URL"
         if setting(f"{other.service.upper()}_URL") is None:
             environ[name] = instance.service_url(other)
-    environ |= {
+    return environ | {
         "PAYFLOW_DATA_DIR": str(instance.data_dir),
         "PAYFLOW_POSTGRES_URL": backends.postgres_url_for(row.service),
         "PAYFLOW_POSTGRES_PASSWORD_FILE": str(instance.password_file(row.service)),
@@ -112,7 +112,3 @@ def service_environment(
         "PAYFLOW_PORT": str(instance.service_port(row)),
         **backends.kafka,
     }
-    # The stop gives gateways two seconds and the others 1.3: who drains longer would be killed in the middle of it.
-    if setting("DRAIN_S") is None:
-        environ["PAYFLOW_DRAIN_S"] = "1.5" if row.is_gateway else "0.8"
-    return environ

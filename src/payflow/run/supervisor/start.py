@@ -7,6 +7,7 @@ import gc
 import importlib
 import inspect
 import os
+import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,8 +29,10 @@ from payflow.run.supervisor.environment import (
     Backends,
     is_production,
     service_environment,
+    setting,
 )
 from payflow.run.supervisor.forking import die_with_parent, require_single_thread
+from payflow.run.supervisor.requests import Requests
 from payflow.run.supervisor.servers import PrepareBroker, Server, prepare_servers
 from payflow.run.supervisor.settings import check_names, check_values, settings_class
 from payflow.run.supervisor.sockets import Listeners, open_listeners
@@ -45,9 +48,10 @@ _DEMO_LOADED_S: Final = 120.0
 class Plan:
     """What to start. The callables run in forked children.
 
-    `serve` runs one service until SIGTERM. `migrate` gets the owner's address, the services and their password files,
-    and returns whether the database was new. `load_demo` fills a new instance; None leaves it empty. `prepare_broker`
-    makes a Kafka of the instance's own; None where events stay in PostgreSQL, or the user has brokers.
+    `serve` runs one service until SIGTERM or SIGINT, and calls `on_ready` when it takes requests. `migrate` gets the
+    owner's address, the services and their password files, and returns whether the database was new. `load_demo` fills
+    a new instance; None leaves it empty. `prepare_broker` makes a Kafka of the instance's own; None where events stay
+    in PostgreSQL, or the user has brokers.
     """
 
     rows: tuple[Deployable, ...]
@@ -73,7 +77,8 @@ class Supervisor:
         self._secrets: dict[str, str] = {}
         self._settings: dict[str, type[CommonSettings]] = {}
         self._pid = os.getpid()
-        self._watch = Watch(tell=self._tell, on_change=self._note_change, in_child=lock.forget)
+        self._requests = Requests(instance.requests_pipe)
+        self._watch = Watch(tell=self._tell, on_change=self._note_change, in_child=lock.forget, requests=self._requests)
 
     def run(self, *, on_ready: Callable[[], None]) -> None:
         """Start everything, call `on_ready`, and watch until asked to stop; then stop everything.
@@ -82,6 +87,7 @@ class Supervisor:
         """
         with self._watch:
             try:
+                self._requests.open()
                 self._listeners = open_listeners(instance=self._instance, rows=self._plan.rows)
                 self._start()
                 self._state, self._watch.is_ready = "ready", True
@@ -140,11 +146,18 @@ class Supervisor:
             require_single_thread(row.module)
             self._settings[row.name] = settings_class(module)
         check_names(os.environ, self._settings.values())
+        self._import_telemetry()
         gc.collect()
         gc.freeze()
 
+    def _import_telemetry(self) -> None:
+        """What sends traces and metrics, where they are sent: once here rather than in each child."""
+        if setting("OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+            importlib.import_module("payflow.platform.otlp")
+            require_single_thread("payflow.platform.otlp")
+
     def _server_child(self, server: Server) -> Child:
-        def run() -> object:
+        def run(_on_ready: Callable[[], None]) -> object:
             settle = partial(die_with_parent, server.stop_signal, parent=self._pid)
             return server.run(settle=settle)
 
@@ -172,11 +185,12 @@ class Supervisor:
         )
         check_values(environ, self._settings[row.name])
 
-        def run() -> object:
+        def run(on_ready: Callable[[], None]) -> object:
             listeners.keep_only(row.name)
             os.environ.clear()
             os.environ.update(environ)
-            return serve(service=row.service, instance=row.name, module=row.module, sockets=listeners.of(row.name))
+            sockets = listeners.of(row.name)
+            return serve(service=row.service, instance=row.name, module=row.module, sockets=sockets, on_ready=on_ready)
 
         return Child(
             name=row.name,
@@ -186,6 +200,8 @@ class Supervisor:
             log=self._instance.log_file(row.name),
             run=run,
             port=self._instance.service_port(row),
+            # Nobody goes on in their place: idle connections need not be waited for.
+            stop_signal=signal.SIGINT,
         )
 
     def _load_demo(self, load: Callable[[Instance], Any]) -> None:
@@ -215,6 +231,7 @@ class Supervisor:
         self._watch.stop()
         if self._listeners is not None:
             self._listeners.close()
+        self._requests.close()
         remove_socket_dir(self._instance)
         self._instance.status_file.unlink(missing_ok=True)
         self._lock.release()
@@ -232,6 +249,7 @@ class Supervisor:
             state=self._state,
             started_at=self._started_at,
             children=self._watch.children.values(),
+            restart=self._watch.restart,
         )
 
 

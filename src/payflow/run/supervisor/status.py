@@ -13,6 +13,7 @@ from typing import Any
 from payflow.run.datadir import lock_holder, write_atomically
 from payflow.run.instance import Instance
 from payflow.run.supervisor.children import Child, Stage
+from payflow.run.supervisor.requests import RestartProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class ProcessStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceStatus:
-    """A whole instance. `state` is starting, ready or stopping."""
+    """A whole instance. `state` is starting, ready or stopping; `restart` is the last rolling restart, or this one."""
 
     pid: int
     state: str
@@ -41,6 +42,7 @@ class InstanceStatus:
     port_base: int
     public_url: str
     processes: tuple[ProcessStatus, ...]
+    restart: RestartProgress | None = None
 
     @property
     def instance(self) -> Instance:
@@ -48,7 +50,14 @@ class InstanceStatus:
         return Instance(data_dir=Path(self.data_dir), port_base=self.port_base, port=self.port, host=self.host)
 
 
-def write_status(*, instance: Instance, state: str, started_at: datetime, children: Iterable[Child]) -> InstanceStatus:
+def write_status(
+    *,
+    instance: Instance,
+    state: str,
+    started_at: datetime,
+    children: Iterable[Child],
+    restart: RestartProgress | None = None,
+) -> InstanceStatus:
     """Replace the status file; returns what it says."""
     status = InstanceStatus(
         pid=os.getpid(),
@@ -60,6 +69,7 @@ def write_status(*, instance: Instance, state: str, started_at: datetime, childr
         port_base=instance.port_base,
         public_url=instance.public_url,
         processes=tuple(_status_of(child) for child in children),
+        restart=restart,
     )
     write_atomically(instance.status_file, json.dumps(asdict(status)) + "\n")
     return status
@@ -77,7 +87,8 @@ def read_status(instance: Instance) -> InstanceStatus | None:
     if found.get("pid") != holder:
         return None
     processes = tuple(ProcessStatus(**process) for process in found.pop("processes"))
-    return InstanceStatus(**found, processes=processes)
+    restart = found.pop("restart", None)
+    return InstanceStatus(**found, processes=processes, restart=None if restart is None else RestartProgress(**restart))
 
 
 def _status_of(child: Child) -> ProcessStatus:

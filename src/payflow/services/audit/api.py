@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from prometheus_client import Gauge
+
 from payflow.contracts.audit import AuditPage, AuditVerified, SearchAudit, VerifyAudit
 from payflow.contracts.operation import Answers
 from payflow.kernel.clock import Clock
 from payflow.services.audit import usecases
 from payflow.services.audit.ports import Heads, Store
+
+_signed_at: Final = Gauge(
+    "payflow_audit_head_signed_timestamp_seconds", "When the end of the audit trail was last signed; 0: never."
+)
 
 
 class AuditApi:
@@ -32,6 +40,7 @@ class AuditApi:
             self._is_signing = False
             raise
         self._is_signing = True
+        _signed_at.set(self._clock.now().timestamp())
 
     async def heads_are_signed(self) -> bool:
         """A health check: whether the last attempt to sign a head went well."""

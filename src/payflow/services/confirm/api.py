@@ -27,7 +27,7 @@ from payflow.contracts.operation import Answers
 from payflow.kernel.errors import PayflowError
 from payflow.platform.context import current_deadline
 from payflow.platform.postgres import repeat_then_halve
-from payflow.services.confirm.domain import CARE, Payment
+from payflow.services.confirm.domain import CARE, MACHINE, Payment
 from payflow.services.confirm.ports import Ports, ReturnPorts
 from payflow.services.confirm.usecases import lifecycle, reads, returns
 from payflow.services.confirm.usecases.bank import settle_submitted
@@ -86,22 +86,25 @@ class SettleInBackground:
 
 
 def _log_answers(commands: Sequence[ConfirmPayment], answers: Answers[PaymentView]) -> None:
-    """One line per request, found by the trace id that the client was told: ids and outcome, nothing personal."""
+    """One line per request, found by the trace id that the client was told: ids and outcome, nothing personal.
+
+    A payment that this request made and that has ended has its line already, where its end was stored.
+    """
     tell = log.bind().info
     for command, answer in zip(commands, answers, strict=True):
         trace_id = command.traceparent[3:35]
         if isinstance(answer, PayflowError):
-            tell("payment.not_taken", trace_id=trace_id, transaction_id=command.transaction_id, error=answer.code)
-            continue
-        tell(
-            "payment.answered",
-            trace_id=trace_id,
-            payment_id=str(answer.payment_id),
-            transaction_id=command.transaction_id,
-            state=answer.state.value,
-            risk_level=answer.risk_level,
-            error=answer.error_code,
-        )
+            tell("payment.not_taken", trace_id=trace_id, transaction_id=command.transaction_id, error_code=answer.code)
+        elif answer.trace_id != trace_id or answer.state not in MACHINE.final_states:
+            tell(
+                "payment.answered",
+                trace_id=trace_id,
+                payment_id=str(answer.payment_id),
+                transaction_id=command.transaction_id,
+                state=answer.state.value,
+                risk_level=answer.risk_level,
+                error_code=answer.error_code,
+            )
 
 
 _open_payments: Final = Gauge("payflow_payments_open", "Unfinished payments.", ["state"])

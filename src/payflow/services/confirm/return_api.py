@@ -66,8 +66,8 @@ def _logged(answers: Answers[ReturnView]) -> Answers[ReturnView]:
                 return_id=str(answer.return_id),
                 payment_id=str(answer.payment_id),
                 state=answer.state.value,
-                error=answer.error_code,
+                error_code=answer.error_code,
             )
         else:
-            log.info("return.not_taken", error=answer.code)
+            log.info("return.not_taken", error_code=answer.code)
     return answers

@@ -14,8 +14,11 @@ from payflow.kernel.clock import Ids
 from payflow.kernel.envelope import Event
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Outbox, encode_events, event_of
+from payflow.platform.http.trace import as_recorded
 from payflow.platform.postgres import Database, load_queries, repeat_on_conflict
+from payflow.platform.tracing.events import writing
 from payflow.services.confirm.domain import MACHINE, WORKING, Payment, Transition
+from payflow.services.confirm.measures import tell_steps
 
 queries = load_queries(__package__ or "payflow.services.confirm")
 
@@ -41,6 +44,7 @@ class PostgresStore:
         batch_id = self._ids.new()
         claimed = await repeat_on_conflict(lambda: self._claim(ordered, batch_id))
         self._take_in_hand(batch_id, [payment for payment in payments if payment.payment_id in claimed])
+        tell_steps(payments, stored=claimed)
         for payment in payments:
             payment.transitions.clear()
         return claimed
@@ -116,6 +120,7 @@ class PostgresStore:
         saved = await repeat_on_conflict(lambda: self._save_whole(ordered))
         if not saved:
             saved = await repeat_on_conflict(lambda: self._save(ordered))
+        tell_steps(payments, stored=saved)
         for payment in payments:
             payment.transitions.clear()
         return saved
@@ -126,9 +131,10 @@ class PostgresStore:
         if not events:
             return set()
         finished = self._batches_finished_by(payments)
-        rows = await self._database.write(
-            queries.save_whole, *_save_columns(payments), *encode_events(events), finished
-        )
+        with writing(events):
+            rows = await self._database.write(
+                queries.save_whole, *_save_columns(payments), *encode_events(events), finished
+            )
         if rows:
             self._outbox.wake_consumers()
             self._let_go(payments)
@@ -246,7 +252,8 @@ class PostgresStore:
                 version=payment.version,
                 time=payment.updated_at,
                 data=payment.change(at=payment.updated_at),
-                traceparent=payment.traceparent,
+                # Whoever looks into a review wants to see all of it.
+                traceparent=as_recorded(payment.traceparent) if payment.review_id else payment.traceparent,
             )
             for payment in payments
             if payment.transitions and payment.state in _TOLD

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from prometheus_client import Counter
+
 from payflow.contracts.gateway import InvalidCredentials, KeysRotated, NewUser, RotateKeys, UserView
 from payflow.contracts.operation import Answers
 from payflow.kernel.clock import Clock, Ids
+from payflow.kernel.errors import PayflowError
 from payflow.platform.context import current_traceparent
 from payflow.services.gateway.domain.limits import Limit, SlidingCounters
 from payflow.services.gateway.domain.sessions import Lifetimes
@@ -21,6 +24,7 @@ from payflow.services.gateway.usecases.users import SetEnabled
 # Failed sign-ins written to the event log, per process: whoever guesses passwords must not be able to fill it.
 FAILURES_NOTED: Final = Limit("failed sign-ins", 600, 60)
 COMMAND_LINE: Final = "cli"
+_sign_ins: Final = Counter("payflow_sign_ins_total", "Sign-ins tried: signed_in, or the error's code.", ["outcome"])
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ class GatewayApi:
             notes_failures=self._notes_failures,
         )
         for answer in answers:
+            _sign_ins.labels(answer.code if isinstance(answer, PayflowError) else "signed_in").inc()
             if isinstance(answer, InvalidCredentials):
                 now = parts.clock.now().timestamp()
                 self._notes_failures = self._failures.take(key="", limit=self._failures_noted, now=now).is_allowed

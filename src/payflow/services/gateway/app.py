@@ -115,7 +115,10 @@ async def build(runtime: Runtime) -> Service:
     for name in (*REQUIRED[1:], *REPORTED):
         checks[name] = probes.check_of(settings.url_of(name))
     admission = Admission(
-        settings.public_requests_max, settings.public_queue_max, queue_wait_max_s=settings.public_queue_wait_s
+        settings.public_requests_max,
+        settings.public_queue_max,
+        name="public",
+        queue_wait_max_s=settings.public_queue_wait_s,
     )
     return Service(
         is_public=True,

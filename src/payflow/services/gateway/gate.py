@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from prometheus_client import Counter
+
 from payflow.contracts.gateway import AccessTokenRequired, InvalidToken, RateLimited, TokenRevoked
 from payflow.kernel.errors import PayflowError, Unavailable
 from payflow.platform.http.asgi import Headers, Scope
@@ -18,6 +20,7 @@ TWILIO_CALLBACK_PATH: Final = "/callbacks/twilio"
 SENDGRID_CALLBACK_PATH: Final = "/callbacks/sendgrid"
 CALLBACK_PATHS: Final = frozenset({TWILIO_CALLBACK_PATH, SENDGRID_CALLBACK_PATH})
 _BEARER: Final = b"bearer "
+_limited: Final = Counter("payflow_rate_limited_total", "Requests refused by a limit.", ["limit"])
 
 
 class Limits(NamedTuple):
@@ -131,6 +134,7 @@ def _headers_of(counters: tuple[tuple[str, Limit], ...], verdict: Verdict) -> He
         tightest, fewest = refused
     headers = _ratelimit_fields(tightest, fewest)
     if refused is not None:
+        _limited.labels(tightest.name).inc()
         raise LimitExceeded(limit=tightest, retry_after_s=max(1, fewest.retry_after_s), headers=headers)
     return headers
 

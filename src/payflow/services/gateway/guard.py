@@ -23,8 +23,10 @@ import structlog
 from prometheus_client import Counter
 
 from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
+from payflow.platform.measures import LiveGauge
 from payflow.platform.rpc.breaker import Breaker
 from payflow.platform.rpc.coalescer import Coalescer
+from payflow.platform.tracing import step
 from payflow.platform.valkey import valkey_errors
 from payflow.services.gateway.domain.limits import Limit, SlidingCounters, Standing, standing_of
 from payflow.services.gateway.domain.sessions import Revocation
@@ -37,6 +39,7 @@ ASK_TIMEOUT_S: Final = 3.0
 # How often each gateway compares the cache's mark with the truth.
 LOOK_EVERY_S: Final = 1.0
 _CHUNK: Final = 1000
+_waiting: Final = LiveGauge("payflow_guard_waiting", "Requests whose limits and token wait to be looked up.")
 _fallbacks: Final = Counter("payflow_guard_fallbacks_total", "Batches answered without the cache.", ["part"])
 
 
@@ -87,6 +90,7 @@ class Guard:
         self._asks: Coalescer[Ask, Verdict | PayflowError] = Coalescer(
             self._answer, calls_in_flight=2, batch_max=500, queue_max=queue_max
         )
+        _waiting.watch(self._asks, lambda asks: asks.waiting)
 
     async def ask(self, ask: Ask) -> Verdict:
         """Count a request and tell whether its token is revoked. Raises Unavailable when nobody can tell."""
@@ -146,6 +150,10 @@ class Guard:
         log.info("guard.rebuilt", revocations=len(known.ends), number=known.number, is_marked=bool(is_marked))
 
     async def _answer(self, asks: list[Ask], _deadline: float) -> list[Verdict | PayflowError]:
+        with step("limits and token"):
+            return await self._verdicts_of(asks)
+
+    async def _verdicts_of(self, asks: list[Ask]) -> list[Verdict | PayflowError]:
         wanted, ids = _gather(asks)
         loop = asyncio.get_running_loop()
         if self._breaker.allows(loop.time()):

@@ -8,7 +8,9 @@ from payflow.kernel.errors import PayflowError
 from payflow.platform.http.asgi import ASGIApp, Headers, Message, Receive, Scope, Send, send_response
 from payflow.platform.http.errors import PayloadTooLarge
 from payflow.platform.http.problem import is_bug, problem_response
+from payflow.platform.http.requests import ROUTE
 from payflow.platform.http.trace import current_trace_id
+from payflow.platform.tracing.requests import ERROR
 from payflow.services.gateway.gate import Gate, LimitExceeded
 
 # Where a request's identity is kept: an Identity, or the error that says why there is none.
@@ -31,10 +33,14 @@ class PublicApp:
             return
         scope[IDENTITY] = admitted.identity
         limited = _Limited(send, admitted.headers)
+        app = self._hot.get(scope["path"])
+        if app is None:
+            app = self._routes
+        else:
+            scope[ROUTE] = scope["path"]
         if scope["method"] == "HEAD":
             # Answered as GET; the server itself leaves the body out, for it knows the method that was sent.
             scope = {**scope, "method": "GET"}
-        app = self._hot.get(scope["path"], self._routes)
         try:
             await app(scope, receive, limited)
         except PayloadTooLarge:
@@ -64,4 +70,5 @@ class _Limited:
 
 async def _refuse(error: PayflowError, scope: Scope, send: Send) -> None:
     path = str(scope["path"])[:256]
+    scope[ERROR] = error.code
     await send_response(send, problem_response(error, instance=path, trace_id=current_trace_id()))

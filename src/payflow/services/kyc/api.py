@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter as Tally
+from typing import Final
+
+from prometheus_client import Counter
+
 from payflow.contracts.kyc import CheckCustomer, CustomerChecked, RecordVerification, VerificationHistory
 from payflow.contracts.operation import Answers
 from payflow.kernel.clock import Clock, Ids
@@ -9,6 +14,8 @@ from payflow.platform.context import current_traceparent
 from payflow.platform.postgres import repeat_then_halve
 from payflow.services.kyc import usecases
 from payflow.services.kyc.ports import Store
+
+_checked: Final = Counter("payflow_kyc_checks_total", "Customers looked up, by how they stand.", ["state"])
 
 
 class KycApi:
@@ -20,7 +27,11 @@ class KycApi:
         self._ids = ids
 
     async def check(self, queries: list[CheckCustomer]) -> Answers[CustomerChecked]:
-        return await usecases.check(queries=queries, store=self._store, now=self._clock.now())
+        answers = await usecases.check(queries=queries, store=self._store, now=self._clock.now())
+        states = Tally(answer.state for answer in answers if isinstance(answer, CustomerChecked))
+        for state, count in states.items():
+            _checked.labels(state.value).inc(count)
+        return answers
 
     async def record(self, commands: list[RecordVerification]) -> Answers[VerificationHistory]:
         return await repeat_then_halve(

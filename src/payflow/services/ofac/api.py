@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter as Tally
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from payflow.contracts.ofac import (
     DecideReviewCase,
@@ -40,6 +41,8 @@ log = structlog.get_logger(__name__)
 # An officer need not wait longer for confirm: the decision stands, and the repeating duty passes it on.
 _DELIVERY_WAIT_S: Final = 3.0
 _screened: Final = Counter("payflow_screened_payments_total", "Payments screened.", ["outcome"])
+_reviews_open: Final = Gauge("payflow_reviews_open", "Review cases that nobody has decided yet.")
+_oldest_review: Final = Gauge("payflow_oldest_review_age_seconds", "Age of the oldest open review case; 0: none.")
 
 
 class OfacApi:
@@ -67,9 +70,9 @@ class OfacApi:
 
     async def screen(self, commands: list[ScreenPayment]) -> Answers[Screened]:
         answers = await repeat_then_halve(self._screen, commands)
-        for answer in answers:
-            if isinstance(answer, Screened):
-                _screened.labels(answer.outcome.value).inc()
+        outcomes = Tally(answer.outcome for answer in answers if isinstance(answer, Screened))
+        for outcome, count in outcomes.items():
+            _screened.labels(outcome.value).inc(count)
         return answers
 
     async def screen_names(self, queries: list[ScreenName]) -> Answers[NameScreened]:
@@ -102,6 +105,12 @@ class OfacApi:
         now = self._clock.now()
         waiting = await reviews.deliver_due(store=self._store, payments=self._payments, now=now)
         _log_waiting(waiting)
+
+    async def measure_open_reviews(self) -> None:
+        """Tell by metrics how many cases are open, and how old the oldest is: a background duty."""
+        count, oldest = await self._store.open_reviews()
+        _reviews_open.set(count)
+        _oldest_review.set(0 if oldest is None else max(0.0, (self._clock.now() - oldest).total_seconds()))
 
     async def _screen(self, batch: Sequence[ScreenPayment]) -> Answers[Screened]:
         return await screening.screen(

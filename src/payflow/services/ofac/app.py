@@ -62,5 +62,8 @@ async def build(runtime: Runtime) -> Service:
         implementations=[(Ofac, api)],
         checks=dict(runtime.checks_for(database=database)),
         required={"postgres"},
-        background={"deliver_decisions": every(settings.review_delivery_check_s, api.deliver_due)},
+        background={
+            "deliver_decisions": every(settings.review_delivery_check_s, api.deliver_due),
+            "measure_open_reviews": every(5, api.measure_open_reviews),
+        },
     )

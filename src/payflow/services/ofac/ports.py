@@ -61,6 +61,10 @@ class Store(Protocol):
         """At most `limit` cases in this state (None: any), newest first, from the one after `before` on."""
         ...
 
+    async def open_reviews(self) -> tuple[int, datetime | None]:
+        """How many cases nobody has decided, and when the oldest of them was opened."""
+        ...
+
     async def undelivered(self, *, now: datetime, limit: int) -> list[Decision]:
         """Decisions of which confirm must be told now, the longest due first."""
         ...

@@ -44,6 +44,10 @@ SELECT review_id, payment_id, customer_id, state, matches, names_encrypted, list
  ORDER BY review_id DESC
  LIMIT $3;
 
+-- open_reviews --
+-- How many cases are open, and since when the oldest is: read every few seconds by each process.
+SELECT count(*) AS cases, min(opened_at) AS oldest FROM review_case WHERE state = 'OPEN';
+
 -- save_decisions --
 -- Decisions about cases that were locked open.
 UPDATE review_case

@@ -101,6 +101,10 @@ class PostgresStore:
         rows = await self._database.fetch(queries.newest_cases, state and state.value, before, limit)
         return [self._rows.read(row) for row in rows]
 
+    async def open_reviews(self) -> tuple[int, datetime | None]:
+        row = await self._database.fetchrow(queries.open_reviews)
+        return (0, None) if row is None else (row["cases"], row["oldest"])
+
     async def undelivered(self, *, now: datetime, limit: int) -> list[Decision]:
         rows = await self._database.fetch(queries.undelivered, now, limit)
         return [Decision(**dict(row)) for row in rows]

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from prometheus_client import Counter
+
 from payflow.contracts.operation import Answers
 from payflow.contracts.otp import IssueOtp, OtpIssued, OtpVerified, VerifyOtp
 from payflow.kernel.clock import Clock, Ids
+from payflow.kernel.errors import PayflowError
 from payflow.platform.context import current_traceparent
 from payflow.platform.postgres import repeat_then_halve
 from payflow.services.otp import usecases
 from payflow.services.otp.domain import KeyRing, Rules
 from payflow.services.otp.ports import CodeSender, Entropy, Store
+
+_issued: Final = Counter(
+    "payflow_otp_codes_total", "Codes asked for: new, shown (the open challenge), or the error's code.", ["outcome"]
+)
+_verified: Final = Counter("payflow_otp_checks_total", "Codes typed: verified, or the error's code.", ["outcome"])
 
 
 class OtpApi:
@@ -35,7 +45,7 @@ class OtpApi:
         self._entropy = entropy
 
     async def issue(self, commands: list[IssueOtp]) -> Answers[OtpIssued]:
-        return await repeat_then_halve(
+        answers = await repeat_then_halve(
             lambda batch: usecases.issue(
                 commands=batch,
                 store=self._store,
@@ -48,9 +58,15 @@ class OtpApi:
             ),
             commands,
         )
+        for answer in answers:
+            if isinstance(answer, PayflowError):
+                _issued.labels(answer.code).inc()
+            else:
+                _issued.labels("new" if answer.is_new else "shown").inc()
+        return answers
 
     async def verify(self, commands: list[VerifyOtp]) -> Answers[OtpVerified]:
-        return await repeat_then_halve(
+        answers = await repeat_then_halve(
             lambda batch: usecases.verify(
                 commands=batch,
                 store=self._store,
@@ -61,3 +77,6 @@ class OtpApi:
             ),
             commands,
         )
+        for answer in answers:
+            _verified.labels(answer.code if isinstance(answer, PayflowError) else "verified").inc()
+        return answers

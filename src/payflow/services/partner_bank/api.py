@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
+from prometheus_client import Counter
 
 from payflow.contracts.agents import AgentDirectory
 from payflow.contracts.confirm import Confirm
@@ -25,6 +28,15 @@ from payflow.services.partner_bank.ports import Rail, Store
 from payflow.services.partner_bank.usecases import duties, incoming, outgoing, reads
 
 log = structlog.get_logger(__name__)
+
+_submitted: Final = Counter(
+    "payflow_bank_submissions_total",
+    "Payments handed to other banks, by what they said at once.",
+    ["status"],
+)
+_received: Final = Counter(
+    "payflow_incoming_payments_total", "Payments that other banks sent, by the ISO status told.", ["status"]
+)
 
 
 class PartnerBankApi:
@@ -64,7 +76,7 @@ class PartnerBankApi:
             ),
             commands,
         )
-        return await outgoing.send_opened(
+        answers = await outgoing.send_opened(
             opened=opened,
             store=self._store,
             rail=self._rail,
@@ -73,6 +85,10 @@ class PartnerBankApi:
             clock=self._clock,
             pauses=self._pauses,
         )
+        statuses = Tally(answer.status for answer in answers if isinstance(answer, SubmissionStatus))
+        for status, count in statuses.items():
+            _submitted.labels(status.value).inc(count)
+        return answers
 
     async def enquire(self, queries: list[Enquire]) -> Answers[SubmissionStatus]:
         return await outgoing.enquire(
@@ -144,9 +160,12 @@ class InboundApi:
             now=self._clock.now(),
             pauses=self._pauses,
         )
-        return await incoming.settle_received(
+        verdicts = await incoming.settle_received(
             received=received, stored=stored, settlement=self._settlement, traceparent=current_traceparent.get()
         )
+        for status, count in Tally(verdict.status for verdict in verdicts).items():
+            _received.labels(status).inc(count)
+        return verdicts
 
     async def answer_enquiry(self, end_to_end_ids: Sequence[str], *, agent_bic: str) -> list[Verdict]:
         """What became of payments that this bank sent us."""

@@ -23,6 +23,7 @@ from payflow.platform.context import current_traceparent
 from payflow.platform.http.asgi import Receive, Scope, Send, read_body, send_response
 from payflow.platform.http.errors import MethodNotAllowed, UnreadableBody
 from payflow.platform.http.strict_json import NumberText, StrictReader
+from payflow.platform.tracing import is_recorded, keep_trace, note
 from payflow.services.gateway.domain.instants import read_instant
 from payflow.services.gateway.domain.payments import fingerprint
 from payflow.services.gateway.routes.answers import confirm_answer
@@ -102,6 +103,10 @@ class ConfirmRoute:
         payment = await self._confirmed(command_of(body, customer_id=customer_id, key=key, otp=body.otp))
         if payment.state in _AT_THE_OTHER_BANK and self._bank_wait_s > 0:
             payment = await self._await_end(payment)
+        if is_recorded():
+            note(payment_id=str(payment.payment_id), state=payment.state.value, risk_level=payment.risk_level)
+        if payment.state is PaymentState.UNDER_REVIEW:
+            keep_trace(scope, "review")
         await send_response(send, confirm_answer(payment))
 
     async def _confirmed(self, command: ConfirmPayment) -> PaymentView:

@@ -18,6 +18,8 @@ from payflow.contracts.gateway import RateLimited
 from payflow.kernel.errors import PayflowError
 from payflow.platform.http.admission import turn_into_stream
 from payflow.platform.http.asgi import Receive, Scope, Send
+from payflow.platform.http.draining import is_draining
+from payflow.platform.tracing import stop_recording
 from payflow.services.gateway.domain.sessions import Identity
 from payflow.services.gateway.gate import Gate
 
@@ -77,22 +79,24 @@ class EventStream(Response[None], ABC):
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._places.place(self._user.username):
             turn_into_stream(scope)
+            stop_recording()
             await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
             gone = asyncio.create_task(_gone(receive))
             try:
-                await self._tell(send, gone)
+                await self._tell(scope, send, gone)
             finally:
                 gone.cancel()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _tell(self, send: Send, gone: asyncio.Task[None]) -> None:
-        """Send what is new until it is over, the client leaves, or its token is no longer good."""
+    async def _tell(self, scope: Scope, send: Send, gone: asyncio.Task[None]) -> None:
+        """Send what is new until it is over, the client leaves, its token is no longer good, or this process drains. In
+        that case the client comes back to another one, and says what it has heard."""
         pause, quiet_since = LOOK_S_MIN, time.monotonic()
         while True:
             if news := self.news():
                 await send({"type": "http.response.body", "body": news, "more_body": True})
                 pause, quiet_since = LOOK_S_MIN, time.monotonic()
-            if self.is_over() or gone.done():
+            if self.is_over() or gone.done() or is_draining(scope):
                 return
             await asyncio.wait({gone}, timeout=pause)
             pause = min(pause * 1.3, LOOK_S_MAX)

@@ -14,6 +14,7 @@ from prometheus_client import Counter
 from payflow.contracts.agents import Agent
 from payflow.kernel.clock import Clock
 from payflow.kernel.money import format_minor
+from payflow.platform.tracing import Kind, Span, step
 from payflow.services.partner_bank.domain import BankWord, Instruction, same_bank, word_of
 from payflow.services.partner_bank.rails.iso20022 import (
     CreditTransfer,
@@ -117,16 +118,20 @@ class HttpRail:
         self, agent: Agent, kind: str, body: bytes, instructions: Sequence[Instruction]
     ) -> Mapping[UUID, BankWord]:
         outcome = "answered"
-        try:
-            async with asyncio.timeout(self._timeout_s), self._place(agent):
-                answer = await self._post(agent, body)
-            return words_in(answer, instructions=instructions, agent_bic=agent.bic, is_enquiry=kind == "pacs.028")
-        except TimeoutError:
-            outcome = "timed_out"
-        except _NoAnswer as error:
-            outcome = str(error)
-        finally:
-            _messages.labels(agent.bic, kind, outcome).inc()
+        # Our trace ends here: what the other bank does is its own business, and so are our ids ours.
+        with step(f"bank {kind}", kind=Kind.CLIENT) as span:
+            try:
+                async with asyncio.timeout(self._timeout_s), self._place(agent):
+                    answer = await self._post(agent, body)
+                return words_in(answer, instructions=instructions, agent_bic=agent.bic, is_enquiry=kind == "pacs.028")
+            except TimeoutError:
+                outcome = "timed_out"
+            except _NoAnswer as error:
+                outcome = str(error)
+            finally:
+                _messages.labels(agent.bic, kind, outcome).inc()
+                if span is not None:
+                    _describe(span, agent=agent, transactions=len(instructions), outcome=outcome)
         log.warning("bank.no_answer", agent=agent.bic, kind=kind, transactions=len(instructions), outcome=outcome)
         return {}
 
@@ -167,6 +172,14 @@ class HttpRail:
             return
         log.error("bank.answer_not_signed", agent=agent.bic, cause="wrong" if signature else "missing")
         raise _NoAnswer("not_signed")
+
+
+def _describe(span: Span, *, agent: Agent, transactions: int, outcome: str) -> None:
+    span.set("payflow.bank.agent", agent.bic)
+    span.set("payflow.bank.outcome", outcome)
+    span.set("payflow.items", transactions)
+    if outcome != "answered":
+        span.fail(outcome)
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:

@@ -20,6 +20,7 @@ from payflow.platform.http.asgi import (
     send_response,
 )
 from payflow.platform.http.errors import MethodNotAllowed, NotFound, UnreadableBody, UnsupportedMediaType
+from payflow.platform.http.requests import ROUTE
 from payflow.platform.rpc.identity import ServiceIdentityRequired
 from payflow.services.partner_bank.domain import (
     IncomingTransfer,
@@ -91,11 +92,12 @@ class InboundApp:
         self._own_bic = own_bic
         self._clock = clock
         self._ids = ids
-        self._answer: ASGIApp = Admission(MESSAGES_AT_ONCE, MESSAGES_WAITING).wrap(self._admitted)
+        self._answer: ASGIApp = Admission(MESSAGES_AT_ONCE, MESSAGES_WAITING, name="banks").wrap(self._admitted)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] != PATH:
             raise NotFound
+        scope[ROUTE] = PATH
         if scope["method"] != "POST":
             raise MethodNotAllowed(allow=("POST",))
         media_type = (header(scope, b"content-type") or b"").split(b";")[0].strip().lower()

@@ -1,0 +1,1 @@
+"""A small OTLP receiver: what Payflow sends, decoded, for tests and for eyes."""
