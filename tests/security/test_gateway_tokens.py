@@ -90,7 +90,7 @@ async def test_a_token_with_the_right_claims_is_taken(world: GatewayWorld) -> No
         {"customer_id": ""},
         {"customer_id": 7},
     ],
-    ids=str,
+    ids=lambda changes: " ".join(changes),
 )
 async def test_a_token_with_a_wrong_or_missing_claim_is_invalid(world: GatewayWorld, change: dict[str, Any]) -> None:
     assert await status_of(world, signed(world, claims(**change))) == (401, "INVALID_TOKEN")

@@ -17,6 +17,8 @@ from tests.fakes_gateway_operators import LISTED_NAME, OperatorWorld
 
 ADA = {"customer_id": "cust_100", "name": "Ada Lovelace", "country": "GB", "email": "ada@example.org"}
 
+UNKNOWN_ID = "019ca1d4-9e44-7d10-9a55-7f0e2f0c9fff"
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> OperatorWorld:
@@ -120,12 +122,12 @@ async def test_a_customer_is_blocked_with_a_reason(world: OperatorWorld) -> None
         ("/accounts/none/entries", None, "NOT_FOUND"),
         ("/accounts/none/state", {"state": "BLOCKED", "reason": "x"}, "NOT_FOUND"),
         ("/users/nobody/state", {"state": "DISABLED"}, "USER_NOT_FOUND"),
-        (f"/reviews/{new_id()}", None, "REVIEW_NOT_FOUND"),
-        (f"/reviews/{new_id()}/decision", {"decision": "clear", "comment": "x"}, "REVIEW_NOT_FOUND"),
+        (f"/reviews/{UNKNOWN_ID}", None, "REVIEW_NOT_FOUND"),
+        (f"/reviews/{UNKNOWN_ID}/decision", {"decision": "clear", "comment": "x"}, "REVIEW_NOT_FOUND"),
         ("/kyc/nobody", None, "VERIFICATION_NOT_FOUND"),
         ("/kyc/nobody", {"state": "PENDING", "level": "NONE", "reason": "x"}, "CUSTOMER_NOT_FOUND"),
-        (f"/partner-bank/instructions/{new_id()}/enquiry", {}, "INSTRUCTION_NOT_FOUND"),
-        (f"/operator/payments/{new_id()}", None, "PAYMENT_NOT_FOUND"),
+        (f"/partner-bank/instructions/{UNKNOWN_ID}/enquiry", {}, "INSTRUCTION_NOT_FOUND"),
+        (f"/operator/payments/{UNKNOWN_ID}", None, "PAYMENT_NOT_FOUND"),
         ("/reviews/1", None, "NOT_FOUND"),
         ("/operator/payments/txn_001", None, "NOT_FOUND"),
     ],

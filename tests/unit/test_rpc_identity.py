@@ -100,7 +100,7 @@ def test_what_is_no_token_is_no_identity(verifier: Verifier, authorization: str)
         {"iss": None},
         {"iss": ""},
     ],
-    ids=str,
+    ids=lambda changes: " ".join(changes),
 )
 def test_a_token_with_wrong_claims_is_refused(keys_dir: Path, verifier: Verifier, changes: dict[str, Any]) -> None:
     token = a_token(key_of("confirm", keys_dir), **changes)
