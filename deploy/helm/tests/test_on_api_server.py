@@ -1,7 +1,7 @@
 """The chart on a real API server: validation, Pod Security, rollouts, scaling, budgets.
 
-Hollow nodes say that pods run: no container is started, and no network, volume or ingress exists. The tests build on one
-another, in the order of the file: install, scale, evict, upgrade, fail, roll back.
+Hollow nodes say that pods run: no container is started, and no network, volume or ingress exists. The tests build on
+one another, in the order of the file: install, scale, evict, upgrade, fail, roll back.
 """
 
 from __future__ import annotations
@@ -60,10 +60,14 @@ def ready_pods(cluster: Cluster, component: str) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("files", [(), ("values-small.yaml",), ("values-large.yaml",)], ids=["default", "small", "large"])
+@pytest.mark.parametrize(
+    "files", [(), ("values-small.yaml",), ("values-large.yaml",)], ids=["default", "small", "large"]
+)
 def test_the_api_server_takes_every_object_and_knows_every_field(cluster: Cluster, files: tuple[str, ...]) -> None:
     options = [option for file in files for option in ("--values", str(CHART / file))]
-    options += [option for value in (*VALUES, *WITHOUT_FOREIGN, "commandLine.enabled=true") for option in ("--set", value)]
+    options += [
+        option for value in (*VALUES, *WITHOUT_FOREIGN, "commandLine.enabled=true") for option in ("--set", value)
+    ]
     rendered = helm(cluster, "template", "payflow", str(CHART), *options)
     assert rendered.returncode == 0, rendered.stderr
 

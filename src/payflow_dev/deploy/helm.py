@@ -1,7 +1,7 @@
 """The parts of the Helm chart that follow from the code: services, who may call whom, settings, alerts.
 
-`python -m payflow_dev.deploy.helm [--check]` writes them. `values.yaml` and `values.schema.json` are kept by hand but for
-the parts that this module replaces: the block between two comments, and the definitions named in `_GENERATED`.
+`python -m payflow_dev.deploy.helm [--check]` writes them. `values.yaml` and `values.schema.json` are kept by hand but
+for the parts that this module replaces: the block between two comments, and the definitions that `_schema_json` names.
 """
 
 from __future__ import annotations

@@ -115,16 +115,8 @@ def control_plane(*, zones: Sequence[str] = ("zone-a", "zone-b", "zone-c")) -> I
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="payflow-k8s-")))
         etcd_port, peer_port, api_port, manager_port, scheduler_port = _free_ports(5)
         storage = f"http://127.0.0.1:{etcd_port}"
-        peer = f"http://127.0.0.1:{peer_port}"
-        stack.enter_context(
-            _process(
-                folder / "etcd.log",
-                [etcd, "--data-dir", str(folder / "etcd"), "--unsafe-no-fsync"]
-                + ["--listen-client-urls", storage, "--advertise-client-urls", storage]
-                + ["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]
-                + ["--initial-cluster", f"default={peer}"],
-            )
-        )
+        options = _etcd_options(folder, client=storage, peer=f"http://127.0.0.1:{peer_port}")
+        stack.enter_context(_process(folder / "etcd.log", [etcd, *options]))
         token = _write_keys(folder)
         server = [str(programs / "kube-apiserver"), *_api_server_options(folder, storage, api_port)]
         stack.enter_context(_process(folder / "apiserver.log", server))
@@ -134,6 +126,17 @@ def control_plane(*, zones: Sequence[str] = ("zone-a", "zone-b", "zone-c")) -> I
         stack.enter_context(hollow_nodes(cluster.api, zones))
         wait_until("the default service account", lambda: _is_there(cluster.api, "default/serviceaccounts/default"))
         yield cluster
+
+
+def _etcd_options(folder: Path, *, client: str, peer: str) -> list[str]:
+    return [
+        f"--data-dir={folder / 'etcd'}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+    ]
 
 
 def _write_keys(folder: Path) -> str:

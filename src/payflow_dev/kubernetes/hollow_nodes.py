@@ -1,7 +1,7 @@
 """Nodes without a machine: they renew their lease, and say of each pod that it runs and is ready.
 
-A pod whose image has the tag `broken` is never ready. A pod that runs once (a job's) has succeeded at once. A pod that is
-to end is gone at the next look.
+A pod whose image has the tag `broken` is never ready. A pod that runs once (a job's) has succeeded at once. A pod that
+is to end is gone at the next look.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def hollow_nodes(api: Sender, zones: Sequence[str]) -> Iterator[None]:
 
 def _register(api: Sender, name: str, zone: str) -> None:
     labels = {"kubernetes.io/hostname": name, "topology.kubernetes.io/zone": zone, "kubernetes.io/os": "linux"}
-    api.send("POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}})
+    api.send(
+        "POST", "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+    )
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}}
     api.send("POST", _LEASES, lease | {"spec": _lease_of(name)})
     _say_ready(api, name)

@@ -89,7 +89,9 @@ def test_each_service_accepts_the_environment_that_it_gets(
         given = environment(objects, of_kind(objects, "Deployment")[service]["spec"]["template"]["spec"])
         with monkeypatch.context() as patch:
             for key, value in given.items():
-                patch.setenv(key, value.replace("/etc/payflow/secrets", str(folder)).replace("/etc/payflow", str(folder)))
+                patch.setenv(
+                    key, value.replace("/etc/payflow/secrets", str(folder)).replace("/etc/payflow", str(folder))
+                )
             settings = checked_settings(row)
         assert settings.env == "production"
         assert settings.port == 3000 + row.port_offset

@@ -233,9 +233,7 @@ def stop(found: Deployed) -> None:
 @pytest.fixture
 def token(deployed: Deployed, secret_folders: dict[str, Path]) -> str:
     password = (secret_folders["payflow-keys"] / "admin_password").read_text().strip()
-    status, text = ask(
-        f"http://127.0.0.1:{deployed.public}/auth/login", {"username": "admin", "password": password}
-    )
+    status, text = ask(f"http://127.0.0.1:{deployed.public}/auth/login", {"username": "admin", "password": password})
     assert status == 200, text
     return str(json.loads(text)["access_token"])
 

@@ -1,9 +1,9 @@
 """The keys that sign access tokens: one file each in a folder that all gateways share, mode 0600.
 
 Files are numbered; the highest number signs, from the instant on that stands in it: where a folder reaches the gateways
-one after the other, all of them verify with a key before the first one signs with it. A file appears whole or not at all,
-and only once per number, so gateways that start or rotate at the same moment agree. An older key verifies until the
-tokens that it signed have ended.
+one after the other, all of them verify with a key before the first one signs with it. A file appears whole or not at
+all, and only once per number, so gateways that start or rotate at the same moment agree. An older key verifies until
+the tokens that it signed have ended.
 """
 
 from __future__ import annotations
