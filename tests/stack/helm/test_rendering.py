@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import kubernetes_validate
@@ -120,15 +118,3 @@ def test_examples_of_dependencies_are_yaml_with_a_kind_and_a_name() -> None:
             if not file.name.endswith("-values.yaml"):
                 assert document["kind"], file.name
                 assert document["metadata"]["name"], file.name
-
-
-def test_the_generated_parts_are_up_to_date() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "payflow_dev.deploy.helm", "--check"],
-        cwd=ROOT / "src",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout + done.stderr
