@@ -59,4 +59,5 @@ test-stack: setup  ## The tests against servers of the real stack, which they do
 	$(PYTHON) -m pytest -q tests/stack
 
 test-kubernetes: setup  ## The chart on a real API server with hollow nodes; builds Kubernetes with Go at first (needs etcd)
+	$(PYTHON) -m payflow_dev.kubernetes.programs
 	$(PYTHON) -m pytest -q deploy/helm/tests

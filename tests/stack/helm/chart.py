@@ -42,12 +42,20 @@ SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+@cache
+def find_helm() -> Path | str:
+    """Helm, built where it is not there yet; or why it cannot be had."""
+    try:
+        return programs.helm()
+    except programs.ProgramMissing as error:
+        return str(error)
+
+
 def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Helm to its end. A test that needs it fails where it cannot be had."""
-    try:
-        program = programs.helm()
-    except programs.ProgramMissing as error:
-        pytest.fail(f"Helm cannot be had here, and so nothing of the chart can be shown: {error}", pytrace=False)
+    program = find_helm()
+    if isinstance(program, str):
+        pytest.fail(f"Helm cannot be had here, and so nothing of the chart can be shown: {program}", pytrace=False)
     return subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 

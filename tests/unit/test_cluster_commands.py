@@ -1,0 +1,60 @@
+"""What a cluster needs of the command line: signing keys made in a folder, a public port for the gateway alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from payflow.run.main import main
+from payflow.services.gateway.keys import FileKeyRing
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *typed: str) -> int | str | None:
+    monkeypatch.setattr("sys.argv", ["payflow", *typed])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+def created_at(file: Path) -> float:
+    return float(json.loads(file.read_text())["created_at"])
+
+
+def test_keys_are_made_one_after_the_other_and_the_first_signs_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "token_keys"
+
+    first = run(monkeypatch, "keys", "make", str(folder))
+    second = run(monkeypatch, "keys", "make", str(folder), "--signs-in-s", "600")
+
+    files = sorted(folder.iterdir())
+    assert (first, second) == (0, 0)
+    assert capsys.readouterr().out.splitlines() == [str(file) for file in files]
+    assert [file.name for file in files] == ["0001.jwk", "0002.jwk"]
+    assert created_at(files[0]) <= time.time()
+    assert 590 < created_at(files[1]) - time.time() <= 600
+    ring = FileKeyRing.open(folder, token_lifetime=timedelta(hours=1), now=datetime.now(UTC))
+    assert ring.active.number == 1
+
+
+def test_a_folder_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+
+    code = run(monkeypatch, "keys", "make", str(tmp_path / "file" / "keys"))
+
+    assert code == 1
+    assert f"{tmp_path}/file/keys cannot be used: Not a directory." in capsys.readouterr().err
+
+
+def test_a_public_port_is_the_gateways(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code = run(monkeypatch, "serve", "account", "--public-port", "8080")
+
+    assert code == 1
+    assert "--public-port is for the gateway: account has no public API." in capsys.readouterr().err
