@@ -53,6 +53,15 @@ def test_a_folder_that_cannot_be_used_is_named(
     assert f"{tmp_path}/file/keys cannot be used: Not a directory." in capsys.readouterr().err
 
 
+def test_passwords_that_are_not_there_stop_the_migration_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(monkeypatch, "migrate", "--passwords-dir", str(tmp_path / "roles"))
+
+    assert code == 1
+    assert f"--passwords-dir {tmp_path}/roles: there is no such folder" in capsys.readouterr().err
+
+
 def test_a_public_port_is_the_gateways(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     code = run(monkeypatch, "serve", "account", "--public-port", "8080")
 

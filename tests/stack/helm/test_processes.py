@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,9 +31,13 @@ from tests.stack.helm.chart import ROOT, environment, manifests, of_kind
 from tests.support.servers import server, with_database
 
 START_S = 240
-BASE = 23400
 
 pytestmark = pytest.mark.timeout(600)
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 class Pod:
@@ -71,7 +76,8 @@ class Pod:
         return found | replaced
 
     def command(self) -> list[str]:
-        arguments = [argument.replace("$(POD_NAME)", f"{self.name}-7f9c") for argument in self.container["args"]]
+        told = [argument.replace("$(POD_NAME)", f"{self.name}-7f9c") for argument in self.container["args"]]
+        arguments = [str(self.place(word)) if word.startswith("/etc/payflow") else word for word in told]
         return [sys.executable, "-m", "payflow.run.main", *arguments]
 
 
@@ -162,13 +168,14 @@ def deployed(
     secret_folders: dict[str, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Deployed]:
-    ports = {name: BASE + row.port_offset for name, row in rows().items()}
+    base = next(base for base in range(23000, 31000, 20) if all(map(is_free, range(base, base + 20))))
+    ports = {name: base + row.port_offset for name, row in rows().items()}
     values = ["bindAddress=127.0.0.1", "postgres.sslMode=disable", "postgres.owner.name=owner", "ingress.enabled=true"]
     values += ["ingress.host=pay.example", "ingress.trustedProxies={127.0.0.1/32}"]
     values += [f"services.{name}.port={port}" for name, port in ports.items()]
-    values += [f"services.gateway.publicPort={BASE}", "defaults.drainSeconds=2"]
+    values += [f"services.gateway.publicPort={base}", "defaults.drainSeconds=2"]
     objects = manifests(values=tuple(values))
-    found = Deployed(tmp_path_factory.mktemp("pods"), ports, BASE)
+    found = Deployed(tmp_path_factory.mktemp("pods"), ports, base)
 
     job = of_kind(objects, "Job")["migration"]["spec"]["template"]["spec"]
     migrated = run_migration(job, objects, found.folder, postgres[0], secret_folders)
