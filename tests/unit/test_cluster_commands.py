@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,6 +41,34 @@ def test_keys_are_made_one_after_the_other_and_the_first_signs_at_once(
     assert 590 < created_at(files[1]) - time.time() <= 600
     ring = FileKeyRing.open(folder, token_lifetime=timedelta(hours=1), now=datetime.now(UTC))
     assert ring.active.number == 1
+
+
+def hand_out(volume: Path, files: Path, version: str) -> None:
+    """Bring a folder up to date as a kubelet does with a Secret: links to a folder that is exchanged as a whole."""
+    shutil.copytree(files, volume / f"..{version}")
+    (volume / "..data_tmp").symlink_to(f"..{version}")
+    (volume / "..data_tmp").replace(volume / "..data")
+    for file in files.iterdir():
+        if not (volume / file.name).is_symlink():
+            (volume / file.name).symlink_to(f"..data/{file.name}")
+
+
+def test_a_key_that_a_kubelet_hands_out_is_found_by_a_running_gateway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, volume = tmp_path / "made", tmp_path / "volume"
+    volume.mkdir()
+    run(monkeypatch, "keys", "make", str(made))
+    hand_out(volume, made, "first")
+    ring = FileKeyRing.open(volume, token_lifetime=timedelta(hours=1), now=datetime.now(UTC))
+    run(monkeypatch, "keys", "make", str(made), "--signs-in-s", "600")
+
+    hand_out(volume, made, "second")
+    was_read = ring.reload_if_changed()
+
+    assert was_read
+    assert ring.active.number == 1
+    assert len(json.loads(ring.jwks)["keys"]) == 2
 
 
 def test_a_folder_that_cannot_be_used_is_named(
