@@ -243,7 +243,7 @@ def stop(found: Deployed) -> None:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
-            found.stopped[name] = process.wait(15)
+            found.stopped[name] = process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
