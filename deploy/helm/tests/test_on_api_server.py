@@ -32,6 +32,9 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def helm(cluster: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+    if arguments[0] == "template":
+        # It asks no server.
+        arguments = (*arguments, "--kube-version", programs.KUBERNETES_VERSION)
     command = [str(programs.helm()), "--kubeconfig", str(cluster.kubeconfig), "--namespace", NAMESPACE, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 

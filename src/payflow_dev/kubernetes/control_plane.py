@@ -173,7 +173,7 @@ def _controller(program: Path, folder: Path, port: int) -> list[str]:
     common += [f"--secure-port={port}", f"--cert-dir={folder / program.name}"]
     if program.name == "kube-controller-manager":
         common += [f"--service-account-private-key-file={folder / 'accounts.key'}"]
-        common += [f"--root-ca-file={folder / 'certificates' / 'apiserver.crt'}", "--use-service-account-credentials"]
+        common += [f"--root-ca-file={folder / 'certificates' / 'apiserver.crt'}"]
     return common
 
 
