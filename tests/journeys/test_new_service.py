@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "limits_demo"
-COPIED = ("src", "tests", "tools", "docs", "pyproject.toml", ".importlinter", "requirements.lock")
+COPIED = ("src", "tests", "tools", "docs", "deploy", "pyproject.toml", ".importlinter", "requirements.lock")
 PYTHON_FILES = (
     f"src/payflow/services/{NAME}",
     f"src/payflow/contracts/{NAME}.py",
@@ -120,6 +120,17 @@ def test_the_architecture_and_its_own_tests_hold(copy: Copy) -> None:
 
     assert done.returncode == 0, done.stdout[-4000:]
     assert f"{NAME}" in (copy.root / ".importlinter").read_text()
+
+
+def test_the_chart_for_kubernetes_knows_it(copy: Copy) -> None:
+    values = (copy.root / "deploy/helm/payflow/values.yaml").read_text()
+    callers = (copy.root / "deploy/helm/payflow/files/callers.yaml").read_text()
+
+    done = copy.run("-m", "payflow_dev.deploy.helm", "--check")
+
+    assert done.returncode == 0, done.stdout
+    assert "\n  limits-demo:\n    port: 3013\n" in values
+    assert "\nlimits-demo:\n" in callers
 
 
 def test_it_starts_with_the_others_and_is_healthy(copy: Copy, ports: tuple[str, str]) -> None:

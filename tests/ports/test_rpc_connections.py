@@ -158,6 +158,22 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced(run: Any) -> 
     assert peer.connections == 2
 
 
+def test_a_connection_ends_after_a_while_so_that_a_process_that_came_later_gets_its_share(run: Any) -> None:
+    peer = Peer(*[ANSWER] * 3)
+
+    async def story() -> list[tuple[int, bytes]]:
+        async with peer as other:
+            pool = Connections(f"http://{other._authority}/base", age_s=(0.2, 0.2))
+            answers = [await say(pool), await say(pool)]
+            await asyncio.sleep(0.3)
+            answers.append(await say(pool))
+            pool.close()
+            return answers
+
+    assert run(story()) == [(200, b"ok")] * 3
+    assert peer.connections == 2
+
+
 def test_nobody_there_is_told_apart_from_no_answer(run: Any) -> None:
     async def story() -> None:
         pool = Connections("http://127.0.0.1:1")

@@ -251,6 +251,31 @@ def test_an_old_key_is_retired_when_its_tokens_have_ended(tmp_path: Path) -> Non
     assert len(list(tmp_path.glob("*.jwk"))) == 2
 
 
+async def test_a_key_on_its_way_to_all_gateways_verifies_before_it_signs(tmp_path: Path) -> None:
+    late, early = GatewayWorld(tmp_path / "keys"), GatewayWorld(tmp_path / "keys")
+    first = early.keys.active.kid
+    number = early.keys.add(signs_from=datetime.now(UTC) + timedelta(minutes=10))
+
+    assert number == 2
+    for gateway in (early, late):
+        gateway.keys.reload_if_changed()
+        assert gateway.keys.active.kid == first
+        assert len(gateway.keys._keys) == 2
+
+
+def test_a_key_signs_from_its_time_on_without_a_change_of_the_folder(tmp_path: Path) -> None:
+    ring = FileKeyRing.open(tmp_path, token_lifetime=HOUR, now=datetime.now(UTC))
+    first = ring.active.kid
+    ring.add(signs_from=datetime.now(UTC) + timedelta(seconds=5.4))
+    assert ring.active.kid == first
+
+    time.sleep(0.6)
+    ring.retire_old(datetime.now(UTC))
+
+    assert ring.active.kid != first
+    assert ring.find(first) is not None
+
+
 def test_gateways_that_start_at_once_make_one_key_between_them(tmp_path: Path) -> None:
     def start(_: int) -> str:
         return FileKeyRing.open(tmp_path / "keys", token_lifetime=HOUR, now=datetime.now(UTC)).active.kid

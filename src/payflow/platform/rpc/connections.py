@@ -7,6 +7,7 @@ parsing. A general client spends as much on a call as the batch in it costs (ADR
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 from collections.abc import Mapping
 from typing import Final, cast
@@ -16,6 +17,9 @@ import httptools
 
 # Below the server's own bound (ConnectionLimits.idle_s), so that a request never meets a closing server.
 IDLE_S: Final = 30.0
+# Behind one address there may be several processes, and it is at the connection that one of them is chosen: so that a
+# process that came later gets its share, a connection ends after a while. Not all at once, hence the range.
+AGE_S: Final = (45.0, 75.0)
 CONNECT_S: Final = 1.0
 ANSWER_MAX_BYTES: Final = 64 * 1024 * 1024
 
@@ -31,7 +35,7 @@ class NoAnswer(Exception):
 class _Connection(asyncio.Protocol):
     """One connection; one request at a time. Parser callbacks are named by httptools."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, age_s: float) -> None:
         self._loop = loop
         self._parser = httptools.HttpResponseParser(self)
         self._wire: asyncio.Transport | None = None
@@ -39,6 +43,7 @@ class _Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._size = 0
         self.idle_since = 0.0
+        self._ends_at = loop.time() + age_s
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are of no class of asyncio's.
@@ -74,7 +79,9 @@ class _Connection(asyncio.Protocol):
 
     def is_fresh(self, now: float) -> bool:
         """Whether another request may be sent on it."""
-        return self._wire is not None and not self._wire.is_closing() and now - self.idle_since < IDLE_S
+        if self._wire is None or self._wire.is_closing():
+            return False
+        return now - self.idle_since < IDLE_S and now < self._ends_at
 
     async def send(self, request: bytes) -> tuple[int, bytes]:
         """Send a request and wait for its answer: (status, body). Raises NoAnswer."""
@@ -97,9 +104,12 @@ class _Connection(asyncio.Protocol):
 
 
 class Connections:
-    """The connections to one service. `url`: http or https, host and port; a path before the operation's may follow."""
+    """The connections to one service. `url`: http or https, host and port; a path before the operation's may follow.
 
-    def __init__(self, url: str) -> None:
+    `age_s`: the least and the most seconds after which a connection ends, between two requests.
+    """
+
+    def __init__(self, url: str, *, age_s: tuple[float, float] = AGE_S) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or parts.hostname is None:
             raise ValueError(f"{url} is not the address of a service: http://HOST:PORT")
@@ -108,6 +118,7 @@ class Connections:
         self._port = parts.port or (443 if self._ssl else 80)
         self._prefix = parts.path.rstrip("/")
         self._authority = parts.netloc.rpartition("@")[2]
+        self._age_s = age_s
         self._idle: list[_Connection] = []
         self._all: set[_Connection] = set()
 
@@ -147,10 +158,11 @@ class Connections:
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
+        age_s = random.uniform(*self._age_s)  # noqa: S311 - spreads load, guards nothing
         try:
             async with asyncio.timeout(CONNECT_S):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(loop), self._host, self._port, ssl=self._ssl
+                    lambda: _Connection(loop, age_s), self._host, self._port, ssl=self._ssl
                 )
         except (OSError, TimeoutError) as error:
             raise NotConnected(str(error)) from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +33,29 @@ def rotate(data_dir: DataDir = None) -> None:
     for kid in rotated.verifying_kids:
         if kid != rotated.active_kid:
             print(f"Key {kid} verifies until its last token has ended.")
+
+
+@keys.command()
+def make(
+    folder: Annotated[Path, typer.Argument(help="The folder of signing keys, numbered files.")],
+    signs_in_s: Annotated[
+        int, typer.Option("--signs-in-s", min=0, help="Seconds until gateways begin to sign with it.")
+    ] = 0,
+) -> None:
+    """Make the next signing key in a folder, without asking a gateway: for a cluster that hands the folder out.
+
+    The seconds are for its way to all gateways; one that has it already verifies with it meanwhile.
+    """
+    from payflow.services.gateway.keys import FileKeyRing
+
+    now = datetime.now(UTC)
+    was_empty = not folder.is_dir() or not any(folder.iterdir())
+    try:
+        ring = FileKeyRing.open(folder, token_lifetime=timedelta(days=1), now=now)
+        number = 1 if was_empty else ring.add(signs_from=now + timedelta(seconds=signs_in_s))
+    except OSError as error:
+        raise StartError(f"{folder} cannot be used: {error.strerror}.") from error
+    print(folder / f"{number:04d}.jwk")
 
 
 async def _rotate(data_dir: Path | None) -> KeysRotated:

@@ -27,6 +27,8 @@ def migrate(
     from payflow.platform.migrate import migrate as run_migrations
     from payflow.run.supervisor.environment import is_production
 
+    if passwords_dir is not None and not passwords_dir.is_dir():
+        raise StartError(f"--passwords-dir {passwords_dir}: there is no such folder, and no password would be set.")
     url, directory = _target(data_dir)
     directory = passwords_dir or directory
     services = service_names(deployables(is_production=is_production()))

@@ -20,6 +20,10 @@ def serve(
     service: Annotated[str, typer.Argument(help="Which one, e.g. account.")],
     port: Annotated[int | None, typer.Option("--port", help="[default: $PAYFLOW_PORT, else 3000 + its number]")] = None,
     host: Annotated[str | None, typer.Option("--host", help="[default: $PAYFLOW_HOST, else 127.0.0.1]")] = None,
+    public_port: Annotated[
+        int | None,
+        typer.Option("--public-port", help="gateway: a second port, on which only the public API is to be had."),
+    ] = None,
     instance: Annotated[str | None, typer.Option("--instance", help="The name of this process in logs.")] = None,
 ) -> None:
     """Run one service until SIGTERM. Its settings, the other services' addresses among them, are in the environment."""
@@ -29,11 +33,15 @@ def serve(
     row = find(service)
     if row is None:
         raise StartError(f"There is no service {service}: choose one of {', '.join(service_names(SERVICES))}.")
+    if public_port is not None and not row.is_gateway:
+        raise StartError(f"--public-port is for the gateway: {row.name} has no public API.")
     settings = checked_settings(row)
     chosen = port or settings.port or PORT_BASE + row.port_offset
-    listener = listen(host=host or settings.host, port=chosen, option="--port")
+    sockets = [listen(host=host or settings.host, port=chosen, option="--port")]
+    if public_port is not None:
+        sockets.append(listen(host=host or settings.host, port=public_port, option="--public-port"))
     os.environ["PAYFLOW_PORT"] = str(chosen)
-    run(service=row.service, instance=instance or row.service, module=row.module, sockets=[listener])
+    run(service=row.service, instance=instance or row.service, module=row.module, sockets=sockets)
 
 
 def checked_settings(row: Deployable) -> CommonSettings:

@@ -1,7 +1,9 @@
 """The keys that sign access tokens: one file each in a folder that all gateways share, mode 0600.
 
-Files are numbered; the highest number signs. A file appears whole or not at all, and only once per number, so gateways
-that start or rotate at the same moment agree. An older key verifies until the tokens that it signed have ended.
+Files are numbered; the highest number signs, from the instant on that stands in it: where a folder reaches the gateways
+one after the other, all of them verify with a key before the first one signs with it. A file appears whole or not at
+all, and only once per number, so gateways that start or rotate at the same moment agree. An older key verifies until
+the tokens that it signed have ended.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ log = structlog.get_logger(__name__)
 _FILE: Final = re.compile(r"([0-9]{4,9})\.jwk")
 # A folder's time stamp is coarse: a change right after a read may leave it as it was.
 _COARSE_S: Final = 2.0
+# A key made this moment by another clock signs at once.
+_CLOCKS_DIFFER_S: Final = 5.0
 
 
 class _Document(msgspec.Struct):
@@ -102,9 +106,19 @@ class FileKeyRing:
         return True
 
     def retire_old(self, now: datetime) -> None:
-        """Stop verifying with keys whose tokens have all ended."""
-        if len(self._still_verifying(list(self._keys.values()), now.timestamp())) != len(self._keys):
+        """Stop verifying with keys whose tokens have all ended, and sign with a key whose time has come."""
+        keys, seconds = list(self._keys.values()), now.timestamp()
+        if len(self._still_verifying(keys, seconds)) != len(keys) or _signing(keys, seconds) is not self._active:
             self._read()
+
+    def add(self, *, signs_from: datetime) -> int:
+        """Make the next key, which signs from an instant on that may lie ahead; returns its number. Raises OSError."""
+        self._read()
+        number = max((key.number for key in self._keys.values()), default=0) + 1
+        while not self._add(number, signs_from.timestamp()):
+            number += 1
+        self._read()
+        return number
 
     def rotate(self, now: datetime) -> tuple[str, list[str]]:
         self._read()
@@ -145,9 +159,10 @@ class FileKeyRing:
         if not found:
             return
         found.sort(key=lambda key: key.number)
-        verifying = self._still_verifying(found, time.time())
+        now = time.time()
+        verifying = self._still_verifying(found, now)
         self._keys = {key.kid: key for key in verifying}
-        self._active = found[-1]
+        self._active = _signing(verifying, now)
         self.jwks = msgspec.json.encode({"keys": [_public(key) for key in reversed(verifying)]})
         if set(self._keys) != before:
             for listener in self._on_change:
@@ -169,6 +184,13 @@ class FileKeyRing:
             if key.number not in verifying:
                 with contextlib.suppress(FileNotFoundError):
                     path.unlink()
+
+
+def _signing(keys: list[SigningKey], now: float) -> SigningKey | None:
+    """The newest key whose time has come; the oldest where none has."""
+    ordered = sorted(keys, key=lambda key: key.number)
+    ready = [key for key in ordered if key.created_at <= now + _CLOCKS_DIFFER_S]
+    return ready[-1] if ready else next(iter(ordered), None)
 
 
 def _read_key(path: Path) -> SigningKey | None:
