@@ -1,7 +1,7 @@
 # Thin on purpose: every target is one command that can be typed by hand.
 PYTHON := .venv/bin/python
 
-.PHONY: help setup up down status test bench plots demo check chaos chaos-scenes chaos-self-test spec spec-quick test-java
+.PHONY: help setup up down status test bench plots demo check chaos chaos-scenes chaos-self-test spec spec-quick test-java test-stack
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -54,3 +54,6 @@ spec-quick: setup  ## The same with the small configurations only: some minutes
 
 test-java: setup  ## The tests that need Java and Maven: histories of payments held against the model
 	$(PYTHON) -m pytest -q spec/tests
+
+test-stack: setup  ## The tests against servers of the real stack, which they do not install (Debian: nginx, prometheus, curl)
+	$(PYTHON) -m pytest -q tests/stack

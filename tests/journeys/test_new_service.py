@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "limits_demo"
-COPIED = ("src", "tests", "tools", "docs", "pyproject.toml", ".importlinter", "requirements.lock")
+COPIED = ("src", "tests", "tools", "docs", "deploy", "pyproject.toml", ".importlinter", "requirements.lock")
 PYTHON_FILES = (
     f"src/payflow/services/{NAME}",
     f"src/payflow/contracts/{NAME}.py",

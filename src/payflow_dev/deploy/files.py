@@ -1,0 +1,23 @@
+"""Every generated file of a deployment, by its path in the repository."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from payflow_dev.deploy import nginx
+
+NGINX: Final = "deploy/nginx/payflow"
+
+FILES: Final[dict[str, Callable[[], str]]] = {
+    f"{NGINX}/upstream.conf": nginx.upstream_conf,
+    f"{NGINX}/routes.conf": nginx.routes_conf,
+    f"{NGINX}/public.conf": nginx.public_conf,
+    f"{NGINX}/problems.conf": nginx.problems_conf,
+    f"{NGINX}/problem_headers.conf": nginx.problem_headers_conf,
+}
+
+
+def contents() -> dict[str, str]:
+    """What each file should hold."""
+    return {path: make() for path, make in FILES.items()}
