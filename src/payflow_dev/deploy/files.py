@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from payflow_dev.deploy import nginx
+from payflow_dev.deploy import compose, nginx
 
 NGINX: Final = "deploy/nginx/payflow"
 
 FILES: Final[dict[str, Callable[[], str]]] = {
+    "deploy/compose/core.yaml": compose.core_yaml,
     f"{NGINX}/upstream.conf": nginx.upstream_conf,
     f"{NGINX}/routes.conf": nginx.routes_conf,
     f"{NGINX}/public.conf": nginx.public_conf,
