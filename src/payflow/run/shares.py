@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from payflow.platform.rpc.identity import JWKS_FILE
 from payflow.run.datadir import ensure_secret, write_atomically
 from payflow.run.registry import Deployable, deployables
+from payflow.run.supervisor.environment import setting
 from payflow.run.supervisor.settings import settings_class
 
 # Folders beside the services' own: the database server's, and the edge's.
@@ -58,14 +59,23 @@ def share_out(*, secrets: Path, shares: Path, hosts: Sequence[str]) -> list[str]
         if folder.is_dir():
             _fill(row, secrets=secrets, folder=folder)
             filled.append(row.service)
+    owner = _owner_password(secrets / "postgres_owner")
     if (shares / POSTGRES).is_dir():
         # Read by the database server's user, whoever that is; only its own container mounts the folder.
-        write_atomically(shares / POSTGRES / "password", ensure_secret(secrets / "postgres_owner"), mode=0o644)
+        write_atomically(shares / POSTGRES / "password", owner, mode=0o644)
         filled.append(POSTGRES)
     if (shares / TLS).is_dir():
         ensure_certificate(shares / TLS, hosts=hosts)
         filled.append(TLS)
     return filled
+
+
+def _owner_password(path: Path) -> str:
+    """The password of the database's owner: the one that PAYFLOW_POSTGRES_PASSWORD says, else one that is made once."""
+    given = setting("POSTGRES_PASSWORD")
+    if given:
+        _copy_text(given, path)
+    return ensure_secret(path)
 
 
 def _fill(row: Deployable, *, secrets: Path, folder: Path) -> None:

@@ -26,6 +26,7 @@ SHARES: Final = "/shares"
 # Addresses on the edge's network are fixed: NGINX looks a gateway's up once, and a gateway may come back.
 _EDGE: Final = "${EDGE_PREFIX:-172.28.240}"
 _EDGE_NUMBER_NGINX: Final = 10
+_DATABASE: Final = "${POSTGRES_ADDRESS:-postgres-db:5432}/${POSTGRES_DATABASE:-payflow}"
 _BASE_IMAGE: Final = "${BASE_IMAGE:-python:3.13-slim-bookworm}"
 
 # Megabytes, from what each was seen to need, with half as much again. The limits of everything together, what watches
@@ -77,7 +78,7 @@ def passed_on(row: Deployable) -> list[str]:
     """The settings of a service that come from `.env` where they are set there."""
     given = _GIVEN | set(secret_settings(row))
     names = []
-    for field in msgspec.structs.fields(_settings_of(row)):
+    for field in msgspec.structs.fields(settings_of(row)):
         if field.name not in given:
             names.append(f"PAYFLOW_{field.name.upper()}")
             # A secret may be given as a file that an override of this file mounts.
@@ -85,12 +86,13 @@ def passed_on(row: Deployable) -> list[str]:
     return names
 
 
-def _settings_of(row: Deployable) -> type[CommonSettings]:
+def settings_of(row: Deployable) -> type[CommonSettings]:
+    """The class of a service's settings."""
     return settings_class(importlib.import_module(row.module))
 
 
 def _fields_of(row: Deployable) -> set[str]:
-    return {field.name for field in msgspec.structs.fields(_settings_of(row))}
+    return {field.name for field in msgspec.structs.fields(settings_of(row))}
 
 
 def _service(row: Deployable) -> Block:
@@ -126,12 +128,12 @@ def _environment(row: Deployable) -> list[str]:
     """What this file says of a service's settings, then those that `.env` may say, without a value."""
     fixed = {
         "PAYFLOW_PORT": str(port_of(row)),
-        "PAYFLOW_POSTGRES_URL": f"postgresql://payflow_{row.service}@postgres-db:5432/payflow",
+        "PAYFLOW_POSTGRES_URL": f"postgresql://payflow_{row.service}@{_DATABASE}",
         "PAYFLOW_POSTGRES_PASSWORD_FILE": f"{SECRETS}/{PASSWORD}",
-        "PAYFLOW_REDIS_URL": "${REDIS_URL:-redis://redis-cache:6379/0}",
+        "PAYFLOW_REDIS_URL": "${PAYFLOW_REDIS_URL:-redis://redis-cache:6379/0}",
         "PAYFLOW_SERVICE_KEYS_DIR": f"{SECRETS}/{KEYS}",
         "PAYFLOW_DRAIN_S": "5",
-        **_addresses(),
+        **addresses(),
         **{f"PAYFLOW_{name.upper()}_FILE": f"{SECRETS}/{file}" for name, file in secret_settings(row).items()},
     }
     if row.is_gateway:
@@ -146,7 +148,7 @@ def _environment(row: Deployable) -> list[str]:
     return [*_assigned({name: value for name, value in fixed.items() if name in known}), *passed_on(row)]
 
 
-def _addresses() -> dict[str, str]:
+def addresses() -> dict[str, str]:
     """Where each service is; of the gateway the first one."""
     found: dict[str, str] = {}
     for row in ROWS:
@@ -192,7 +194,8 @@ def _secrets() -> Block:
             "args": {"BASE_IMAGE": _BASE_IMAGE, "PIP_INDEX_URL": None},
         },
         "command": ["secrets", f"{DATA}/secrets", "--shares", SHARES, "--host", "${TLS_HOST:-localhost}"],
-        "environment": _assigned({"PAYFLOW_DATA_DIR": DATA}),
+        # The password of a PostgreSQL that is somebody's own; one is made where this is empty.
+        "environment": _assigned({"PAYFLOW_DATA_DIR": DATA, "PAYFLOW_POSTGRES_PASSWORD": "${POSTGRES_PASSWORD:-}"}),
         "volumes": [f"operator:{DATA}", *shares],
         "network_mode": "none",
         "healthcheck": {"disable": True},
@@ -243,7 +246,7 @@ def _command_line() -> Block:
 def _owner() -> dict[str, str]:
     return {
         "PAYFLOW_ENV": "${PAYFLOW_ENV:-development}",
-        "PAYFLOW_POSTGRES_URL": "postgresql://payflow@postgres-db:5432/payflow",
+        "PAYFLOW_POSTGRES_URL": f"postgresql://${{POSTGRES_OWNER:-payflow}}@{_DATABASE}",
         "PAYFLOW_POSTGRES_PASSWORD_FILE": f"{DATA}/secrets/postgres_owner",
     }
 
@@ -253,7 +256,7 @@ def _operator() -> dict[str, str]:
         "PAYFLOW_ENV": "${PAYFLOW_ENV:-development}",
         "PAYFLOW_DATA_DIR": DATA,
         "PAYFLOW_SERVICE_KEYS_DIR": f"{DATA}/secrets/services",
-        **_addresses(),
+        **addresses(),
     }
 
 

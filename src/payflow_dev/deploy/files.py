@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from payflow_dev.deploy import compose, nginx
+from payflow_dev.deploy import compose, dashboards, environment, nginx, prometheus
 
 NGINX: Final = "deploy/nginx/payflow"
 
 FILES: Final[dict[str, Callable[[], str]]] = {
+    ".env.example": environment.env_example,
     "deploy/compose/core.yaml": compose.core_yaml,
+    "deploy/grafana/dashboards/payments.json": dashboards.payments_json,
+    "deploy/grafana/dashboards/services.json": dashboards.services_json,
+    "deploy/prometheus/prometheus.yml": prometheus.prometheus_yml,
     f"{NGINX}/upstream.conf": nginx.upstream_conf,
     f"{NGINX}/routes.conf": nginx.routes_conf,
     f"{NGINX}/public.conf": nginx.public_conf,

@@ -15,6 +15,7 @@ from payflow.platform.http.edge import METHODS
 from payflow.platform.http.health import HEALTH_PATHS
 from payflow.platform.http.problem import PROBLEM_JSON
 from payflow.run.registry import SERVICES
+from payflow.services.gateway.routes import all_handlers
 from payflow.services.gateway.routes.bulk import BULK_PATH
 from payflow.services.gateway.routes.bulk_upload import FILE_MAX_BYTES, UPLOAD_S_MAX
 from payflow.services.gateway.routes.openapi import openapi_document
@@ -23,6 +24,8 @@ from payflow_dev.deploy.names import GENERATED, address_of
 # Each process answers these too, and outside they are nobody's business.
 _INTERNAL: Final = frozenset({"/metrics"})
 _PARAMETER: Final = re.compile(r"\{[^}]+\}")
+# The framework's way to write a parameter: {name:str}.
+_TYPE: Final = re.compile(r":\w+\}")
 _EVENT_STREAM: Final = "text/event-stream"
 
 # What NGINX itself may answer, and the problem that says so. Those without a problem of their own are malformed.
@@ -168,7 +171,8 @@ def problem_text(code: str, *, status: int | None = None) -> str:
 
 def published_paths() -> list[str]:
     """Every path of the public API, parameters in braces, and the checks that a load balancer asks for."""
-    return sorted({*_document()["paths"], "/docs/assets/{name}", *(HEALTH_PATHS - _INTERNAL)})
+    handled = {_TYPE.sub("}", path) for handler in all_handlers() for path in handler.paths}
+    return sorted({*_document()["paths"], *handled, *(HEALTH_PATHS - _INTERNAL)})
 
 
 def _streams() -> list[str]:

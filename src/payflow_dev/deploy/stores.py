@@ -37,8 +37,8 @@ STORES: Final[Block] = {
             *("-c", "log_error_verbosity=terse"),
         ],
         "environment": [
-            "POSTGRES_USER=payflow",
-            "POSTGRES_DB=payflow",
+            "POSTGRES_USER=${POSTGRES_OWNER:-payflow}",
+            "POSTGRES_DB=${POSTGRES_DATABASE:-payflow}",
             "POSTGRES_PASSWORD_FILE=/run/payflow/password",
             "POSTGRES_INITDB_ARGS=--auth-host=scram-sha-256 --data-checksums",
         ],
@@ -53,7 +53,10 @@ STORES: Final[Block] = {
         "stop_grace_period": "30s",
         "healthcheck": {
             # By address: while the database is being made, the server listens on its socket only.
-            "test": ["CMD-SHELL", "pg_isready -h 127.0.0.1 -U payflow -d payflow"],
+            "test": [
+                "CMD-SHELL",
+                "pg_isready -h 127.0.0.1 -U ${POSTGRES_OWNER:-payflow} -d ${POSTGRES_DATABASE:-payflow}",
+            ],
             "interval": "3s",
             "timeout": "3s",
             "retries": 20,

@@ -25,14 +25,19 @@ def _map(value: Mapping[str, Any]) -> list[str]:
         if isinstance(item, Mapping) and item:
             lines += [f"{_scalar(key)}:", *(f"  {line}" for line in _map(item))]
         elif _is_list(item) and not _fits_a_line(item):
-            lines += [f"{_scalar(key)}:", *(f"  - {line}" for line in _items(item))]
+            lines += [f"{_scalar(key)}:", *(f"  {line}" for line in _items(item))]
         else:
             lines.append(f"{_scalar(key)}: {_scalar(item)}")
     return lines
 
 
 def _items(items: Sequence[Any]) -> list[str]:
-    return [_scalar(item) for item in items]
+    """The lines of a list, the first of each item with its dash."""
+    lines: list[str] = []
+    for item in items:
+        inner = _map(item) if isinstance(item, Mapping) and item else [_scalar(item)]
+        lines += [f"{'- ' if number == 0 else '  '}{line}" for number, line in enumerate(inner)]
+    return lines
 
 
 def _scalar(value: Any) -> str:
@@ -56,4 +61,4 @@ def _is_list(value: Any) -> bool:
 
 
 def _fits_a_line(items: Sequence[Any]) -> bool:
-    return len(_scalar(items)) <= 90
+    return len(_scalar(items)) <= 90 and not any(isinstance(item, Mapping) for item in items)

@@ -1,6 +1,6 @@
 """Builds our image, starts the core as it ships on stand-ins for the official images, and looks at all of it.
 
-    python tests/stack/full/run.py build FOLDER     # the stand-ins (see stand_ins.py), then our own image: needs a network
+    python tests/stack/full/run.py build FOLDER     # stand-ins (see stand_ins.py), then our image: needs a network
     python tests/stack/full/run.py check            # start, look, break, repair, stop: needs none
 
 Docker is found by DOCKER_HOST, Compose as `docker compose` or what COMPOSE names. `make test-stack-full` does both.
