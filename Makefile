@@ -1,7 +1,7 @@
 # Thin on purpose: every target is one command that can be typed by hand.
 PYTHON := .venv/bin/python
 
-.PHONY: help setup up down status test bench plots demo check chaos chaos-scenes chaos-self-test spec spec-quick test-java test-stack
+.PHONY: help setup up down status test bench plots demo check chaos chaos-scenes chaos-self-test spec spec-quick test-java test-stack test-stack-full
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -57,3 +57,7 @@ test-java: setup  ## The tests that need Java and Maven: histories of payments h
 
 test-stack: setup  ## The tests against servers of the real stack, which they do not install (Debian: nginx, prometheus, curl)
 	$(PYTHON) -m pytest -q tests/stack
+
+test-stack-full: setup  ## The core in containers, as it ships; by hand (docs/howto/run-with-compose.md says what it needs)
+	PYTHONPATH=src:. $(PYTHON) tests/stack/full/run.py build $${STAND_INS:-/var/tmp/payflow-stand-ins}
+	PYTHONPATH=src:. $(PYTHON) tests/stack/full/run.py check

@@ -225,7 +225,7 @@ def _demo_data() -> Block:
         "environment": _assigned(_operator()),
         "volumes": [f"operator:{DATA}"],
         "networks": ["backend"],
-        "depends_on": {container_of(row): {"condition": "service_healthy"} for row in ROWS},
+        "depends_on": {container_of(row): {"condition": "service_healthy"} for row in SERVICES},
         "healthcheck": {"disable": True},
     }
 
