@@ -72,6 +72,8 @@ they are all yours to set.
   `PAYFLOW_AUDIT_KEY_FILE`, `PAYFLOW_TOKEN_KEYS_DIR` and `PAYFLOW_SERVICE_KEYS_DIR`. `payflow secrets DIR` makes them
   once and prints the settings; keep a copy, since names and phones cannot be read without the column keys. In
   `DIR/roles` are passwords for the database roles (`payflow migrate --passwords-dir DIR/roles` sets them).
+  `payflow secrets DIR --shares SHARES` fills each folder of `SHARES` that is named after a service with what that
+  service needs: mount it into its container, and no other has its keys.
 - **The first administrator**: no password is made up. Set `PAYFLOW_BOOTSTRAP_ADMIN_PASSWORD_FILE` for the first start.
 - **The demo bank**: set `PAYFLOW_AGENTS` to the banks that can be paid (`[]` for none), each with a `url`, and
   `PAYFLOW_INBOUND_SECRET_FILE`, or a secret for each bank in `PAYFLOW_BANK_SECRETS_FILE`.

@@ -165,6 +165,7 @@ def write(files: dict[Path, str]) -> None:
         ["-m", "ruff", "check", "--quiet", "--fix", "--select", "I", *python],
         ["-m", "ruff", "format", "--quiet", *python],
         [str(ROOT / "tools" / "generate_docs.py")],
+        [str(ROOT / "tools" / "generate_deploy.py")],
         ["-m", "payflow_dev.deploy.helm"],
     ):
         done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)

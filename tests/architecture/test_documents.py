@@ -20,8 +20,21 @@ def test_generated_documents_are_up_to_date() -> None:
     assert result.returncode == 0, result.stdout
 
 
+def test_generated_files_of_the_deployment_are_up_to_date() -> None:
+    result = subprocess.run(
+        [sys.executable, "tools/generate_deploy.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 def markdown_files() -> list[Path]:
-    found = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("README.md")]
+    found = [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "src").rglob("README.md"),
+        *(ROOT / "deploy").rglob("*.md"),
+    ]
     return sorted(found)
 
 

@@ -116,7 +116,7 @@ def test_the_architecture_and_its_own_tests_hold(copy: Copy) -> None:
     chosen = f"{NAME} or imports_follow or up_to_date or error_code or takes_a_list or fit_a_screen or processes"
     files = ["tests/architecture", f"tests/ports/test_{NAME}_store.py", f"tests/unit/test_{NAME}_domain.py"]
 
-    done = copy.run("-m", "pytest", "-q", "-k", chosen, *files, "tests/unit/test_registry.py")
+    done = copy.run("-m", "pytest", "-q", "-k", chosen, *files, "tests/unit/test_registry.py", seconds=110)
 
     assert done.returncode == 0, done.stdout[-4000:]
     assert f"{NAME}" in (copy.root / ".importlinter").read_text()
@@ -131,6 +131,18 @@ def test_the_chart_for_kubernetes_knows_it(copy: Copy) -> None:
     assert done.returncode == 0, done.stdout
     assert "\n  limits-demo:\n    port: 3013\n" in values
     assert "\nlimits-demo:\n" in callers
+
+
+def test_it_has_its_place_in_the_deployment(copy: Copy) -> None:
+    core = (copy.root / "deploy/compose/core.yaml").read_text()
+    scraped = (copy.root / "deploy/prometheus/prometheus.yml").read_text()
+    explained = (copy.root / ".env.example").read_text()
+
+    assert "  limits-demo-service:\n" in core
+    assert "secrets-limits-demo:/run/payflow:ro" in core
+    assert core.count("http://limits-demo-service:3013") == core.count("http://kyc-service:3010")
+    assert '- targets: ["limits-demo-service:3013"]' in scraped
+    assert "#PAYFLOW_LIMITS_DEMO_TEXT_MAX=200" in explained
 
 
 def test_it_starts_with_the_others_and_is_healthy(copy: Copy, ports: tuple[str, str]) -> None:

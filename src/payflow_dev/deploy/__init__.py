@@ -1,1 +1,1 @@
-"""Writes the files of `deploy/` that follow from the code: services, what they publish, how they fail."""
+"""Writes the files of `deploy/` that follow from the code: services, callers, published addresses, problems."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from payflow.run.instance import make_instance
 from payflow.run.options import DataDir
 
 if TYPE_CHECKING:
@@ -30,11 +29,11 @@ def load(
     """
     from functools import partial
 
-    from payflow.run.control import require_running
     from payflow.run.errors import StartError
+    from payflow.run.local_rpc import reachable_instance
     from payflow.run.records import read_records, rereadable
 
-    instance = require_running(make_instance(data_dir=data_dir)).instance
+    instance = reachable_instance(data_dir)
     with rereadable(file) as path:
         source = partial(read_records, path, name=str(file))
         # All of it is read before anything is loaded, so that a mistyped line does not leave half a file behind.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from payflow.run.instance import Instance, make_instance
+from payflow.run.instance import Instance
 from payflow.run.options import DataDir
 
 
@@ -17,9 +17,9 @@ def otp(
     data_dir: DataDir = None,
 ) -> None:
     """Print the code that the demo channel got for a payment. There is no demo channel in production."""
-    from payflow.run.control import require_running
+    from payflow.run.local_rpc import reachable_instance
 
-    instance = require_running(make_instance(data_dir=data_dir)).instance
+    instance = reachable_instance(data_dir)
     print(asyncio.run(newest_code(instance=instance, transaction_id=transaction_id, customer=customer)))
 
 

@@ -1,0 +1,90 @@
+"""Images that stand in for the official ones where no image can be pulled: `python stand_ins.py FOLDER`.
+
+Needs a Docker daemon (DOCKER_HOST), `mmdebstrap` as root, and Maven for Kafka. FOLDER keeps what is fetched. Each image
+gets the tag that compose.yaml asks for and holds the same program from another source: Debian's NGINX and Python, the
+PostgreSQL and Valkey of this repository's own environment, Kafka's jars on Debian's Java. They prove compose.yaml and
+our own image; the official images' entry points they only imitate.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from payflow.run.embedded.binaries import postgres_tree, valkey_server
+
+HERE: Final = Path(__file__).resolve().parent
+ROOT: Final = HERE.parents[2]
+BASE: Final = "payflow-stand-in:base"
+# Where our own image is to begin with, in place of python:...
+PYTHON: Final = "payflow-stand-in:python"
+AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
+_PACKAGES: Final = (
+    "bash,ca-certificates,default-jre-headless,iproute2,nginx-light,python3,python3-pip,python3-venv,util-linux,wget"
+)
+
+
+def main(folder: Path) -> None:
+    """Build all of them; what is there already is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _build_base(folder)
+    _build("python", PYTHON, folder)
+    for kind, service in (
+        ("nginx", "nginx"),
+        ("postgres", "postgres-db"),
+        ("valkey", "redis-cache"),
+        ("kafka", "kafka"),
+    ):
+        _build(kind, image_of(service), folder)
+
+
+def image_of(service: str) -> str:
+    """The image that a service of the core asks for."""
+    services = yaml.safe_load((ROOT / "deploy/compose/core.yaml").read_text(encoding="utf-8"))["services"]
+    return str(services[service]["image"])
+
+
+def _build_base(folder: Path) -> None:
+    if subprocess.run(["docker", "image", "inspect", BASE], capture_output=True, check=False).returncode == 0:
+        return
+    archive = folder / "base.tar"
+    if not archive.exists():
+        partial = folder / "base.partial.tar"
+        _run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(partial))
+        partial.rename(archive)
+    _run("docker", "import", str(archive), BASE)
+
+
+def _build(kind: str, tag: str, folder: Path) -> None:
+    context = folder / kind
+    shutil.rmtree(context, ignore_errors=True)
+    shutil.copytree(HERE / "images" / kind, context)
+    if kind == "python":
+        shutil.copy(AUTHORITIES, context)
+    elif kind == "postgres":
+        tree = postgres_tree()
+        for part in (tree, tree.parent / f"{tree.name}.libs"):
+            shutil.copytree(part, context / "tree" / part.name, symlinks=True)
+    elif kind == "valkey":
+        (context / "bin").mkdir()
+        for name in ("valkey-server", "valkey-cli"):
+            shutil.copy(valkey_server().resolve().with_name(name), context / "bin" / name)
+            (context / "bin" / name).chmod(0o755)
+    elif kind == "kafka":
+        copy = ("-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={context / 'libs'}")
+        _run("mvn", "-f", str(context / "pom.xml"), *copy)
+    _run("docker", "build", "--quiet", "--network", "none", "--tag", tag, str(context))
+
+
+def _run(*command: str) -> None:
+    print(f"$ {' '.join(command)}", flush=True)
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
