@@ -115,12 +115,13 @@ async def test_a_services_caller_decides_about_sampling_and_a_client_does_not() 
         seen.append((current_traceparent.get(), current_trace_id()))
         await send_response(send, json_response(200, b"{}"))
 
+    await ask(EdgeLayer(app, service="demo", public=False), request((b"traceparent", PARENT), path="/rpc/demo/do"))
     await ask(EdgeLayer(app, service="demo", public=False), request((b"traceparent", PARENT)))
     await ask(EdgeLayer(app, service="demo", public=True), request((b"traceparent", PARENT)))
     await ask(EdgeLayer(app, service="demo", public=True, is_sampled=lambda: True), request())
 
-    assert [traceparent[-2:] for traceparent, _ in seen] == ["01", "00", "01"]
-    assert [trace_id == PARENT[3:35].decode() for _, trace_id in seen] == [True, True, False]
+    assert [traceparent[-2:] for traceparent, _ in seen] == ["01", "00", "00", "01"]
+    assert [trace_id == PARENT[3:35].decode() for _, trace_id in seen] == [True, True, True, False]
     assert all(trace_id == trace_id_of(traceparent) for traceparent, trace_id in seen)
 
 
