@@ -120,6 +120,47 @@ async def test_a_consumer_that_waits_long_stays_in_its_group(log: KafkaLog) -> N
     await log.assert_once_and_in_order(payments=3, versions=5)
 
 
+async def test_what_a_consumer_has_not_handled_shows_in_the_figures(log: KafkaLog) -> None:
+    is_away = True
+
+    async def ask_first(connection: Connection, events: Sequence[Event]) -> None:
+        if is_away:
+            raise OSError("away")
+        await log.write_effects(connection, events)
+
+    def lag() -> float:
+        return REGISTRY.get_sample_value("payflow_event_lag_events", {"consumer": "audit"}) or 0.0
+
+    async def shows_all() -> bool:
+        return lag() == 15
+
+    async def shows_none() -> bool:
+        return lag() == 0
+
+    async with running(log.any_consumer(ask_first)):
+        await log.stream(payments=3, versions=5)
+        await until(shows_all, seconds=log.patience_s)
+        is_away = False
+        await log.until_all(payments=3, versions=5)
+        await until(shows_none, seconds=log.patience_s)
+
+
+async def test_on_an_idle_system_an_effect_follows_its_event_in_a_moment(log: KafkaLog) -> None:
+    loop, took_s = asyncio.get_running_loop(), []
+    async with running(log.any_consumer()):
+        await log.append(an_event(subject="payment", version=1))
+        await log.until_version("payment", 1)
+        for version in range(2, 9):
+            # The relay sleeps by now, and is woken: by itself it would look once a second.
+            await asyncio.sleep(0.4)
+            began_at = loop.time()
+            await log.append(an_event(subject="payment", version=version))
+            await log.until_version("payment", version)
+            took_s.append(loop.time() - began_at)
+
+    assert sorted(took_s)[3] < 0.4, took_s
+
+
 # --- rubbish ----------------------------------------------------------------------------------------------------
 
 

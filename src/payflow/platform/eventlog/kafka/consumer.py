@@ -37,9 +37,9 @@ from payflow.platform.postgres import Connection, Database
 
 log = structlog.get_logger(__name__)
 
-POLL_S: Final = 0.5
+POLL_S: Final = 0.25
 LOOK_S: Final = 1.0
-_CLOSE_S: Final = 0.5
+_CLOSE_S: Final = 0.8
 _lag: Final = Gauge("payflow_event_lag_events", "Events in Kafka that this process has not handled yet.", ["consumer"])
 
 
@@ -207,10 +207,12 @@ class KafkaConsumer:
     async def _look_after_replays(self, replayer: Replayer) -> None:
         """Look, once a second, whether something is to be handed over again, and hand over some of it."""
         now = asyncio.get_running_loop().time()
-        if now < self._looks_at or self._pending:
+        if now < self._looks_at:
             return
         self._looks_at = now + LOOK_S
         await self._measure()
+        if self._pending:
+            return
         try:
             if await self._database.fetchval("SELECT event_log.has_replays_for($1)", self._name):
                 self._looks_at = 0.0
@@ -238,7 +240,7 @@ class KafkaConsumer:
     async def _measure(self) -> None:
         reader = self._reader
         if reader is not None:
-            ends = await self._worker.do(partial(reader.ends, list(self._next)))
+            ends = await self._worker.do(partial(reader.ends, list(self._next), is_waiting=bool(self._pending)))
             _lag.labels(self._name).set(sum(max(0, end - self._next[place]) for place, end in ends.items()))
 
     async def _wait_out(self, error: Exception) -> None:

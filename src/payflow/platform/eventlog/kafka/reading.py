@@ -114,13 +114,16 @@ class GroupReader:
         """Take records again."""
         self._opened.resume(self._opened.assignment())
 
-    def ends(self, places: Sequence[Place]) -> dict[Place, int]:
-        """Where partitions end, so far as that is known here."""
+    def ends(self, places: Sequence[Place], *, is_waiting: bool) -> dict[Place, int]:
+        """Where partitions end, so far as that is known here; it is asked for while nothing is taken."""
         ends = {}
         for topic, partition in places:
-            _, end = self._opened.get_watermark_offsets(
-                TopicPartition(self._kafka.topic(topic), partition), cached=True
-            )
+            place = TopicPartition(self._kafka.topic(topic), partition)
+            try:
+                _, end = self._opened.get_watermark_offsets(place, timeout=_PROBE_S, cached=not is_waiting)
+            except KafkaException as error:
+                log.debug("kafka.ends_unknown", error=reason_of(error))
+                break
             if end >= 0:
                 ends[topic, partition] = end
         return ends
