@@ -104,7 +104,8 @@ def test_every_error_code_has_a_problem_type_and_every_problem_a_code_of_its_own
         if ".services." in module.name or ".contracts." in module.name or ".platform." in module.name:
             importlib.import_module(module.name)
 
-    missing = set(known_error_codes()) - set(PROBLEMS)
+    # Tests make codes of their own, in the same process.
+    missing = {code for code in known_error_codes() if not code.startswith("TEST_")} - set(PROBLEMS)
 
     assert missing == set()
     assert all(400 <= problem.status <= 599 for problem in PROBLEMS.values())

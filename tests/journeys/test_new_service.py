@@ -35,7 +35,7 @@ class Copy:
         self.root = root
         self.data_dir = root / "data"
 
-    def run(self, *command: str | Path, seconds: int = 60) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str | Path, seconds: int = 180) -> subprocess.CompletedProcess[str]:
         """Run this Python with arguments, on the copy's code."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("PAYFLOW_", "PYTEST_"))}
         environ["PYTHONPATH"] = f"{self.root / 'src'}{os.pathsep}{self.root}"

@@ -148,4 +148,4 @@ async def test_the_service_starts_on_its_settings_and_screens(
 
     assert answer.outcome is ScreeningOutcome.POSSIBLE_MATCH
     assert service.required == {"postgres"}
-    assert set(service.background) == {"deliver_decisions"}
+    assert set(service.background) == {"deliver_decisions", "measure_open_reviews"}

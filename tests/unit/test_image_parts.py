@@ -58,9 +58,7 @@ def test_every_entry_keeps_its_hashes_and_marker() -> None:
     assert all("--hash=sha256:" in entry for entry in entries)
     assert "colorama==" in text
     assert "sys_platform == 'win32'" in text
-    assert "http" not in text.replace("httptools", "").replace("httpcore", "").replace("httpx", "").replace(
-        "aiohttp", ""
-    )
+    assert "://" not in text
 
 
 def test_a_lock_without_reasons_is_refused() -> None:

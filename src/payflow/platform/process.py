@@ -80,7 +80,7 @@ class ProcessApp:
         await send_response(send, bytes_response(200, answer, content_type=_MSGPACK))
 
 
-def make_app(*, runtime: Runtime, service: Service) -> ASGIApp:
+def make_app(*, runtime: Runtime, service: Service) -> EdgeLayer:
     """The complete application of a process: edge, health, admission, private operations, own routes."""
     common = runtime.common
     rpc = RpcServer(
@@ -102,23 +102,21 @@ def make_app(*, runtime: Runtime, service: Service) -> ASGIApp:
         service=runtime.service,
         public=service.is_public,
         bounds_own_body=service.bounds_own_body,
+        turn_away=turn_away_of(service),
         is_sampled=tracer.sampler.take if (tracer := installed()) is not None else never,
     )
 
 
 @asynccontextmanager
-async def running(runtime: Runtime, build: Build) -> AsyncIterator[tuple[ASGIApp, TurnAway | None]]:
-    """Wire a service and keep its background duties going; everything is stopped and closed at the end.
-
-    The application, and what is refused at the connection while it is full.
-    """
+async def running(runtime: Runtime, build: Build) -> AsyncIterator[EdgeLayer]:
+    """Wire a service and keep its background duties going; everything is stopped and closed at the end."""
     duties: list[asyncio.Task[None]] = []
     try:
         service = await build(runtime)
         app = make_app(runtime=runtime, service=service)
         work_of = service.background | runtime.duties
         duties = [asyncio.create_task(run_forever(name, work)) for name, work in work_of.items()]
-        yield app, turn_away_of(service)
+        yield app
     finally:
         for duty in duties:
             duty.cancel()
@@ -190,9 +188,9 @@ async def run_async(
     tidy_exposition()
     configure_logging(service=service, instance=instance, level=runtime.common.log_level)
     with exporting(runtime):
-        async with running(runtime, build) as (app, turn_away):
+        async with running(runtime, build) as app:
             log.info("process.ready", pid=os.getpid())
-            await _serve_edge(app, sockets, drain_s=runtime.common.drain_s, turn_away=turn_away, on_ready=on_ready)
+            await _serve_edge(app, sockets, drain_s=runtime.common.drain_s, turn_away=app.turn_away, on_ready=on_ready)
     log.info("process.stopped")
 
 

@@ -24,6 +24,7 @@ from payflow.platform.http.health import HEALTH_PATHS
 from payflow.platform.http.problem import PROBLEM_JSON, is_bug, problem_for_status, problem_response
 from payflow.platform.http.requests import RequestMeasures
 from payflow.platform.http.trace import continue_trace, trace_id_of
+from payflow.platform.http.turn_away import TurnAway
 from payflow.platform.tracing.requests import ERROR, RequestSpans
 from payflow.platform.tracing.span import exemplar_of
 from payflow.platform.tracing.tracer import installed
@@ -57,6 +58,7 @@ class EdgeLayer:
     `public` chooses the security headers and the default body limit (64 KB; 16 MB inside). A trace id is continued
     whoever sent it, but only our own `is_sampled` makes us record it; in calls between services theirs is believed.
     `bounds_own_body`: paths whose application reads longer bodies piece by piece and has a limit of its own.
+    `turn_away`: what the server is to refuse before it comes here.
     Every error becomes a problem: a PayflowError its own, anything else a bare 500 that is logged with its place in
     the code and its type, without its message, which might hold a customer's data.
     """
@@ -71,6 +73,7 @@ class EdgeLayer:
         is_sampled: Callable[[], bool] = never,
         docs_path: str = "/docs",
         bounds_own_body: frozenset[str] = frozenset(),
+        turn_away: TurnAway | None = None,
     ) -> None:
         self._app = app
         self._service = service
@@ -79,6 +82,7 @@ class EdgeLayer:
         self._is_sampled = is_sampled
         self._docs_path = docs_path
         self._bounds_own_body = bounds_own_body
+        self.turn_away = turn_away
         self._measures = RequestMeasures()
         self._spans = RequestSpans()
 
