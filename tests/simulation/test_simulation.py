@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SECONDS = float(os.environ.get("SIMULATION_SECONDS", "20"))
 # A few hundred payments have met most faults; more would only take longer to find the mistake.
 PAYMENTS_WITH_A_MISTAKE = 1_200
-SEEDS_MAX = 80
+SEEDS_MAX = 200
 
 
 @pytest.mark.timeout(SECONDS + 240)
