@@ -41,7 +41,9 @@ async def services(system: System) -> AsyncIterator[LocalServices]:
 
 @pytest.fixture(scope="module")
 async def api(system: System) -> AsyncIterator[Api]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+    # A connection kept from before a restart would be found closed in the middle of a request.
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session:
         yield Api(session, system.url)
 
 
