@@ -240,7 +240,7 @@ class Consumer:
         if retried is None:
             return False
         self._deliverer.tell_retried(retried)
-        self._deliverer.tell(retried.events)
+        self._deliverer.tell(retried.events, is_again=True)
         return True
 
     async def _replay_piece(self) -> bool:
@@ -269,7 +269,7 @@ class Consumer:
             await replays.save_progress(
                 connection, id=replay.id, progress=progress, handed=len(handed), is_finished=is_finished
             )
-        self._deliverer.tell(done)
+        self._deliverer.tell(done, is_again=True)
         return True
 
     async def _begin_replay(self, connection: Connection, replay: replays.Replay) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 import asyncpg
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from payflow.contracts.topics import TOPICS
 from payflow.kernel.envelope import Event
@@ -51,6 +52,12 @@ _PASSING: Final = (
 consumed: Final = Counter("payflow_events_consumed_total", "Events whose effect was committed.", ["consumer"])
 waits: Final = Counter("payflow_event_waits_total", "Times a consumer could not go on, and waited.", ["consumer"])
 dead: Final = Counter("payflow_events_dead_lettered_total", "Events set aside.", ["consumer"])
+_delay: Final = Histogram(
+    "payflow_event_delay_seconds",
+    "From when an event happened until its effect was committed; clocks of two machines may differ.",
+    ["consumer"],
+    buckets=(0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 5, 60),
+)
 _replayed: Final = Counter("payflow_events_replayed_total", "Events set aside and handled after all.", ["consumer"])
 
 
@@ -117,6 +124,7 @@ class Deliverer:
         self._handler = handler
         self._after_commit = after_commit
         self._system = system
+        self._delay = _delay.labels(name)
 
     async def apply(self, connection: Connection, deliveries: Sequence[Delivery], *, is_careful: bool) -> list[Event]:
         """Have the effects of events, in their order; those that had one, the others are set aside.
@@ -140,11 +148,15 @@ class Deliverer:
             log.warning("consumer.batch_failed", consumer=self._name, error=repr(error))
             raise BatchFailed from error
 
-    def tell(self, events: Sequence[Event]) -> None:
-        """Say that the effects of these events were had; called after the commit."""
+    def tell(self, events: Sequence[Event], *, is_again: bool = False) -> None:
+        """Say that the effects of these events were had; called after the commit. `is_again`: they were asked for."""
         consumed.labels(self._name).inc(len(events))
         if not events:
             return
+        if not is_again:
+            now = datetime.now(UTC)
+            for event in events:
+                self._delay.observe(max(0.0, (now - event.time).total_seconds()))
         write_events_line(self._name, events)
         if self._after_commit is not None:
             self._after_commit(events)

@@ -63,6 +63,7 @@ def _in_their_traces(
     finally:
         for traceparent in others:
             own = joined(span, traceparent=traceparent, kind=kind)
+            own.set("messaging.system", system)
             if consumer:
                 own.set("messaging.consumer.group.name", consumer)
             own.error = span.error

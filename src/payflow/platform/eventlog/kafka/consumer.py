@@ -216,7 +216,7 @@ class KafkaConsumer:
             if await self._database.fetchval("SELECT event_log.has_replays_for($1)", self._name):
                 self._looks_at = 0.0
                 if not await self._retry():
-                    self._deliverer.tell(await replayer.step(self._database))
+                    self._deliverer.tell(await replayer.step(self._database), is_again=True)
         except PayflowError as error:
             self._looks_at = now + LOOK_S
             log.warning("consumer.replay_waits", consumer=self._name, error=repr(error))
@@ -228,7 +228,7 @@ class KafkaConsumer:
         if retried is None:
             return False
         self._deliverer.tell_retried(retried)
-        self._deliverer.tell(retried.events)
+        self._deliverer.tell(retried.events, is_again=True)
         return True
 
     async def _measure(self) -> None:
