@@ -115,7 +115,7 @@ def parse_history(text: str | None) -> tuple[int, ...]:
 
 
 def default_connections(
-    *, is_bulk: bool, is_overload: bool, memory: int | None, velocity: int | None, is_stack: bool
+    *, is_bulk: bool, is_overload: bool, memory: int | None, velocity: int | None, is_stack: bool = False
 ) -> str:
     """The steps of a mode where none are named."""
     asked = {

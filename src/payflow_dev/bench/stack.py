@@ -16,7 +16,6 @@ from payflow_dev.bench.display import Display
 from payflow_dev.bench.goals import Goal
 from payflow_dev.bench.machine import machine_facts
 from payflow_dev.bench.modes import Plan
-from payflow_dev.bench.money import MoneyReport
 from payflow_dev.bench.options import Options
 from payflow_dev.bench.report import Report, Stack, Variation
 from payflow_dev.bench.results import Step
@@ -62,7 +61,9 @@ def play_stack(options: Options, display: Display) -> Report:
             delays += found
         money = {member.name: member.run.check_money() for member in members}
         facts = machine_facts(data_dir=_data_dir(members[0].target))
-    variations = [_variation(member.name, steps, money[member.name]) for member in members]
+    variations = [
+        variation_of(name, steps, is_money_right=found is not None and found.is_right) for name, found in money.items()
+    ]
     wrong = [report for report in money.values() if report is not None and not report.is_right]
     return Report(
         machine=facts,
@@ -73,7 +74,7 @@ def play_stack(options: Options, display: Display) -> Report:
         steps=steps,
         money=wrong[0] if wrong else money[POSTGRES],
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        stack=Stack(variations=variations, delays=delays, goals=[*_goals(variations), *delay_goals(delays)]),
+        stack=Stack(variations=variations, delays=delays, goals=[*goals_of(variations), *delay_goals(delays)]),
     )
 
 
@@ -106,7 +107,8 @@ def _take_turns(members: Sequence[_Member], options: Options) -> list[Step]:
     return steps
 
 
-def _variation(name: str, steps: Sequence[Step], money: MoneyReport | None) -> Variation:
+def variation_of(name: str, steps: Sequence[Step], *, is_money_right: bool) -> Variation:
+    """Mean figures of the steps of this name, and how its rate compares with the plain one's of the same round."""
     own, plain = ([step for step in steps if step.group == group] for group in (name, POSTGRES))
     ratios = [
         step.payments_per_s / beside.payments_per_s
@@ -122,11 +124,12 @@ def _variation(name: str, steps: Sequence[Step], money: MoneyReport | None) -> V
         ratio=round(per_s / plain_per_s, 3) if plain_per_s else 0.0,
         low=round(min(ratios, default=0.0), 3),
         high=round(max(ratios, default=0.0), 3),
-        is_money_right=money is not None and money.is_right,
+        is_money_right=is_money_right,
     )
 
 
-def _goals(variations: Sequence[Variation]) -> list[Goal]:
+def goals_of(variations: Sequence[Variation]) -> list[Goal]:
+    """What Kafka and telemetry may cost."""
     wanted = {KAFKA: RATE_WITH_KAFKA_MIN, TELEMETRY: RATE_WITH_TELEMETRY_MIN}
     goals = [
         Goal(
