@@ -8,6 +8,7 @@ import pytest
 
 from payflow_dev.kubernetes import programs
 from payflow_dev.kubernetes.control_plane import Cluster, control_plane
+from payflow_dev.kubernetes.definitions import definitions
 
 NAMESPACE = "payflow"
 
@@ -21,9 +22,20 @@ def cluster() -> Iterator[Cluster]:
             document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": enforced}}
             found.api.create("/api/v1/namespaces", document)
             found.api.create("/api/v1/persistentvolumes", a_volume())
+            add_definitions(found)
             yield found
     except programs.ProgramMissing as error:
         pytest.fail(f"The control plane cannot be had here: {error}", pytrace=False)
+
+
+def add_definitions(cluster: Cluster) -> None:
+    """Have the API server know the operators' kinds; no operator is there."""
+    for file in definitions():
+        # Some are too large for the annotation that an apply on the client's side leaves.
+        added = cluster.kubectl("apply", "--server-side", "-f", str(file))
+        assert added.returncode == 0, added.stderr
+    done = cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+    assert done.returncode == 0, done.stderr
 
 
 def a_volume() -> dict[str, object]:

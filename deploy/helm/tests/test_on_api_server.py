@@ -1,32 +1,41 @@
 """The chart on a real API server: validation, Pod Security, rollouts, scaling, budgets.
 
-Hollow nodes say that pods run: no container is started, and no network, volume or ingress exists. The tests build on
-one another, in the order of the file: install, scale, evict, upgrade, fail, roll back.
+Hollow nodes say that pods run: no container is started, and no network, volume or ingress exists. The API server knows
+the kinds of Prometheus Operator, External Secrets and CloudNativePG; the operators themselves are not there. The tests
+build on one another, in the order of the file: install, scale, evict, upgrade, fail, roll back.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from payflow_dev.kubernetes import programs
 from payflow_dev.kubernetes.control_plane import ApiError, Cluster, wait_until
 from payflow_dev.kubernetes.hollow_nodes import BROKEN
+from tests.stack.helm.chart import SETS
 
 CHART = Path(__file__).resolve().parents[1] / "payflow"
 NAMESPACE = "payflow"
 APPS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
-# Kinds of other projects, which this API server does not know.
-VALUES = ("auditHeads.storageClassName=by-hand", "ingress.enabled=true", "ingress.host=pay.example")
-WITHOUT_FOREIGN = ("monitoring.serviceMonitor.enabled=false", "monitoring.prometheusRule.enabled=false")
+SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+EXAMPLES = CHART.parent / "examples"
+VALUES = (
+    *("auditHeads.storageClassName=by-hand", "ingress.enabled=true", "ingress.host=pay.example"),
+    *("monitoring.serviceMonitor.enabled=true", "monitoring.prometheusRule.enabled=true"),
+)
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -43,7 +52,7 @@ def release(
     cluster: Cluster, verb: str, *values: str, files: tuple[str, ...] = (), wait: str = "5m"
 ) -> subprocess.CompletedProcess[str]:
     options = [option for file in files for option in ("--values", str(CHART / file))]
-    options += [option for value in (*VALUES, *WITHOUT_FOREIGN, *values) for option in ("--set", value)]
+    options += [option for value in (*VALUES, *values) for option in ("--set", value)]
     return helm(cluster, verb, "payflow", str(CHART), "--wait", "--timeout", wait, *options)
 
 
@@ -63,38 +72,99 @@ def ready_pods(cluster: Cluster, component: str) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize(
-    "files", [(), ("values-small.yaml",), ("values-large.yaml",)], ids=["default", "small", "large"]
-)
-def test_the_api_server_takes_every_object_and_knows_every_field(cluster: Cluster, files: tuple[str, ...]) -> None:
-    options = [option for file in files for option in ("--values", str(CHART / file))]
-    options += [
-        option for value in (*VALUES, *WITHOUT_FOREIGN, "commandLine.enabled=true") for option in ("--set", value)
-    ]
-    rendered = helm(cluster, "template", "payflow", str(CHART), *options)
-    assert rendered.returncode == 0, rendered.stderr
+def dry_run(cluster: Cluster, manifests: str) -> subprocess.CompletedProcess[str]:
+    """Have the API server validate manifests and decide on them, fields that it does not know included."""
+    options = ("--server-side", "--dry-run=server", "--validate=strict", "-n", NAMESPACE, "-f", "-")
+    return cluster.kubectl("apply", *options, text=manifests)
 
-    done = cluster.kubectl(
-        *("apply", "--server-side", "--dry-run=server", "--validate=strict", "-n", NAMESPACE, "-f", "-"),
-        text=rendered.stdout,
-    )
+
+def rendered(cluster: Cluster, name: str) -> str:
+    files, values = SETS[name]
+    options = [option for file in files for option in ("--values", str(CHART / file))]
+    options += [option for value in (*VALUES, *values) for option in ("--set", value)]
+    done = helm(cluster, "template", "payflow", str(CHART), *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_api_server_takes_every_object_and_knows_every_field(cluster: Cluster, name: str) -> None:
+    manifests = rendered(cluster, name)
+
+    done = dry_run(cluster, manifests)
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("serverside-applied") > 30
+    assert done.stdout.count("serverside-applied") == len([entry for entry in yaml.safe_load_all(manifests) if entry])
     # Pod Security would warn of a pod template that it will not let in.
     assert "Warning" not in done.stderr
 
 
-def test_a_mistyped_field_is_refused_by_the_same_way(cluster: Cluster) -> None:
-    rendered = helm(cluster, "template", "payflow", str(CHART), *("--set", VALUES[0])).stdout
+@pytest.mark.parametrize(
+    ("word", "mistyped"),
+    [
+        ("imagePullPolicy:", "imagPullPolicy:"),
+        ("namespaceSelector:\n    matchNames:", "namespaceSelector:\n    matchName:"),
+        ("\n  groups:", "\n  group:"),
+        ("deletionPolicy:", "deletePolicy:"),
+    ],
+    ids=["Deployment", "ServiceMonitor", "PrometheusRule", "ExternalSecret"],
+)
+def test_a_mistyped_field_is_refused_by_the_same_way(cluster: Cluster, word: str, mistyped: str) -> None:
+    manifests = rendered(cluster, "everything")
+    assert word in manifests
 
-    done = cluster.kubectl(
-        *("apply", "--server-side", "--dry-run=server", "--validate=strict", "-n", NAMESPACE, "-f", "-"),
-        text=rendered.replace("imagePullPolicy:", "imagPullPolicy:"),
-    )
+    done = dry_run(cluster, manifests.replace(word, mistyped))
 
     assert done.returncode != 0
-    assert "imagPullPolicy" in done.stderr
+    assert mistyped.strip().removesuffix(":").rpartition(" ")[2] in done.stderr
+
+
+def test_the_example_of_a_database_is_what_its_operator_knows(cluster: Cluster) -> None:
+    done = dry_run(cluster, (EXAMPLES / "postgres.yaml").read_text(encoding="utf-8"))
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_pod_waits_for_the_secrets_that_it_mounts_and_their_keys(cluster: Cluster) -> None:
+    (job,) = [e for e in yaml.safe_load_all(rendered(cluster, "default")) if e and e["kind"] == "Job"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "waiting"}, "spec": job["spec"]["template"]["spec"]}
+    cluster.api.create(PODS, pod)
+
+    def why() -> str:
+        (status,) = cluster.api.get(f"{PODS}/waiting")["status"].get("containerStatuses") or [{"state": {}}]
+        return str(status["state"].get("waiting", {}).get("message", ""))
+
+    wait_until("it waits for a Secret", lambda: "is not there" in why())
+    cluster.api.create(SECRETS, a_secret("payflow-db-app", ["other"]))
+    wait_until("it waits for a key", lambda: why() == "secrets/payflow-db-app has no password")
+    cluster.api.send("DELETE", f"{SECRETS}/payflow-db-app")
+    cluster.api.send("DELETE", f"{PODS}/waiting")
+    wait_until("it is gone", lambda: cluster.api.get(PODS)["items"] == [])
+
+
+def a_secret(name: str, keys: Iterable[str]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": dict.fromkeys(keys, "x")}
+
+
+def test_the_secrets_of_the_guide_are_made_by_its_lines(cluster: Cluster, tmp_path: Path) -> None:
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(CHART.parents[2] / "src")}
+    guide = (CHART.parents[2] / "docs/howto/run-on-kubernetes.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^payflow (?:secrets|keys) .*$|^kubectl .* create secret .*$", guide, re.MULTILINE)
+    assert len(lines) == 6
+
+    for line in lines:
+        program, *arguments = line.split()
+        if program == "kubectl":
+            done = cluster.kubectl(*arguments, folder=tmp_path)
+        else:
+            command = [sys.executable, "-m", "payflow.run.main", *arguments]
+            done = subprocess.run(
+                command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False
+            )
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+    # By CloudNativePG.
+    cluster.api.create(SECRETS, a_secret("payflow-db-app", ["password"]))
+    cluster.api.create(SECRETS, a_secret("payflow-db-ca", ["ca.crt"]))
 
 
 def test_pod_security_is_enforced_in_the_namespace(cluster: Cluster) -> None:
