@@ -258,8 +258,11 @@ def test_an_upgrade_replaces_every_pod_and_never_leaves_fewer_ready(cluster: Clu
 
     with watching(cluster, services) as seen:
         done = release(cluster, "upgrade", "image.tag=next")
+        assert done.returncode == 0, done.stdout + done.stderr
+        # Helm waits for the new pods only: the last old ones go when these have been ready for `minReadySeconds`.
+        rolled_out = cluster.kubectl("rollout", "status", "-n", NAMESPACE, "deployment", "--timeout=60s")
+        assert rolled_out.returncode == 0, rolled_out.stderr
 
-    assert done.returncode == 0, done.stdout + done.stderr
     after = cluster.api.get(PODS)["items"]
     assert before.isdisjoint(pod["metadata"]["name"] for pod in after if "deletionTimestamp" not in pod["metadata"])
     assert seen.looks > 5
