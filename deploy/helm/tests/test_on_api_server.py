@@ -253,7 +253,7 @@ def watching(cluster: Cluster, services: tuple[str, ...]) -> Iterator[Watch]:
 
 
 def test_an_upgrade_replaces_every_pod_and_never_leaves_fewer_ready(cluster: Cluster) -> None:
-    before = {pod["metadata"]["name"] for pod in cluster.api.get(PODS)["items"]}
+    before = images(cluster).keys()
     services = ("gateway", "confirm", "account")
 
     with watching(cluster, services) as seen:
@@ -263,10 +263,23 @@ def test_an_upgrade_replaces_every_pod_and_never_leaves_fewer_ready(cluster: Clu
         rolled_out = cluster.kubectl("rollout", "status", "-n", NAMESPACE, "deployment", "--timeout=60s")
         assert rolled_out.returncode == 0, rolled_out.stderr
 
-    after = cluster.api.get(PODS)["items"]
-    assert before.isdisjoint(pod["metadata"]["name"] for pod in after if "deletionTimestamp" not in pod["metadata"])
+    assert before.isdisjoint(images(cluster))
     assert seen.looks > 5
     assert seen.fewest == dict.fromkeys(services, 2)
+
+
+def test_a_migration_that_fails_stops_the_upgrade_before_anything_is_changed(cluster: Cluster) -> None:
+    before = images(cluster)
+
+    done = release(cluster, "upgrade", f"image.tag={BROKEN}", "migration.backoffLimit=0")
+
+    assert done.returncode != 0
+    assert "pre-upgrade hooks failed" in done.stderr
+    assert {entry["status"]["readyReplicas"] for entry in deployments(cluster).values()} == {1, 2}
+    after = images(cluster)
+    assert {name: image for name, image in after.items() if image == "payflow:next"} == before
+    (job,) = after.keys() - before.keys()
+    assert job.startswith("payflow-migration-"), "its pod stays, for its log"
 
 
 def test_an_upgrade_whose_pods_never_become_ready_takes_none_of_the_old_ones_away(cluster: Cluster) -> None:
@@ -279,6 +292,12 @@ def test_an_upgrade_whose_pods_never_become_ready_takes_none_of_the_old_ones_awa
     assert seen.fewest == dict.fromkeys(services, 2)
     for service in services:
         assert {image_of(pod) for pod in ready_pods(cluster, service)} == {"payflow:next"}
+
+
+def images(cluster: Cluster) -> dict[str, str]:
+    """The image of each pod that is not about to end, by the pod's name."""
+    found = cluster.api.get(PODS)["items"]
+    return {pod["metadata"]["name"]: image_of(pod) for pod in found if "deletionTimestamp" not in pod["metadata"]}
 
 
 def image_of(pod: dict[str, Any]) -> str:
@@ -295,7 +314,10 @@ def test_a_rollback_leads_back(cluster: Cluster) -> None:
 
 
 def test_the_large_values_scale_to_three_zones_by_autoscalers(cluster: Cluster) -> None:
-    done = release(cluster, "upgrade", files=("values-large.yaml",))
+    files, values = SETS["everything"]
+
+    done = release(cluster, "upgrade", *values, files=files)
+
     assert done.returncode == 0, done.stdout + done.stderr
 
     wait_until("three of each", lambda: all(len(ready_pods(cluster, name)) == 3 for name in ("gateway", "risk", "otp")))
@@ -304,10 +326,22 @@ def test_the_large_values_scale_to_three_zones_by_autoscalers(cluster: Cluster) 
         assert len({pod["spec"]["nodeName"] for pod in ready_pods(cluster, service)}) == 3
     scalers = cluster.api.get(f"/apis/autoscaling/v2/namespaces/{NAMESPACE}/horizontalpodautoscalers")["items"]
     assert {entry["metadata"]["name"] for entry in scalers} == {
-        f"payflow-{name}" for name in deployments(cluster) if name != "audit"
+        f"payflow-{name}" for name in deployments(cluster) if name not in ("audit", "cli")
     }
     able = {c["status"] for e in scalers for c in e["status"].get("conditions", ()) if c["type"] == "AbleToScale"}
     assert able == {"True"}
+
+
+def test_what_is_for_the_operators_is_there(cluster: Cluster) -> None:
+    monitoring = f"/apis/monitoring.coreos.com/v1/namespaces/{NAMESPACE}"
+    external = f"/apis/external-secrets.io/v1/namespaces/{NAMESPACE}/externalsecrets"
+
+    def names(path: str) -> set[str]:
+        return {entry["metadata"]["name"] for entry in cluster.api.get(path)["items"]}
+
+    assert names(f"{monitoring}/servicemonitors") == {"payflow"}
+    assert names(f"{monitoring}/prometheusrules") == {"payflow"}
+    assert names(external) == {"payflow-roles", "payflow-service-keys", "payflow-token-keys", "payflow-keys"}
 
 
 def test_what_is_taken_away_leaves_the_signed_heads(cluster: Cluster) -> None:

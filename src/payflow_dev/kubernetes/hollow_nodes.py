@@ -1,8 +1,8 @@
 """Nodes without a machine: they renew their lease, and say of each pod that it runs and is ready.
 
 A pod waits until all that it mounts and reads is there: Secrets and ConfigMaps with the keys that it names, claims that
-are bound. A pod whose image has the tag `broken` is never ready. A pod that runs once (a job's) has succeeded at once.
-A pod that is to end is gone at the next look.
+are bound. A pod that runs once (a job's) has then succeeded at once, any other is ready; but with an image whose tag is
+`broken` the one fails, and the other is never ready. A pod that is to end is gone at the next look.
 """
 
 from __future__ import annotations
@@ -140,12 +140,13 @@ def _waiting(pod: dict[str, Any], why: str) -> dict[str, Any]:
 def _status_of(pod: dict[str, Any]) -> dict[str, Any]:
     now = _now()
     runs_once = pod["spec"]["restartPolicy"] == "Never"
-    is_ready = not any(container["image"].endswith(f":{BROKEN}") for container in pod["spec"]["containers"])
-    words = ["Initialized", "PodScheduled", *(["Ready", "ContainersReady"] if is_ready and not runs_once else [])]
+    is_sound = not any(container["image"].endswith(f":{BROKEN}") for container in pod["spec"]["containers"])
+    is_ready = is_sound and not runs_once
+    words = ["Initialized", "PodScheduled", *(["Ready", "ContainersReady"] if is_ready else [])]
     gates = [gate["conditionType"] for gate in pod["spec"].get("readinessGates", [])]
-    state = {"terminated": {"exitCode": 0, "finishedAt": now}} if runs_once else {"running": {"startedAt": now}}
+    ended = {"exitCode": 0 if is_sound else 1, "reason": "Completed" if is_sound else "Error", "finishedAt": now}
     return {
-        "phase": "Succeeded" if runs_once and is_ready else "Running",
+        "phase": ("Succeeded" if is_sound else "Failed") if runs_once else "Running",
         "startTime": now,
         "podIP": "10.251.0.1",
         "podIPs": [{"ip": "10.251.0.1"}],
@@ -156,9 +157,9 @@ def _status_of(pod: dict[str, Any]) -> dict[str, Any]:
                 "image": container["image"],
                 "imageID": "",
                 "restartCount": 0,
-                "ready": is_ready and not runs_once,
+                "ready": is_ready,
                 "started": is_ready,
-                "state": state,
+                "state": {"terminated": ended} if runs_once else {"running": {"startedAt": now}},
             }
             for container in pod["spec"]["containers"]
         ],
