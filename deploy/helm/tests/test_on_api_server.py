@@ -24,7 +24,7 @@ import yaml
 from payflow_dev.kubernetes import programs
 from payflow_dev.kubernetes.control_plane import ApiError, Cluster, wait_until
 from payflow_dev.kubernetes.hollow_nodes import BROKEN
-from tests.stack.helm.chart import SETS
+from tests.stack.helm.chart import CHANNEL, SETS
 
 CHART = Path(__file__).resolve().parents[1] / "payflow"
 NAMESPACE = "payflow"
@@ -35,6 +35,7 @@ EXAMPLES = CHART.parent / "examples"
 VALUES = (
     *("auditHeads.storageClassName=by-hand", "ingress.enabled=true", "ingress.host=pay.example"),
     *("monitoring.serviceMonitor.enabled=true", "monitoring.prometheusRule.enabled=true"),
+    *CHANNEL,
 )
 
 pytestmark = pytest.mark.timeout(900)

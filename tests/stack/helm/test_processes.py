@@ -323,10 +323,12 @@ def test_the_migration_beside_running_processes_changes_nothing(
     assert ask(f"http://127.0.0.1:{deployed.public}/ready")[0] == 200
 
 
-def test_without_a_channel_for_codes_notification_ends_at_once_and_says_what_to_set(
+def test_a_process_that_ends_by_itself_is_told_at_once_with_its_last_words(
     secret_folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    objects = manifests(values=("postgres.sslMode=disable", "services.notification.port=22999"))
+    # A channel is named, but may not carry codes: only the process can tell.
+    values = ("postgres.sslMode=disable", "services.notification.port=22999", "settings.PAYFLOW_CODE_CHANNELS=sms")
+    objects = manifests(values=values)
     spec = of_kind(objects, "Deployment")["notification"]["spec"]["template"]["spec"]
     alone = Deployed(tmp_path, {"notification": 22999}, 0)
     alone.pods["notification"] = (start_pod("notification", spec, objects, tmp_path, secret_folders), {})
