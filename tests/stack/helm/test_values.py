@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from payflow_dev.deploy.helm import rows, settable
-from tests.stack.helm.chart import CHART, KUBERNETES, manifests, run_helm, template
+from tests.stack.helm.chart import CHART, KUBERNETES, ROOT, manifests, run_helm, template
 
 NONSENSE = {
     "a mistyped setting": ("settings.PAYFLOW_LOG_LEVL=info", "additional properties 'PAYFLOW_LOG_LEVL' not allowed"),
@@ -76,6 +78,18 @@ def test_a_channel_may_be_named_at_each_place_and_development_needs_none(values:
     done = run_helm("template", "payflow", str(CHART), "--kube-version", f"{KUBERNETES}.0", *options)
 
     assert done.returncode == 0, done.stderr
+
+
+def test_the_values_of_the_guide_are_taken(tmp_path: Path) -> None:
+    guide = (ROOT / "docs/howto/run-on-kubernetes.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```yaml\n(# mine\.yaml\n.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(text)
+    files = ("--values", str(CHART / "values-small.yaml"), "--values", str(tmp_path / "mine.yaml"))
+
+    done = run_helm("template", "payflow", str(CHART), "--kube-version", f"{KUBERNETES}.0", *files)
+
+    assert done.returncode == 0, done.stderr
+    assert "PAYFLOW_SMTP_PASSWORD_FILE" in done.stdout
 
 
 def test_a_channel_of_which_notification_knows_nothing_is_none() -> None:
