@@ -299,6 +299,28 @@ def test_audit_signs_its_heads_on_its_volume(deployed: Deployed, token: str) -> 
     assert json.loads(heads.read_text().splitlines()[0])["sequence"] >= 1
 
 
+def test_a_second_audit_over_the_same_volume_shares_the_work_and_the_trail_is_whole(
+    deployed: Deployed, base: int, token: str
+) -> None:
+    pod, replaced = deployed.pods["audit"]
+    deployed.pods["audit-2"] = (pod, replaced | {"PAYFLOW_PORT": str(base + 29)})
+    deployed.ports["audit-2"] = base + 29
+    deployed.start("audit-2")
+    deployed.wait_until_ready()
+
+    for number in range(910, 930):
+        body = {"customer_id": f"cust_{number}", "name": "Ada Example", "country": "DE"}
+        assert ask(f"http://127.0.0.1:{deployed.public}/customers", body, token)[0] in (200, 201)
+        time.sleep(0.2)
+    verified = deployed.run_command_line("audit", "verify", "--json")
+
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    told = json.loads(verified.stdout)
+    assert told["problems"] == []
+    assert told["rows"] > 20
+    assert told["heads"] > 1
+
+
 def test_nothing_is_written_anywhere_but_on_the_volumes(deployed: Deployed) -> None:
     written = {
         str(path.relative_to(deployed.folder))
