@@ -1,7 +1,8 @@
 """Helm and the Kubernetes programs, built by Go from pinned modules into a cache outside the repository.
 
-`python -m payflow_dev.kubernetes.programs [helm] [kubernetes]` builds what is missing: a minute for Helm, about twenty
-for the API server, the controller manager, the scheduler and kubectl. A program that is there is never built again.
+`python -m payflow_dev.kubernetes.programs [helm] [kubernetes]` builds what is missing: a minute for Helm, thirteen to
+twenty on two cores for the API server, the controller manager, the scheduler and kubectl. A program that is there is
+never built again.
 """
 
 from __future__ import annotations
