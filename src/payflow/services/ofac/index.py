@@ -16,7 +16,6 @@ from prometheus_client import Gauge
 from payflow.services.ofac.domain import NameIndex
 from payflow.services.ofac.lists import bundled_lists
 
-
 _list_date: Final = Gauge(
     "payflow_sanctions_list_timestamp_seconds", "The date of a sanctions list in use, at midnight UTC.", ["list"]
 )
