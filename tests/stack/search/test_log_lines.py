@@ -27,6 +27,9 @@ from tests.support.search_node import SearchNode, running_search_node
 from tests.support.servers import ROOT
 from tests.support.system import RELAXED, System, running_system
 
+# The node and a whole Payflow are started for the first of these.
+pytestmark = pytest.mark.timeout(600)
+
 ELASTIC = ROOT / "deploy" / "elastic"
 SAVED_OBJECTS = ROOT / "deploy" / "kibana" / "saved_objects.ndjson"
 
