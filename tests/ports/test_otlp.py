@@ -149,7 +149,9 @@ async def test_a_collector_that_is_lost_is_complained_of_once_and_counted(receiv
         first = a_span()
         tracer.finish(first)
         await asyncio.to_thread(
-            receiver.wait_until, lambda: receiver.spans(first.trace_id) and receiver.points("payflow_spans_total")
+            receiver.wait_until,
+            lambda: receiver.spans(first.trace_id) and receiver.points("payflow_spans_total"),
+            seconds=5,
         )
         receiver.refuses_with = 400
         for _ in range(3):
