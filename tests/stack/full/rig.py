@@ -24,6 +24,8 @@ FILES: Final = ("-f", str(ROOT / "compose.yaml"))
 HTTP, HTTPS = "http://localhost", "https://localhost"
 # Megabytes that everything together may use.
 MEMORY_MB_MAX: Final = 4096
+# Seconds from `up` until everything is healthy, with the images there and nothing else at work on the machine.
+START_S_MAX: Final = 120
 # Nobody else's addresses are counted here, and this one pays much.
 SETTINGS: Final[dict[str, str]] = {"PAYFLOW_RATE_LIMIT_PER_IP": "1000000/15m", "COMPOSE_PROFILES": "core"}
 
@@ -72,6 +74,19 @@ def containers(*, running: bool = False) -> list[str]:
     """The services that have a container."""
     listed = compose("ps", *([] if running else ["--all"]), "--format", "{{.Service}}")
     return sorted(set(listed.split()))
+
+
+def start(*names: str) -> None:
+    """Start these, or all, from nothing, and tell how long it took. Raises AssertionError where that was too long."""
+    compose("--profile", "*", "down", "--volumes", "--timeout", "20")
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    began_at = time.monotonic()
+    compose("up", "--detach", "--wait", "--wait-timeout", "900", "--no-build", *names)
+    took_s = time.monotonic() - began_at
+    is_judged = load < cores
+    busy = "" if is_judged else f"; not judged, for others were at work (load {load:.0f} on {cores} cores)"
+    print(f"      started in {took_s:.0f} s{busy}")
+    assert took_s <= START_S_MAX or not is_judged
 
 
 def container(name: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -97,14 +98,18 @@ def _build(kind: str, tag: str, folder: Path) -> None:
     _run("docker", "build", "--quiet", "--network", "none", "--tag", tag, str(context))
 
 
-def _prometheus() -> str:
+def _prometheus() -> Path:
     program = shutil.which("prometheus")
     if program is None:
         raise SystemExit("prometheus is not installed (Debian, Ubuntu: apt-get install prometheus).")
-    return program
+    return Path(program)
 
 
-_PROGRAMS: Final = {"prometheus": _prometheus, "jaeger": programs.jaeger, "collector": programs.collector}
+_PROGRAMS: Final[dict[str, Callable[[], Path]]] = {
+    "prometheus": _prometheus,
+    "jaeger": programs.jaeger,
+    "collector": programs.collector,
+}
 
 
 def _run(*command: str) -> None:
