@@ -22,8 +22,10 @@ from payflow.kernel.errors import Unavailable
 from payflow.platform.eventlog.dead_letters import DeadLetter, discard, list_dead_letters, request_retry
 from payflow.platform.eventlog.replays import ReplayView, list_replays, request_replay
 from payflow.platform.postgres import Connection, Database
+from payflow.platform.tracing import Kind
 from tests.builders import NOON
 from tests.builders_event_log import ConnectAs, Log, a_subjects_events, running, until, until_waiting
+from tests.builders_tracing import traced, traceparent
 from tests.conftest import role_url
 from tests.fakes_audit import an_event
 
@@ -105,6 +107,22 @@ class EventLogSuite:
             await log.until_version("all of it", 1)
 
         assert seen == [event]
+
+    async def test_handling_an_event_is_a_span_in_the_trace_that_it_belongs_to(self, log: Log) -> None:
+        sampled = traceparent()
+        event = an_event(subject="traced", traceparent=sampled)
+        with traced() as traces:
+            async with running(log.any_consumer(log.write_effects)):
+                await log.append(event)
+                await log.until_version("traced", 1)
+
+                async def is_told() -> bool:
+                    return bool(traces.of(sampled[3:35]))
+
+                await until(is_told, seconds=log.patience_s)
+
+        (span,) = [span for span in traces.of(sampled[3:35]) if span.kind is Kind.CONSUMER]
+        assert (span.name.startswith("event log process "), span.parent_id) == (True, sampled[36:52])
 
     async def test_an_event_of_a_transaction_that_rolls_back_never_happened(self, log: Log) -> None:
         async def append_and_fail() -> None:

@@ -34,8 +34,8 @@ _BASE_IMAGE: Final = "${BASE_IMAGE:-python:3.13-slim-bookworm}"
 _MEMORY_MB: Final = {"gateway": 144, "confirm": 112, "notification": 104, "ofac": 128, "partner_bank": 104}
 _MEMORY_OTHERS_MB: Final = 96
 
-# What Compose says where `.env` says nothing: traces go to the collector, which may be there or not; metrics are scraped,
-# and would be counted twice if they were sent as well. An empty value in `.env` switches the sending off.
+# What Compose says where `.env` says nothing: traces go to the collector, which may be there or not; metrics are
+# scraped, and would be counted twice if they were sent as well. An empty value in `.env` switches the sending off.
 TELEMETRY: Final[Mapping[str, str]] = {
     "PAYFLOW_OTLP_ENDPOINT": "http://otel-collector:4318",
     "PAYFLOW_OTLP_METRICS_S": "0",

@@ -85,6 +85,9 @@ def its_log_lines_are_found_by_payment_and_by_trace() -> None:
     eventually(lambda: {line["service.name"] for line in found(in_trace)} >= {"nginx", "gateway", "confirm"}, "lines")
     (edge,) = [line for line in found(in_trace) if line["service.name"] == "nginx"]
     assert (edge["url.path"], edge["url.scheme"], edge["tls.version"]) == ("/payment/confirm", "https", "1.3"), edge
+    batches = f"payflow.payment_ids:{quote(PAID['payment_id'])}"
+    handled = {"account", "risk", "audit", "notification"}
+    eventually(lambda: {line["service.name"] for line in found(batches)} >= handled, "the batches that it was in")
     # The cache writes no JSON: its lines are documents with a message.
     eventually(lambda: bool(found("container.name:redis\\-cache AND message:*")), "lines of a server that is not ours")
 

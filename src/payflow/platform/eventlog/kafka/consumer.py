@@ -33,7 +33,9 @@ from payflow.platform.eventlog.kafka.reading import GroupReader, Place, Record, 
 from payflow.platform.eventlog.kafka.replaying import Replayer
 from payflow.platform.eventlog.kafka.wire import from_record
 from payflow.platform.eventlog.kafka.worker import Worker
+from payflow.platform.lines import write_events_line
 from payflow.platform.postgres import Connection, Database
+from payflow.platform.tracing.events import reading
 
 log = structlog.get_logger(__name__)
 
@@ -163,7 +165,8 @@ class KafkaConsumer:
             fresh = await self._not_had(connection, deliveries)
             genuine = await self._deliverer.sort_out(connection, fresh)
             if genuine:
-                await self._deliverer.apply(connection, genuine, is_careful=is_careful)
+                with reading(self._name, [delivery.event for delivery in genuine]):
+                    await self._deliverer.apply(connection, genuine, is_careful=is_careful)
         return [delivery.event for delivery in genuine]
 
     def _sort(self, records: Iterable[Record]) -> tuple[list[Delivery], list[tuple[Record, str]]]:
@@ -234,6 +237,8 @@ class KafkaConsumer:
 
     def _tell(self, events: Sequence[Event]) -> None:
         consumed.labels(self._name).inc(len(events))
+        if events:
+            write_events_line(self._name, events)
         if events and self._after_commit is not None:
             self._after_commit(events)
 
