@@ -23,8 +23,10 @@ DATA: Final = "/var/lib/payflow"
 _TMP: Final = "/tmp/"  # noqa: S108 - in a container, which has it for itself
 # Where the one container that makes the secrets sees the folder of each service.
 SHARES: Final = "/shares"
-# Addresses on the edge's network are fixed: NGINX looks a gateway's up once, and a gateway may come back.
-_EDGE: Final = "${EDGE_PREFIX:-172.28.240}"
+# Addresses on the edge's network are fixed: NGINX looks a gateway's up once, and a gateway may come back. They are from
+# outside the ranges out of which Docker gives other networks theirs (172.17 to 172.31, 192.168), one after the other.
+EDGE_PREFIX: Final = "10.214.240"
+_EDGE: Final = f"${{EDGE_PREFIX:-{EDGE_PREFIX}}}"
 _EDGE_NUMBER_NGINX: Final = 10
 _DATABASE: Final = "${POSTGRES_ADDRESS:-postgres-db:5432}/${POSTGRES_DATABASE:-payflow}"
 _BASE_IMAGE: Final = "${BASE_IMAGE:-python:3.13-slim-bookworm}"

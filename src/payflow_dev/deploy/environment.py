@@ -10,7 +10,7 @@ import msgspec
 
 from payflow.platform.settings import CommonSettings, description_of, is_secret, setting_types
 from payflow.run.shares import secret_settings
-from payflow_dev.deploy.compose import ROWS, TELEMETRY, addresses, passed_on, settings_of
+from payflow_dev.deploy.compose import EDGE_PREFIX, ROWS, TELEMETRY, addresses, passed_on, settings_of
 
 _WIDTH: Final = 110
 _PREFIX: Final = "PAYFLOW_"
@@ -42,7 +42,7 @@ _COMPOSE: Final = (
     Variable(
         "TLS_DIR", "tls", "folder with your own payflow.crt and payflow.key, such as ./certificates, in its place"
     ),
-    Variable("EDGE_PREFIX", "172.28.240", "first three numbers of the network between edge and gateways"),
+    Variable("EDGE_PREFIX", EDGE_PREFIX, "first three numbers of the network between edge and gateways"),
     Variable(
         "BASE_IMAGE", "python:3.13-slim-bookworm", "what our image is built on: a Debian with Python 3.11 or newer"
     ),
