@@ -13,6 +13,7 @@ from uuid import uuid4
 from rig import (
     HTTP,
     HTTPS,
+    SETTINGS,
     ask,
     compose,
     container,
@@ -33,6 +34,7 @@ from rig import (
 
 
 def everything_starts_in_order_and_becomes_healthy() -> None:
+    SETTINGS["COMPOSE_PROFILES"] = "core"
     start()
     states = {name: inspect(name)["State"] for name in containers()}
     done = {name for name, state in states.items() if state["Status"] == "exited" and state["ExitCode"] == 0}

@@ -27,7 +27,7 @@ MEMORY_MB_MAX: Final = 4096
 # Seconds from `up` until everything is healthy, with the images there and nothing else at work on the machine.
 START_S_MAX: Final = 120
 # Nobody else's addresses are counted here, and this one pays much.
-SETTINGS: Final[dict[str, str]] = {"PAYFLOW_RATE_LIMIT_PER_IP": "1000000/15m", "COMPOSE_PROFILES": "core"}
+SETTINGS: Final[dict[str, str]] = {"PAYFLOW_RATE_LIMIT_PER_IP": "1000000/15m"}
 
 
 @cache
