@@ -10,8 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from payflow.run import control
+from payflow_dev.bench.target import owner_url
 from tests.support.ports import free_ports
 from tests.support.programs import require_program
+from tests.support.system import System
 
 
 @contextmanager
@@ -43,3 +46,26 @@ def running_exporter(
     finally:
         process.terminate()
         process.wait(15)
+
+
+@contextmanager
+def server_exporters(system: System, logs: Path) -> Iterator[dict[str, str]]:
+    """Those of an instance's PostgreSQL and Valkey: "host:port" by job."""
+    valkey = system.processes()["valkey"]["url"]
+    with (
+        running_exporter(
+            "postgres", log=logs / "postgres.log", environ={"DATA_SOURCE_NAME": _as_libpq_has_it(system)}
+        ) as postgres,
+        running_exporter(
+            "redis", [f"--redis.addr={valkey}", "--connection-timeout=1s"], log=logs / "redis.log"
+        ) as redis,
+    ):
+        yield {"postgres": postgres, "redis": redis}
+
+
+def _as_libpq_has_it(system: System) -> str:
+    """The instance's database, the socket's folder as host."""
+    base, _, query = owner_url(control.require_running(system.instance)).partition("?")
+    user, _, password = base.removeprefix("postgresql://").split("@")[0].partition(":")
+    host = next(part.removeprefix("host=") for part in query.split("&") if part.startswith("host="))
+    return f"host={host} user={user} password={password} dbname=payflow sslmode=disable"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from payflow_dev.deploy import compose, dashboards, environment, logs, nginx, prometheus
+from payflow_dev.deploy import compose, environment, logs, nginx, prometheus
+from payflow_dev.deploy.dashboards import DASHBOARDS
 
 NGINX: Final = "deploy/nginx/payflow"
 
@@ -13,8 +14,7 @@ FILES: Final[dict[str, Callable[[], str]]] = {
     ".env.example": environment.env_example,
     "deploy/compose/core.yaml": compose.core_yaml,
     "deploy/elastic/template.json": logs.template_json,
-    "deploy/grafana/dashboards/payments.json": dashboards.payments_json,
-    "deploy/grafana/dashboards/services.json": dashboards.services_json,
+    **{f"deploy/grafana/dashboards/{name}.json": dashboard.json for name, dashboard in DASHBOARDS.items()},
     "deploy/prometheus/prometheus.yml": prometheus.prometheus_yml,
     f"{NGINX}/upstream.conf": nginx.upstream_conf,
     f"{NGINX}/routes.conf": nginx.routes_conf,

@@ -34,7 +34,7 @@ from payflow_dev.bench.target import owner_url
 from payflow_dev.deploy.prometheus import Watched
 from tests.support.alertmanager import Alertmanager, Told, running_alertmanager
 from tests.support.api import Api, Customer, Factory, eventually
-from tests.support.exporters import running_exporter
+from tests.support.exporters import running_exporter, server_exporters
 from tests.support.prometheus import Prometheus, running_prometheus
 from tests.support.servers import ROOT
 from tests.support.system import RELAXED, System, kill, running_system
@@ -72,18 +72,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 "blackbox", [f"--config.file={ROOT}/deploy/blackbox/blackbox.yml"], log=folder / "blackbox.log"
             )
         )
-        others = {
-            "postgres": stack.enter_context(
-                running_exporter("postgres", log=folder / "postgres.log", environ={"DATA_SOURCE_NAME": _libpq(system)})
-            ),
-            "redis": stack.enter_context(
-                running_exporter(
-                    "redis",
-                    [f"--redis.addr={system.processes()['valkey']['url']}", "--connection-timeout=1s"],
-                    log=folder / "redis.log",
-                )
-            ),
-        }
+        others = stack.enter_context(server_exporters(system, folder))
         watched = Watched(
             others, [alerts.address], prober, [f"{system.service_url(1)}/live", f"https://{short_lived}/live"]
         )
@@ -91,14 +80,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         prometheus = stack.enter_context(running_prometheus(targets, watched=watched, patience="0s"))
         prometheus.wait_until(f'count(up{{job="payflow"}} == 1) == {len(SERVICES)}')
         yield World(system, prometheus, alerts, short_lived)
-
-
-def _libpq(system: System) -> str:
-    """The instance's database as libpq has it: the socket's folder as host."""
-    base, _, query = owner_url(control.require_running(system.instance)).partition("?")
-    user, _, password = base.removeprefix("postgresql://").split("@")[0].partition(":")
-    host = next(part.removeprefix("host=") for part in query.split("&") if part.startswith("host="))
-    return f"host={host} user={user} password={password} dbname=payflow sslmode=disable"
 
 
 @contextmanager

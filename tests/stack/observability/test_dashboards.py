@@ -14,7 +14,10 @@ import pytest
 
 from payflow.run.local_rpc import LocalServices, local_services
 from payflow.run.registry import SERVICES
+from payflow_dev.deploy.prometheus import Watched
+from payflow_dev.kafka.jars import fetch
 from tests.support.api import Api, Customer, Factory, eventually, new_key
+from tests.support.exporters import server_exporters
 from tests.support.other_bank import NORDBANK
 from tests.support.ports import free_ports
 from tests.support.prometheus import Prometheus, running_prometheus
@@ -44,15 +47,20 @@ def as_asked(query: str) -> str:
 
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
-    with running_system(**RELAXED) as system:
+    fetch()
+    with running_system("--kafka", **RELAXED) as system:
         yield system
 
 
 @pytest.fixture(scope="module")
-def prometheus(system: System) -> Iterator[Prometheus]:
-    """Scrapes every process of the instance by the names that it has in Compose."""
+def prometheus(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """Scrapes every process of the instance by the names that it has in Compose, and the servers' exporters."""
     targets = {row.name: system.service_url(row.port_offset).removeprefix("http://") for row in SERVICES}
-    with running_prometheus(targets) as prometheus:
+    logs = tmp_path_factory.mktemp("exporters")
+    with (
+        server_exporters(system, logs) as exporters,
+        running_prometheus(targets, watched=Watched(exporters)) as prometheus,
+    ):
         prometheus.wait_until(f'count(up{{job="payflow"}} == 1) == {len(SERVICES)}')
         yield prometheus
 
