@@ -58,7 +58,7 @@ spec-quick: setup  ## The same with the small configurations only: some minutes
 test-java: setup  ## The tests that need Java and Maven: histories of payments held against the model
 	$(PYTHON) -m pytest -q spec/tests
 
-test-stack: setup  ## The tests against servers of the real stack, which they do not install (Debian: nginx, prometheus, curl)
+test-stack: setup  ## The tests against servers of the real stack, which they do not install (Debian: nginx, prometheus, curl, pgbouncer)
 	$(PYTHON) -m pytest -q tests/stack
 
 test-kubernetes: setup  ## The chart on a real API server with hollow nodes; builds Kubernetes with Go at first (needs etcd)

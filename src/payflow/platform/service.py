@@ -24,6 +24,7 @@ from payflow.platform.eventlog.lag import EventLag, wanted_types
 from payflow.platform.http.asgi import ASGIApp
 from payflow.platform.http.health import Check
 from payflow.platform.ids import UuidV7
+from payflow.platform.pooling import as_user_of
 from payflow.platform.postgres import Database
 from payflow.platform.rpc import RpcClients
 from payflow.platform.rpc.identity import Signer
@@ -95,7 +96,7 @@ class Runtime:
     async def database(self) -> Database:
         """The service's own schema, as its own role; its clock becomes the process's.
 
-        Raises SettingsError when no database is named.
+        Raises SettingsError when no database is named, or PgBouncer's sessions cannot be the service's.
         """
         database = await Database.connect(
             url=self.required_setting("postgres_url"),
@@ -103,8 +104,14 @@ class Runtime:
             pool_size=self.common.postgres_pool_size,
             application=f"payflow-{self.instance}",
             schema=self.service,
+            pooling=self.common.postgres_pooling,
         )
         self.on_close(database.close)
+        if self.common.postgres_pooling == "transaction" and not await database.keeps_search_path(self.service):
+            raise SettingsError(
+                f"The role payflow_{self.service} lacks what its sessions need behind PgBouncer: run `payflow migrate` "
+                "as a role that may alter it"
+            )
         with suppress(PayflowError):
             await self._shared_clock.ask(database.now)
         following = asyncio.create_task(self._shared_clock.follow(database.now))
@@ -115,6 +122,11 @@ class Runtime:
 
         self.on_close(stop_following)
         return database
+
+    @property
+    def direct_postgres_url(self) -> str:
+        """PostgreSQL itself, also where the pool goes through PgBouncer: for connections that are kept."""
+        return as_user_of(self.common.postgres_direct_url, self.common.postgres_url) or self.common.postgres_url
 
     @cached_property
     def kafka(self) -> Kafka | None:
@@ -134,7 +146,7 @@ class Runtime:
         relay = OutboxRelay(
             kafka=self.kafka,
             database=database,
-            listen_url=self.common.postgres_url,
+            listen_url=self.direct_postgres_url,
             listen_password=self.common.postgres_password,
             client_id=f"payflow-{self.instance}-relay",
         )
@@ -176,7 +188,7 @@ class Runtime:
             topics=topics,
             handler=handler,
             database=database,
-            listen_url=self.common.postgres_url,
+            listen_url=self.direct_postgres_url,
             listen_password=self.common.postgres_password,
             after_commit=after_commit,
             types=types,

@@ -101,6 +101,17 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, describe("port of this service"), msgspec.Meta(ge=0, le=65535)] = 0
     postgres_url: Annotated[str, describe("PostgreSQL, as postgresql://role@host:port/database")] = ""
     postgres_password: Annotated[str, describe("password of the role, if not in the URL; best given as _FILE")] = ""
+    postgres_pooling: Annotated[
+        Literal["session", "transaction"],
+        describe("transaction: POSTGRES_URL is a PgBouncer with pool_mode=transaction"),
+    ] = "session"
+    postgres_direct_url: Annotated[
+        str,
+        describe(
+            "with pooling by transaction: PostgreSQL itself, past PgBouncer, for what keeps its connection; without a "
+            "role in it, POSTGRES_URL's"
+        ),
+    ] = ""
     postgres_pool_size: Annotated[int, describe("connections per process"), msgspec.Meta(ge=1, le=100)] = 3
     redis_url: Annotated[str, describe("Redis or Valkey, as redis://host:port/0 or unix:///path")] = ""
     kafka_brokers: Annotated[
@@ -173,8 +184,13 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
         return str(getattr(self, f"{service}_url"))
 
     def check(self) -> None:
-        """What no setting tells alone: a class of its own settings says here which do not go together, and what
-        production lacks. Raises SettingsError."""
+        """What no setting tells alone: a class of its own settings says here, after this, which do not go together,
+        and what production lacks. Raises SettingsError."""
+        if self.postgres_pooling == "transaction" and not self.postgres_direct_url:
+            raise SettingsError(
+                "PAYFLOW_POSTGRES_POOLING=transaction needs PAYFLOW_POSTGRES_DIRECT_URL: PostgreSQL's own address, "
+                "past PgBouncer, which cannot carry LISTEN and locks of a session"
+            )
 
 
 def is_secret(name: str) -> bool:
