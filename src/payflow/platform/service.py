@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 import msgspec
-import redis.asyncio as redis
 import structlog
 
 from payflow.kernel.clock import Clock, Ids
@@ -29,7 +28,7 @@ from payflow.platform.postgres import Database
 from payflow.platform.rpc import RpcClients
 from payflow.platform.rpc.identity import Signer
 from payflow.platform.settings import CommonSettings, SettingsError, read_settings
-from payflow.platform.valkey import connect_valkey, ping_valkey
+from payflow.platform.valkey import Valkey, connect_valkey, ping_valkey
 
 log = structlog.get_logger(__name__)
 
@@ -194,7 +193,7 @@ class Runtime:
             types=types,
         )
 
-    def valkey(self) -> redis.Redis:
+    def valkey(self) -> Valkey:
         """A client of Redis or Valkey. Raises SettingsError when none is named."""
         client = connect_valkey(self.required_setting("redis_url"))
         self.on_close(client.aclose)
@@ -229,7 +228,7 @@ class Runtime:
         return self._clients.connect(contract, self.common.url_of(contract.service))  # type: ignore[attr-defined]
 
     def checks_for(
-        self, *, database: Database | None = None, valkey: redis.Redis | None = None
+        self, *, database: Database | None = None, valkey: Valkey | None = None
     ) -> dict[str, Callable[[], Awaitable[object]]]:
         """Health checks of the drivers in use."""
         checks: dict[str, Callable[[], Awaitable[object]]] = {}

@@ -83,6 +83,13 @@ def check_prefix(text: str) -> None:
         raise ValueError("expected at most 100 letters, digits, dots, dashes and underscores")
 
 
+def check_redis(text: str) -> None:
+    """Raises ValueError for an address of a cluster that names no node."""
+    parts = urlsplit(text)
+    if parts.scheme.endswith("+cluster") and not all(place.split(":")[0] for place in parts.netloc.split(",")):
+        raise ValueError("expected redis+cluster://HOST:PORT,HOST:PORT")
+
+
 def check_endpoint(text: str) -> None:
     """Raises ValueError unless it is empty or the address of an HTTP server."""
     parts = urlsplit(text)
@@ -113,7 +120,13 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     postgres_pool_size: Annotated[int, describe("connections per process"), msgspec.Meta(ge=1, le=100)] = 3
-    redis_url: Annotated[str, describe("Redis or Valkey, as redis://host:port/0 or unix:///path")] = ""
+    redis_url: Annotated[
+        str,
+        describe(
+            "Redis or Valkey, as redis://host:port/0 or unix:///path; a cluster as redis+cluster://host:port,host:port",
+            check=check_redis,
+        ),
+    ] = ""
     kafka_brokers: Annotated[
         str,
         describe("Kafka, as host:port,host:port; empty: events stay in PostgreSQL", check=check_brokers),

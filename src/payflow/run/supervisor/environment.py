@@ -134,7 +134,7 @@ def service_environment(
     for other in reversed(rows):
         name = f"PAYFLOW_{other.service.upper()}_URL"
         if setting(f"{other.service.upper()}_URL") is None:
-            environ[name] = instance.service_url(other)
+            environ[name] = instance.callers_url(other)
     return environ | {
         "PAYFLOW_DATA_DIR": str(instance.data_dir),
         **backends.postgres_settings_for(row.service),
