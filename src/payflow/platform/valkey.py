@@ -9,7 +9,9 @@ from urllib.parse import unquote, urlsplit
 
 import redis.asyncio as redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
-from redis.exceptions import RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisClusterException, RedisError
 
 from payflow.kernel.errors import Unavailable
 
@@ -49,6 +51,8 @@ def _connect_cluster(url: str) -> RedisCluster:
         startup_nodes=[ClusterNode(host, port) for host, port in _nodes_of(url)],
         # Our keys are in one slot: whether others have a master is of no concern.
         require_full_coverage=False,
+        # Once more at once, at whom the others then name; whoever asked does not wait any longer.
+        retry=Retry(NoBackoff(), 1),
         username=unquote(username) or None,
         password=unquote(password) or None,
         ssl=_CLUSTER_SCHEMES[urlsplit(url).scheme],
@@ -75,7 +79,7 @@ async def valkey_errors() -> AsyncIterator[None]:
     """Turns every failure to reach Valkey inside the block into Unavailable."""
     try:
         yield
-    except (RedisError, OSError, TimeoutError) as error:
+    except (RedisError, RedisClusterException, OSError, TimeoutError) as error:
         raise Unavailable("The cache cannot be reached.") from error
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from payflow.run.local_rpc import LocalServices, local_services
-from tests.support.api import Api, Factory
+from tests.support.api import Api, Client, Factory
 from tests.support.load import Load
 from tests.support.other_bank import OtherBank
 from tests.support.system import System
@@ -24,6 +24,11 @@ class World:
     make: Factory
     services: LocalServices
     other_bank: OtherBank
+    api: Api
+
+    async def sign_in_operator(self, username: str) -> Client:
+        """An operator of the demo data."""
+        return await self.api.sign_in(username, self.system.operator_password(username))
 
 
 @asynccontextmanager
@@ -34,8 +39,9 @@ async def world_of(system: System) -> AsyncIterator[World]:
         aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
         local_services(system.instance) as services,
     ):
-        make = Factory(api=Api(session, system.url), services=services)
-        yield World(system, make, services, OtherBank(Api(session, system.other_bank_url)))
+        api = Api(session, system.url)
+        make = Factory(api=api, services=services)
+        yield World(system, make, services, OtherBank(Api(session, system.other_bank_url)), api)
 
 
 def assert_verified(system: System, *further: str) -> None:
