@@ -299,7 +299,10 @@ class Consumer:
     async def _listen(self) -> None:
         """Hold one connection that hears NOTIFY; when it is lost, make another. The loop looks anyway meanwhile."""
         while True:
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            # InternalClientError: of several servers none is the primary at the moment.
+            with suppress(
+                OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError
+            ):
                 await self._listen_until_lost()
             await asyncio.sleep(1)
 

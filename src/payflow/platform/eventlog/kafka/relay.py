@@ -86,7 +86,13 @@ class OutboxRelay:
             while True:
                 try:
                     await self._relay()
-                except (PayflowError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                except (
+                    PayflowError,
+                    OSError,
+                    asyncpg.PostgresError,
+                    asyncpg.InterfaceError,
+                    asyncpg.InternalClientError,
+                ) as error:
                     self._failures += 1
                     waits.labels(RELAY).inc()
                     tell = log.warning if self._failures < COMPLAIN_AFTER else log.error
