@@ -20,6 +20,7 @@ from prometheus_client import Counter, Histogram
 from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
 from payflow.platform.measures import SECONDS, LiveGauge
 from payflow.platform.pooling import Pooling, is_kept, session_settings
+from payflow.platform.servers import Connector
 
 log = structlog.get_logger(__name__)
 
@@ -131,6 +132,7 @@ class Database:
         application: str,
         schema: str = "",
         pooling: Pooling = "session",
+        command_timeout_s: float = 30,
     ) -> Database:
         """Open the pool (lazily: the first connection is made by the first query).
 
@@ -139,6 +141,7 @@ class Database:
         by_transaction = pooling == "transaction"
         pool = await asyncpg.create_pool(
             dsn=url,
+            connect=Connector(url),
             password=password or None,
             min_size=0,
             max_size=pool_size,
@@ -149,7 +152,7 @@ class Database:
             server_settings={"application_name": application} | ({} if by_transaction else session_settings(schema)),
             # 0: the unnamed statement, parsed and run on one server connection.
             statement_cache_size=0 if by_transaction else 100,
-            command_timeout=30,
+            command_timeout=command_timeout_s,
         )
         return cls(pool)
 
@@ -219,6 +222,12 @@ class Database:
             _lost.inc()
             log.warning("database.lost", error=repr(error))
             raise Unavailable("The database connection was lost.") from error
+        except asyncpg.ReadOnlySQLTransactionError as error:
+            # The server has become a standby: the next connection is made to whoever is the primary now.
+            connection.terminate()
+            _lost.inc()
+            log.warning("database.became_standby", error=repr(error))
+            raise Unavailable("The database is no longer the primary.") from error
         finally:
             _holds_connection.reset(token)
             # A connection that is lost right now gives itself back, and the pool then has nothing left to release.

@@ -25,6 +25,7 @@ from payflow.platform.http.health import Check
 from payflow.platform.ids import UuidV7
 from payflow.platform.pooling import as_user_of
 from payflow.platform.postgres import Database
+from payflow.platform.replica import REPLICA_TIMEOUT_S, Reads, ReplicaWatch
 from payflow.platform.rpc import RpcClients
 from payflow.platform.rpc.identity import Signer
 from payflow.platform.settings import CommonSettings, SettingsError, read_settings
@@ -33,7 +34,8 @@ from payflow.platform.valkey import Valkey, connect_valkey, ping_valkey
 log = structlog.get_logger(__name__)
 
 C = TypeVar("C")
-S = TypeVar("S", bound=msgspec.Struct)
+S = TypeVar("S")
+Settings = TypeVar("Settings", bound=msgspec.Struct)
 
 
 class EventConsumer(Protocol):
@@ -83,7 +85,7 @@ class Runtime:
         # Background duties of what was wired, beside the service's own.
         self.duties: dict[str, Callable[[], Awaitable[None]]] = {}
 
-    def settings(self, cls: type[S]) -> S:
+    def settings(self, cls: type[Settings]) -> Settings:
         """The service's settings. Raises SettingsError."""
         return read_settings(cls, self.environ)
 
@@ -126,6 +128,31 @@ class Runtime:
     def direct_postgres_url(self) -> str:
         """PostgreSQL itself, also where the pool goes through PgBouncer: for connections that are kept."""
         return as_user_of(self.common.postgres_direct_url, self.common.postgres_url) or self.common.postgres_url
+
+    async def reads(self, primary: S, over: Callable[[Database], S], *, database: Database) -> Reads[S]:
+        """The service's store for reads that may be a little old: `over(database)` makes it for the replica.
+
+        Without a replica in the settings it is the primary's alone.
+        """
+        common = self.common
+        url = as_user_of(common.postgres_replica_url, common.postgres_url)
+        if not url:
+            return Reads(primary)
+        replica = await Database.connect(
+            url=url,
+            password=common.postgres_password,
+            pool_size=common.postgres_pool_size,
+            application=f"payflow-{self.instance}-reads",
+            schema=self.service,
+            pooling=common.postgres_pooling,
+            command_timeout_s=REPLICA_TIMEOUT_S,
+        )
+        self.on_close(replica.close)
+        watch = ReplicaWatch(
+            primary=database, replica=replica, clock=self.clock, lag_max_s=common.postgres_replica_lag_max_s
+        )
+        self.duties["watch_replica"] = watch.look_always
+        return Reads(primary, replica=over(replica), watch=watch)
 
     @cached_property
     def kafka(self) -> Kafka | None:

@@ -119,6 +119,16 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
             "role in it, POSTGRES_URL's"
         ),
     ] = ""
+    postgres_replica_url: Annotated[
+        str,
+        describe(
+            "a streaming replica, for lists, statements and searches that may be a little old; without a role in it, "
+            "POSTGRES_URL's"
+        ),
+    ] = ""
+    postgres_replica_lag_max_s: Annotated[
+        float, describe("how old the replica may be before everything goes to the primary"), msgspec.Meta(gt=0, le=300)
+    ] = 10.0
     postgres_pool_size: Annotated[int, describe("connections per process"), msgspec.Meta(ge=1, le=100)] = 3
     redis_url: Annotated[
         str,

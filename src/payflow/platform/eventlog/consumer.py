@@ -29,6 +29,7 @@ from payflow.platform.eventlog.origin import read_events
 from payflow.platform.eventlog.outbox import CHANNEL
 from payflow.platform.lines import write_events_line
 from payflow.platform.postgres import Connection, Database
+from payflow.platform.servers import Connector
 from payflow.platform.tracing.events import reading
 
 log = structlog.get_logger(__name__)
@@ -307,9 +308,7 @@ class Consumer:
             await asyncio.sleep(1)
 
     async def _listen_until_lost(self) -> None:
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(
-            self._listen_url, password=self._listen_password or None, timeout=5
-        )
+        connection = await Connector(self._listen_url)(password=self._listen_password or None, timeout=5)
         lost = asyncio.Event()
         try:
             stop_if_cancelled()

@@ -21,6 +21,7 @@ _OWNERS: Final = (
     "PAYFLOW_POSTGRES_PASSWORD",
     "PAYFLOW_POSTGRES_URL_FILE",
     "PAYFLOW_POSTGRES_DIRECT_URL_FILE",
+    "PAYFLOW_POSTGRES_REPLICA_URL_FILE",
     "PAYFLOW_REDIS_URL_FILE",
 )
 
@@ -30,12 +31,14 @@ class Backends:
     """Where the databases are. The PostgreSQL addresses are the owner's; a service gets them with its own role.
 
     `postgres_direct_url`: PostgreSQL itself where the other address is PgBouncer's, else empty.
+    `postgres_replica_url`: where reads may go that may be a little old, else empty.
     `kafka`: the settings of the instance's own Kafka; empty where there is none, or the user's is used.
     """
 
     postgres_owner_url: str
     redis_url: str
     postgres_direct_url: str = ""
+    postgres_replica_url: str = ""
     kafka: Mapping[str, str] = field(default_factory=dict)
 
     def postgres_settings_for(self, service: str) -> dict[str, str]:
@@ -43,6 +46,7 @@ class Backends:
         urls = {
             "PAYFLOW_POSTGRES_URL": self.postgres_owner_url,
             "PAYFLOW_POSTGRES_DIRECT_URL": self.postgres_direct_url,
+            "PAYFLOW_POSTGRES_REPLICA_URL": self.postgres_replica_url,
         }
         return {name: with_user(url, f"payflow_{service}") for name, url in urls.items() if url}
 
@@ -97,6 +101,14 @@ def external_postgres() -> str | None:
 def pooled_postgres() -> str | None:
     """The address by which services reach the user's own PostgreSQL, which may be PgBouncer's; as its owner."""
     return _owners_url("POSTGRES_URL")
+
+
+def replica_postgres() -> str | None:
+    """The address of a replica of the user's own PostgreSQL; None where none is set."""
+    url = _owners_url("POSTGRES_REPLICA_URL")
+    if url is not None and setting("POSTGRES_URL") is None:
+        raise StartError("PAYFLOW_POSTGRES_REPLICA_URL goes beside PAYFLOW_POSTGRES_URL, which is not set.")
+    return url
 
 
 def direct_postgres() -> str | None:
