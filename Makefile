@@ -69,5 +69,5 @@ test-stack-full: setup test-failover  ## The core in containers, as it ships; by
 	PYTHONPATH=src:. $(PYTHON) tests/stack/full/run.py build $${STAND_INS:-/var/tmp/payflow-stand-ins}
 	PYTHONPATH=src:. $(PYTHON) tests/stack/full/run.py check
 
-test-failover: setup  ## A PostgreSQL primary is killed under payments; by hand, installs Patroni (Debian: etcd-server)
-	$(PYTHON) -m pytest -q -s tests/stack/by_hand
+test-failover: setup  ## A PostgreSQL primary is killed under payments, three copies of each service; by hand, installs Patroni (Debian: etcd-server)
+	TEST_COPIES=3 $(PYTHON) -m pytest -q -s tests/stack/by_hand tests/stack/data/test_copies.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -71,6 +72,20 @@ async def test_without_valkey_lists_come_from_the_primary_and_nobody_is_held_up(
     await writes.wrote(["user:ada"])
 
     assert await writes.fresh_as_of("user:ada") is None
+
+
+async def test_a_valkey_that_says_nothing_holds_up_the_first_few_only() -> None:
+    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(60), "127.0.0.1", 0)
+    valkey = connect_valkey(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}")
+    writes = LastWrites(valkey=valkey, generation="x", clock=FixedClock(), keep_s=10)
+    began_at = time.monotonic()
+
+    for _ in range(40):
+        await writes.wrote(["user:ada"])
+        assert await writes.fresh_as_of("user:ada") is None
+
+    assert time.monotonic() - began_at < 5
+    silent.close()
 
 
 async def test_without_a_replica_nothing_may_be_old() -> None:

@@ -8,7 +8,8 @@ tell, the primary is asked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -18,6 +19,7 @@ from prometheus_client import Counter
 from payflow.kernel.clock import Clock
 from payflow.kernel.errors import Unavailable
 from payflow.platform.replica import CLOCKS_DIFFER
+from payflow.platform.rpc.breaker import Breaker
 from payflow.platform.turns import Turns
 from payflow.platform.valkey import Valkey, valkey_errors
 from payflow.services.gateway.domain.sessions import Identity
@@ -70,6 +72,8 @@ class LastWrites:
         # Of the same hash tag as the guard's keys: one pipeline, one node.
         self._prefix = f"{{payflow:{generation}}}:wrote:"
         self._keep_ms = int((timedelta(seconds=keep_s) + 2 * CLOCKS_DIFFER).total_seconds() * 1000)
+        # A Valkey that does not answer holds up those who find that out, not everybody.
+        self._breaker = Breaker()
         self._turns: Turns[str, None] = Turns(self._write, batch_max=_BATCH_MAX)
 
     async def wrote(self, who: Sequence[str]) -> None:
@@ -79,7 +83,7 @@ class LastWrites:
     async def fresh_as_of(self, who: str) -> datetime | None:
         """See Freshness."""
         try:
-            async with asyncio.timeout(_VALKEY_TIMEOUT_S), valkey_errors():
+            async with self._reached():
                 known = await self._valkey.get(self._prefix + who)
         except (Unavailable, TimeoutError):
             return None
@@ -88,7 +92,7 @@ class LastWrites:
     async def _write(self, who: list[str]) -> list[None]:
         instant = int(self._clock.now().timestamp() * 1000) + 1
         try:
-            async with asyncio.timeout(_VALKEY_TIMEOUT_S), valkey_errors():
+            async with self._reached():
                 pipeline = self._valkey.pipeline(transaction=False)
                 for name in dict.fromkeys(who):
                     pipeline.set(self._prefix + name, instant, px=self._keep_ms)
@@ -97,3 +101,17 @@ class LastWrites:
             _failures.inc(len(who))
             log.warning("freshness.not_kept", writes=len(who), error=repr(error))
         return [None] * len(who)
+
+    @asynccontextmanager
+    async def _reached(self) -> AsyncIterator[None]:
+        """Talk to Valkey inside the block. Raises Unavailable, at once while it was silent a moment ago."""
+        loop = asyncio.get_running_loop()
+        if not self._breaker.allows(loop.time()):
+            raise Unavailable("The cache was silent a moment ago.")
+        try:
+            async with asyncio.timeout(_VALKEY_TIMEOUT_S), valkey_errors():
+                yield
+        except (Unavailable, TimeoutError):
+            self._breaker.failed(loop.time())
+            raise
+        self._breaker.succeeded()
