@@ -21,9 +21,6 @@ status:  ## Show every process
 test:  ## Run the whole test suite
 	@./payflow test
 
-test-stack: setup  ## The tests with servers beyond PostgreSQL and Valkey: a real Kafka (needs Java and Maven)
-	$(PYTHON) -m pytest -q tests/stack
-
 bench:  ## Measure payments per second against pgbench
 	@./payflow bench
 
@@ -58,7 +55,7 @@ spec-quick: setup  ## The same with the small configurations only: some minutes
 test-java: setup  ## The tests that need Java and Maven: histories of payments held against the model
 	$(PYTHON) -m pytest -q spec/tests
 
-test-stack: setup  ## The tests against servers of the real stack, which they do not install (Debian: nginx, prometheus, curl, pgbouncer)
+test-stack: setup  ## The tests against servers of the real stack, which they do not install (Java, Maven, Go; Debian: see .ci/run)
 	$(PYTHON) -m pytest -q tests/stack
 
 test-kubernetes: setup  ## The chart on a real API server with hollow nodes; builds Kubernetes with Go at first (needs etcd)

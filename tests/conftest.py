@@ -29,6 +29,8 @@ ConnectAs = Callable[[str], Awaitable[Database]]
 FOLDERS = ("faults", "simulation", "journeys", "security")
 
 
+# Before xdist's own hook, which reads the marks.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say what one worker runs alone, where several share the run: a file, and of the fault runs all.
 

@@ -24,6 +24,8 @@ from payflow.platform.eventlog.replays import ReplayView, list_replays, request_
 from payflow.platform.postgres import Connection, Database
 from tests.builders import NOON
 from tests.builders_event_log import ConnectAs, Log, a_subjects_events, running, until, until_waiting
+from tests.builders_logs import Written, logging_to
+from tests.builders_tracing import traced, traceparent
 from tests.conftest import role_url
 from tests.fakes_audit import an_event
 
@@ -105,6 +107,24 @@ class EventLogSuite:
             await log.until_version("all of it", 1)
 
         assert seen == [event]
+
+    async def test_an_event_is_handled_in_the_trace_that_it_was_written_in_and_a_line_tells_of_it(
+        self, log: Log, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        written = traceparent()
+        with traced() as traces, logging_to(monkeypatch) as logged:
+            async with running(log.any_consumer()):
+                await log.append(an_event(traceparent=written, subject="traced", data={"payment_id": "p-1"}))
+                await until(lambda: self._is_told(logged), seconds=log.patience_s)
+
+        (span,) = traces.named("event log process audit")
+        assert (span.trace_id, span.parent_id) == (written[3:35], written[36:52])
+        assert span.attributes["messaging.batch.message_count"] == 1
+        (line,) = [line for line in logged.lines if line["message"] == "events.handled"]
+        assert (line["trace.id"], line["payflow.payment_ids"]) == (written[3:35], ["p-1"])
+
+    async def _is_told(self, logged: Written) -> bool:
+        return any(line["message"] == "events.handled" for line in logged.lines)
 
     async def test_an_event_of_a_transaction_that_rolls_back_never_happened(self, log: Log) -> None:
         async def append_and_fail() -> None:
@@ -537,7 +557,7 @@ class EventLogSuite:
             refused = await payflow_events(log, "dlq", "retry", "audit", "--all")
             _, kept, _ = await payflow_events(log, "dlq", "--discarded", "--json")
 
-        assert [letter["subject"] for letter in json.loads(listed)] == ["x", "y"]
+        assert sorted(letter["subject"] for letter in json.loads(listed)) == ["x", "y"]
         assert str(x.id) in table
         assert json.loads(shown)["events"][0]["data"] == x.data
         assert retried[:2] == (0, "1 event will be handed to audit again as soon as it runs.\n"), retried

@@ -15,18 +15,27 @@ from payflow.contracts.notification import ListMessages, Notification
 from payflow.kernel.errors import PayflowError
 from payflow.run.local_rpc import LocalServices, local_services
 from payflow_dev.kafka.jars import fetch
+from payflow_dev.otlp.receiver import Receiver
 from tests.support.api import Api, Client, Customer, Factory, eventually, new_key
 from tests.support.system import RELAXED, System, kill, running_system
+from tests.support.traces import pay_recorded, spans_of
 
 pytestmark = pytest.mark.timeout(300)
 PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[System]:
+def collector() -> Iterator[Receiver]:
+    """Where the instance sends its traces."""
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def system(collector: Receiver) -> Iterator[System]:
     """The instance. At the end its books and audit trail must be whole, and no log may tell of a bug."""
     fetch()
-    with running_system("--kafka", **RELAXED) as system:
+    with running_system("--kafka", **RELAXED, PAYFLOW_OTLP_ENDPOINT=collector.url) as system:
         yield system
         for verified in (system.run("ledger", "verify"), system.run("audit", "verify")):
             assert verified.returncode == 0, verified.stdout + verified.stderr
@@ -41,7 +50,9 @@ async def services(system: System) -> AsyncIterator[LocalServices]:
 
 @pytest.fixture(scope="module")
 async def api(system: System) -> AsyncIterator[Api]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+    # A connection kept from before a restart would be found closed in the middle of a request.
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as session:
         yield Api(session, system.url)
 
 
@@ -112,6 +123,33 @@ async def test_a_payments_events_come_to_audit_and_notification_through_kafka(
     assert told == ["payment_completed"]
     assert [json.loads(line)["type"] for line in seen.stdout.splitlines()] == ["payment.completed"], seen.stderr
     assert system.run("verify").returncode == 0
+
+
+async def test_a_payments_trace_and_log_lines_go_through_kafka(
+    system: System, make: Factory, collector: Receiver, services: LocalServices
+) -> None:
+    debtor, creditor = await make.customer(USD="100.00"), await make.customer()
+
+    answer, trace_id = await pay_recorded(debtor, creditor.account)
+    payment_id = (await debtor.payment(answer.json["transaction_id"]))["payment_id"]
+    await _told(services, debtor, count=1)
+
+    await spans_of(collector, trace_id, until={"gateway", "confirm", "account", "audit", "notification"})
+
+    async def goes_through_kafka() -> bool:
+        spans = collector.spans(trace_id)
+        names = {span.name for span in spans if span.attributes.get("messaging.system") == "kafka"}
+        return names >= {"event log publish", "event log process audit", "event log process notification"}
+
+    await eventually(goes_through_kafka, seconds=PATIENCE_S)
+
+    async def lines() -> str:
+        done = await asyncio.to_thread(system.run, "logs", "--payment", payment_id)
+        handled = {line.split("|")[0].strip() for line in done.stdout.splitlines() if "events.handled" in line}
+        return done.stdout if handled >= {"audit", "notification"} else ""
+
+    told = await eventually(lines, seconds=PATIENCE_S, pause_s=0.5)
+    assert told.count('"message":"payment.ended"') == 1
 
 
 async def test_kafka_killed_stops_no_payment_and_the_backlog_drains(

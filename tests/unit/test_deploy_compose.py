@@ -158,3 +158,8 @@ def test_prometheus_asks_every_process() -> None:
 )
 def test_what_is_written_is_what_is_read(value: dict[str, Any]) -> None:
     assert yaml.safe_load(dump(value)) == value
+
+
+@pytest.mark.parametrize("text", ["1e3", "0o17", "1.5", ".5", "0400", "12:30:45", "no"])
+def test_texts_that_some_reader_takes_for_something_else_are_quoted(text: str) -> None:
+    assert dump({"a": text}) in (f'a: "{text}"\n', f"a: '{text}'\n")

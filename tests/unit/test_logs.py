@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 import structlog
@@ -20,47 +15,11 @@ from payflow.contracts.risk import AssessPayment, Risk
 from payflow.kernel.errors import Rejection
 from payflow.platform.context import current_traceparent
 from payflow.platform.lines import CallLines, payment_id_of, write_events_line
-from payflow.platform.telemetry import configure_logging
 from payflow.services.confirm.measures import tell_steps
 from tests.builders import NOON, new_id
 from tests.builders_confirm import a_payment
+from tests.builders_logs import TRACEPARENT, logging_to
 from tests.fakes_audit import an_event
-
-TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-class Written:
-    """What was written to stdout."""
-
-    def __init__(self, stream: io.StringIO) -> None:
-        self._stream = stream
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-            assert len({name for name, _ in pairs}) == len(pairs), pairs
-            return dict(pairs)
-
-        return [json.loads(line, object_pairs_hook=once) for line in self._stream.getvalue().splitlines()]
-
-
-@contextmanager
-def logging_to(monkeypatch: pytest.MonkeyPatch, *, level: str = "info") -> Iterator[Written]:
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", stream)
-    root = logging.getLogger()
-    handlers, severity = root.handlers[:], root.level
-    configure_logging(service="confirm", instance="confirm-1", level=level)
-    current_traceparent.set(TRACEPARENT)
-    try:
-        yield Written(stream)
-    finally:
-        current_traceparent.set("")
-        monkeypatch.undo()
-        configure_logging(service="tests", instance="tests", level="info")
-        structlog.reset_defaults()
-        root.handlers[:] = handlers
-        root.setLevel(severity)
 
 
 def test_a_line_has_ecs_names_and_ours_have_our_prefix(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,32 +1,42 @@
 """The chart on a real API server: validation, Pod Security, rollouts, scaling, budgets.
 
-Hollow nodes say that pods run: no container is started, and no network, volume or ingress exists. The tests build on
-one another, in the order of the file: install, scale, evict, upgrade, fail, roll back.
+Hollow nodes say that pods run: no container is started, and no network, volume or ingress exists. The API server knows
+the kinds of Prometheus Operator, External Secrets and CloudNativePG; the operators themselves are not there. The tests
+build on one another, in the order of the file: install, scale, evict, upgrade, fail, roll back.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from payflow_dev.kubernetes import programs
 from payflow_dev.kubernetes.control_plane import ApiError, Cluster, wait_until
 from payflow_dev.kubernetes.hollow_nodes import BROKEN
+from tests.stack.helm.chart import CHANNEL, SETS
 
 CHART = Path(__file__).resolve().parents[1] / "payflow"
 NAMESPACE = "payflow"
 APPS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
-# Kinds of other projects, which this API server does not know.
-VALUES = ("auditHeads.storageClassName=by-hand", "ingress.enabled=true", "ingress.host=pay.example")
-WITHOUT_FOREIGN = ("monitoring.serviceMonitor.enabled=false", "monitoring.prometheusRule.enabled=false")
+SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+EXAMPLES = CHART.parent / "examples"
+VALUES = (
+    *("auditHeads.storageClassName=by-hand", "ingress.enabled=true", "ingress.host=pay.example"),
+    *("monitoring.serviceMonitor.enabled=true", "monitoring.prometheusRule.enabled=true"),
+    *CHANNEL,
+)
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -43,7 +53,7 @@ def release(
     cluster: Cluster, verb: str, *values: str, files: tuple[str, ...] = (), wait: str = "5m"
 ) -> subprocess.CompletedProcess[str]:
     options = [option for file in files for option in ("--values", str(CHART / file))]
-    options += [option for value in (*VALUES, *WITHOUT_FOREIGN, *values) for option in ("--set", value)]
+    options += [option for value in (*VALUES, *values) for option in ("--set", value)]
     return helm(cluster, verb, "payflow", str(CHART), "--wait", "--timeout", wait, *options)
 
 
@@ -63,38 +73,99 @@ def ready_pods(cluster: Cluster, component: str) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize(
-    "files", [(), ("values-small.yaml",), ("values-large.yaml",)], ids=["default", "small", "large"]
-)
-def test_the_api_server_takes_every_object_and_knows_every_field(cluster: Cluster, files: tuple[str, ...]) -> None:
-    options = [option for file in files for option in ("--values", str(CHART / file))]
-    options += [
-        option for value in (*VALUES, *WITHOUT_FOREIGN, "commandLine.enabled=true") for option in ("--set", value)
-    ]
-    rendered = helm(cluster, "template", "payflow", str(CHART), *options)
-    assert rendered.returncode == 0, rendered.stderr
+def dry_run(cluster: Cluster, manifests: str) -> subprocess.CompletedProcess[str]:
+    """Have the API server validate manifests and decide on them, fields that it does not know included."""
+    options = ("--server-side", "--dry-run=server", "--validate=strict", "-n", NAMESPACE, "-f", "-")
+    return cluster.kubectl("apply", *options, text=manifests)
 
-    done = cluster.kubectl(
-        *("apply", "--server-side", "--dry-run=server", "--validate=strict", "-n", NAMESPACE, "-f", "-"),
-        text=rendered.stdout,
-    )
+
+def rendered(cluster: Cluster, name: str) -> str:
+    files, values = SETS[name]
+    options = [option for file in files for option in ("--values", str(CHART / file))]
+    options += [option for value in (*VALUES, *values) for option in ("--set", value)]
+    done = helm(cluster, "template", "payflow", str(CHART), *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_api_server_takes_every_object_and_knows_every_field(cluster: Cluster, name: str) -> None:
+    manifests = rendered(cluster, name)
+
+    done = dry_run(cluster, manifests)
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("serverside-applied") > 30
+    assert done.stdout.count("serverside-applied") == len([entry for entry in yaml.safe_load_all(manifests) if entry])
     # Pod Security would warn of a pod template that it will not let in.
     assert "Warning" not in done.stderr
 
 
-def test_a_mistyped_field_is_refused_by_the_same_way(cluster: Cluster) -> None:
-    rendered = helm(cluster, "template", "payflow", str(CHART), *("--set", VALUES[0])).stdout
+@pytest.mark.parametrize(
+    ("word", "mistyped"),
+    [
+        ("imagePullPolicy:", "imagPullPolicy:"),
+        ("namespaceSelector:\n    matchNames:", "namespaceSelector:\n    matchName:"),
+        ("\n  groups:", "\n  group:"),
+        ("deletionPolicy:", "deletePolicy:"),
+    ],
+    ids=["Deployment", "ServiceMonitor", "PrometheusRule", "ExternalSecret"],
+)
+def test_a_mistyped_field_is_refused_by_the_same_way(cluster: Cluster, word: str, mistyped: str) -> None:
+    manifests = rendered(cluster, "everything")
+    assert word in manifests
 
-    done = cluster.kubectl(
-        *("apply", "--server-side", "--dry-run=server", "--validate=strict", "-n", NAMESPACE, "-f", "-"),
-        text=rendered.replace("imagePullPolicy:", "imagPullPolicy:"),
-    )
+    done = dry_run(cluster, manifests.replace(word, mistyped))
 
     assert done.returncode != 0
-    assert "imagPullPolicy" in done.stderr
+    assert mistyped.strip().removesuffix(":").rpartition(" ")[2] in done.stderr
+
+
+def test_the_example_of_a_database_is_what_its_operator_knows(cluster: Cluster) -> None:
+    done = dry_run(cluster, (EXAMPLES / "postgres.yaml").read_text(encoding="utf-8"))
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_pod_waits_for_the_secrets_that_it_mounts_and_their_keys(cluster: Cluster) -> None:
+    (job,) = [e for e in yaml.safe_load_all(rendered(cluster, "default")) if e and e["kind"] == "Job"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "waiting"}, "spec": job["spec"]["template"]["spec"]}
+    cluster.api.create(PODS, pod)
+
+    def why() -> str:
+        (status,) = cluster.api.get(f"{PODS}/waiting")["status"].get("containerStatuses") or [{"state": {}}]
+        return str(status["state"].get("waiting", {}).get("message", ""))
+
+    wait_until("it waits for a Secret", lambda: "is not there" in why())
+    cluster.api.create(SECRETS, a_secret("payflow-db-app", ["other"]))
+    wait_until("it waits for a key", lambda: why() == "secrets/payflow-db-app has no password")
+    cluster.api.send("DELETE", f"{SECRETS}/payflow-db-app")
+    cluster.api.send("DELETE", f"{PODS}/waiting")
+    wait_until("it is gone", lambda: cluster.api.get(PODS)["items"] == [])
+
+
+def a_secret(name: str, keys: Iterable[str]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": dict.fromkeys(keys, "x")}
+
+
+def test_the_secrets_of_the_guide_are_made_by_its_lines(cluster: Cluster, tmp_path: Path) -> None:
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(CHART.parents[2] / "src")}
+    guide = (CHART.parents[2] / "docs/howto/run-on-kubernetes.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^payflow (?:secrets|keys) .*$|^kubectl .* create secret .*$", guide, re.MULTILINE)
+    assert len(lines) == 6
+
+    for line in lines:
+        program, *arguments = line.split()
+        if program == "kubectl":
+            done = cluster.kubectl(*arguments, folder=tmp_path)
+        else:
+            command = [sys.executable, "-m", "payflow.run.main", *arguments]
+            done = subprocess.run(
+                command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False
+            )
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+    # By CloudNativePG.
+    cluster.api.create(SECRETS, a_secret("payflow-db-app", ["password"]))
+    cluster.api.create(SECRETS, a_secret("payflow-db-ca", ["ca.crt"]))
 
 
 def test_pod_security_is_enforced_in_the_namespace(cluster: Cluster) -> None:
@@ -183,17 +254,33 @@ def watching(cluster: Cluster, services: tuple[str, ...]) -> Iterator[Watch]:
 
 
 def test_an_upgrade_replaces_every_pod_and_never_leaves_fewer_ready(cluster: Cluster) -> None:
-    before = {pod["metadata"]["name"] for pod in cluster.api.get(PODS)["items"]}
+    before = images(cluster).keys()
     services = ("gateway", "confirm", "account")
 
     with watching(cluster, services) as seen:
         done = release(cluster, "upgrade", "image.tag=next")
+        assert done.returncode == 0, done.stdout + done.stderr
+        # Helm waits for the new pods only: the last old ones go when these have been ready for `minReadySeconds`.
+        rolled_out = cluster.kubectl("rollout", "status", "-n", NAMESPACE, "deployment", "--timeout=60s")
+        assert rolled_out.returncode == 0, rolled_out.stderr
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    after = cluster.api.get(PODS)["items"]
-    assert before.isdisjoint(pod["metadata"]["name"] for pod in after if "deletionTimestamp" not in pod["metadata"])
+    assert before.isdisjoint(images(cluster))
     assert seen.looks > 5
     assert seen.fewest == dict.fromkeys(services, 2)
+
+
+def test_a_migration_that_fails_stops_the_upgrade_before_anything_is_changed(cluster: Cluster) -> None:
+    before = images(cluster)
+
+    done = release(cluster, "upgrade", f"image.tag={BROKEN}", "migration.backoffLimit=0")
+
+    assert done.returncode != 0
+    assert "pre-upgrade hooks failed" in done.stderr
+    assert {entry["status"]["readyReplicas"] for entry in deployments(cluster).values()} == {1, 2}
+    after = images(cluster)
+    assert {name: image for name, image in after.items() if image == "payflow:next"} == before
+    (job,) = after.keys() - before.keys()
+    assert job.startswith("payflow-migration-"), "its pod stays, for its log"
 
 
 def test_an_upgrade_whose_pods_never_become_ready_takes_none_of_the_old_ones_away(cluster: Cluster) -> None:
@@ -206,6 +293,12 @@ def test_an_upgrade_whose_pods_never_become_ready_takes_none_of_the_old_ones_awa
     assert seen.fewest == dict.fromkeys(services, 2)
     for service in services:
         assert {image_of(pod) for pod in ready_pods(cluster, service)} == {"payflow:next"}
+
+
+def images(cluster: Cluster) -> dict[str, str]:
+    """The image of each pod that is not about to end, by the pod's name."""
+    found = cluster.api.get(PODS)["items"]
+    return {pod["metadata"]["name"]: image_of(pod) for pod in found if "deletionTimestamp" not in pod["metadata"]}
 
 
 def image_of(pod: dict[str, Any]) -> str:
@@ -222,7 +315,10 @@ def test_a_rollback_leads_back(cluster: Cluster) -> None:
 
 
 def test_the_large_values_scale_to_three_zones_by_autoscalers(cluster: Cluster) -> None:
-    done = release(cluster, "upgrade", files=("values-large.yaml",))
+    files, values = SETS["everything"]
+
+    done = release(cluster, "upgrade", *values, files=files)
+
     assert done.returncode == 0, done.stdout + done.stderr
 
     wait_until("three of each", lambda: all(len(ready_pods(cluster, name)) == 3 for name in ("gateway", "risk", "otp")))
@@ -231,10 +327,22 @@ def test_the_large_values_scale_to_three_zones_by_autoscalers(cluster: Cluster) 
         assert len({pod["spec"]["nodeName"] for pod in ready_pods(cluster, service)}) == 3
     scalers = cluster.api.get(f"/apis/autoscaling/v2/namespaces/{NAMESPACE}/horizontalpodautoscalers")["items"]
     assert {entry["metadata"]["name"] for entry in scalers} == {
-        f"payflow-{name}" for name in deployments(cluster) if name != "audit"
+        f"payflow-{name}" for name in deployments(cluster) if name not in ("audit", "cli")
     }
     able = {c["status"] for e in scalers for c in e["status"].get("conditions", ()) if c["type"] == "AbleToScale"}
     assert able == {"True"}
+
+
+def test_what_is_for_the_operators_is_there(cluster: Cluster) -> None:
+    monitoring = f"/apis/monitoring.coreos.com/v1/namespaces/{NAMESPACE}"
+    external = f"/apis/external-secrets.io/v1/namespaces/{NAMESPACE}/externalsecrets"
+
+    def names(path: str) -> set[str]:
+        return {entry["metadata"]["name"] for entry in cluster.api.get(path)["items"]}
+
+    assert names(f"{monitoring}/servicemonitors") == {"payflow"}
+    assert names(f"{monitoring}/prometheusrules") == {"payflow"}
+    assert names(external) == {"payflow-roles", "payflow-service-keys", "payflow-token-keys", "payflow-keys"}
 
 
 def test_what_is_taken_away_leaves_the_signed_heads(cluster: Cluster) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -191,6 +192,9 @@ async def run_async(
         async with running(runtime, build) as app:
             log.info("process.ready", pid=os.getpid())
             await _serve_edge(app, sockets, drain_s=runtime.common.drain_s, turn_away=app.turn_away, on_ready=on_ready)
+            # What is still to be closed has limits of its own: a further signal would only break it off in the middle.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
     log.info("process.stopped")
 
 

@@ -39,10 +39,11 @@ def require_running(instance: Instance) -> InstanceStatus:
     return status
 
 
-def start(instance: Instance, *, is_quiet: bool = True) -> InstanceStatus:
-    """Start an instance in the background and return when it is ready. Raises StartError with its own reason."""
+def start(instance: Instance, *options: str, is_quiet: bool = True) -> InstanceStatus:
+    """Start an instance in the background and return when it is ready; `options` go to `up`. Raises StartError with its
+    own reason."""
     command = [sys.executable, "-m", "payflow.run.main", "up", "-d", "--data-dir", str(instance.data_dir)]
-    command += ["--port-base", str(instance.port_base), "--port", str(instance.port), "--host", instance.host]
+    command += ["--port-base", str(instance.port_base), "--port", str(instance.port), "--host", instance.host, *options]
     try:
         done = subprocess.run(
             command,

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from payflow_dev.bench.memory import Memory
 from payflow_dev.bench.overload import Overload
-from payflow_dev.bench.report import Report
+from payflow_dev.bench.report import Report, Stack
 
 
 def print_modes(console: Console, report: Report) -> None:
@@ -30,6 +30,8 @@ def print_modes(console: Console, report: Report) -> None:
             f"{velocity.customers} customers with {velocity.payments_before:,} payments in the last 24 hours: "
             f"{velocity.ratio:.2f} x the rate of as many with none ({velocity.low:.2f}-{velocity.high:.2f})"
         )
+    if report.stack is not None:
+        _print_stack(console, report.stack)
     for goal in report.goals:
         style = "green" if goal.is_met else "red"
         verdict = "met" if goal.is_met else "not met"
@@ -60,4 +62,21 @@ def _print_memory(console: Console, figures: Memory) -> None:
     for each in figures.growth:
         growth = Text(f"{each.kb_per_100000:+,.0f}", style="" if each.is_steady else "red")
         table.add_row(each.name, f"{each.first_kb / 1024:.1f}", f"{each.last_kb / 1024:.1f}", growth)
+    console.print(table)
+
+
+def _print_stack(console: Console, figures: Stack) -> None:
+    table = Table(title="the same payments, in turns", header_style="bold", title_justify="left")
+    for name in ("with", "payments/s", "of the first", "low", "high", "CPU us/payment"):
+        table.add_column(name, justify="left" if name == "with" else "right", no_wrap=True)
+    for each in figures.variations:
+        shares = (f"{share:.1%}" for share in (each.ratio, each.low, each.high))
+        table.add_row(each.name, f"{each.payments_per_s:,.0f}", *shares, f"{each.cpu_us_per_payment:,.0f}")
+    console.print(table)
+    table = Table(title="events, from happening to committed effect", header_style="bold", title_justify="left")
+    for name in ("through", "load", "consumer", "events", "p50 ms", "p99 ms"):
+        table.add_column(name, justify="right" if name in ("events", "p50 ms", "p99 ms") else "left", no_wrap=True)
+    for delay in figures.delays:
+        quantiles = (f"{ms:.0f}" for ms in (delay.p50_ms, delay.p99_ms))
+        table.add_row(delay.log, delay.load, delay.consumer, f"{delay.events:,}", *quantiles)
     console.print(table)

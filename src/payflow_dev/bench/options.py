@@ -18,6 +18,8 @@ CONNECTIONS: Final[dict[str, str]] = {
     "overload": "256",
     "memory": "64",
     "velocity": "64,64,64,64",
+    # A round each.
+    "stack": "256,256,256,256",
     # Files under way at once.
     "bulk": "1,2,4",
 }
@@ -50,6 +52,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     is_overload: bool = False
     memory_payments: int = 0
     velocity_payments: int = 0
+    is_stack: bool = False
     inter_bank_share: float = 0.0
     seed: int = 1
     loader: Literal["own", "wrk"] = "own"
@@ -67,11 +70,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def mode(self) -> str:
-        """What is measured: steps, overload, memory or velocity."""
+        """What is measured: steps, overload, memory, velocity or stack."""
         asked = {
             "overload": self.is_overload,
             "memory": bool(self.memory_payments),
             "velocity": bool(self.velocity_payments),
+            "stack": self.is_stack,
         }
         return next((name for name, is_asked in asked.items() if is_asked), "steps")
 
@@ -110,9 +114,17 @@ def parse_history(text: str | None) -> tuple[int, ...]:
     return found
 
 
-def default_connections(*, is_bulk: bool, is_overload: bool, memory: int | None, velocity: int | None) -> str:
+def default_connections(
+    *, is_bulk: bool, is_overload: bool, memory: int | None, velocity: int | None, is_stack: bool = False
+) -> str:
     """The steps of a mode where none are named."""
-    asked = {"bulk": is_bulk, "overload": is_overload, "memory": bool(memory), "velocity": bool(velocity)}
+    asked = {
+        "bulk": is_bulk,
+        "overload": is_overload,
+        "memory": bool(memory),
+        "velocity": bool(velocity),
+        "stack": is_stack,
+    }
     return CONNECTIONS[next((mode for mode, is_asked in asked.items() if is_asked), "steps")]
 
 
@@ -169,8 +181,11 @@ def check(options: Options) -> None:
 
 
 def _check_mode(options: Options) -> None:
-    if sum([options.is_overload, bool(options.memory_payments), bool(options.velocity_payments)]) > 1:
-        raise StartError("--overload, --memory and --velocity are runs of their own: one at a time.")
+    modes = [options.is_overload, bool(options.memory_payments), bool(options.velocity_payments), options.is_stack]
+    if sum(modes) > 1:
+        raise StartError("--overload, --memory, --velocity and --stack are runs of their own: one at a time.")
+    if options.is_stack and not (options.starts_own and not options.keeps_instance):
+        raise StartError("--stack starts four instances of its own: without --data-dir, --url and --keep.")
     for name, payments in (("--memory", options.memory_payments), ("--velocity", options.velocity_payments)):
         if not 0 <= payments <= PAYMENTS_MAX:
             raise StartError(f"{name} must be between 1 and {PAYMENTS_MAX:,} payments.")
@@ -179,12 +194,12 @@ def _check_mode(options: Options) -> None:
     if options.is_address_only:
         raise StartError(f"--{options.mode} looks into the instance: give its --data-dir as well.")
     if options.is_bulk:
-        raise StartError("--bulk is a run of its own: without --overload, --memory and --velocity.")
+        raise StartError("--bulk is a run of its own: without --overload, --memory, --velocity and --stack.")
     if options.mode == "overload" and options.loader != "own":
         raise StartError("--overload sends by the clock, which only the bench's own loader does: --loader own.")
     if options.mode == "memory" and len(options.connections) != 1:
         raise StartError("--memory drives one number of connections, such as --connections 64.")
     if options.history and options.mode != "steps":
-        raise StartError("--history repeats the usual steps: without --overload, --memory and --velocity.")
+        raise StartError("--history repeats the usual steps: without --overload, --memory, --velocity and --stack.")
     if options.mode == "velocity" and options.is_hot:
         raise StartError("--velocity chooses the payers itself: leave --hot away.")

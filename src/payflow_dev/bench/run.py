@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -15,9 +14,8 @@ import msgspec
 from payflow.run.embedded.binaries import postgres_tree
 from payflow.run.errors import StartError
 from payflow.run.inspection import pss_kb_by_process
-from payflow.run.supervisor.console import make_console
 from payflow.run.supervisor.status import InstanceStatus
-from payflow_dev.bench import cpu
+from payflow_dev.bench import cpu, planned
 from payflow_dev.bench.database import (
     FLUSHED_AFTER_S,
     Reading,
@@ -28,7 +26,7 @@ from payflow_dev.bench.database import (
     switch_on,
     tables_between,
 )
-from payflow_dev.bench.display import Display, print_report
+from payflow_dev.bench.display import Display
 from payflow_dev.bench.drive import Driven, drive
 from payflow_dev.bench.history import grow_history
 from payflow_dev.bench.job import Job
@@ -37,7 +35,7 @@ from payflow_dev.bench.memory import play_memory
 from payflow_dev.bench.meter import Meter
 from payflow_dev.bench.modes import Plan
 from payflow_dev.bench.money import MoneyReport
-from payflow_dev.bench.options import Options, check
+from payflow_dev.bench.options import Options
 from payflow_dev.bench.overload import play_overload
 from payflow_dev.bench.pgbench import CLIENTS, Pgbench, PgbenchRun
 from payflow_dev.bench.population import FILE_PAYMENTS, Customer, Payment, make_customers, make_payments
@@ -47,74 +45,19 @@ from payflow_dev.bench.results import Settings, Step
 from payflow_dev.bench.single import payer_of, payments_of_one
 from payflow_dev.bench.stats import ratio_to_neighbours
 from payflow_dev.bench.steps import step_of, ticker
-from payflow_dev.bench.target import Target, own_target, owner_url, running_target
+from payflow_dev.bench.target import Target, owner_url
 from payflow_dev.bench.velocity import customers_needed, give_past, groups_of, play_velocity
 from payflow_dev.bench.verify import check_money
 from payflow_dev.bench.wire import render_heads, render_templates, transaction_id
 
 _PAYMENTS_IN_STREAM: Final = 20_000
-_WARM_UP_S: Final = 2.0
 _WARM_UP_CONNECTIONS: Final = 16
-_CHOICE_S: Final = 5.0
 _SETTLE_S: Final = 20.0
 _RESOLVE_S: Final = 30.0
-# Planned for the bar only: how long these take on two cores.
-_START_PLAN_S: Final = 10.0
-_RECORDS_PLAN_S: Final = 12.0
-_INITIALISE_PLAN_S: Final = 6.0
-_SETTLE_PLAN_S: Final = 2.0
-_FILL_PLAN_S: Final = 50e-6
-_PAST_PLAN_S: Final = 3e-4
 _USUAL: Final = Plan()
 
 
-def run_bench(options: Options) -> int:
-    """Run it all and print the report; returns the exit code: 1 when money is wrong or nothing was acknowledged.
-
-    Raises StartError for what the user can mend.
-    """
-    check(options)
-    with Display(make_console()) as display:
-        display.plan(_planned_s(options))
-        with _target(options, display) as target:
-            report = _Run(options, target, display).play()
-            if options.keeps_instance and target.status:
-                display.tell(f"The instance goes on at {target.status.public_url}, data in {target.status.data_dir}.")
-    print_report(display.console, report)
-    if options.json_file is not None:
-        options.json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    is_money_right = report.money is None or report.money.is_right
-    return 0 if is_money_right and report.has_acknowledged else 1
-
-
-def _target(options: Options, display: Display) -> AbstractContextManager[Target]:
-    if not options.starts_own:
-        return nullcontext(running_target(data_dir=options.data_dir, url=options.url))
-    display.phase("starting an instance", _START_PLAN_S)
-    return own_target(keeps=options.keeps_instance)
-
-
-def _planned_s(options: Options) -> float:
-    lengths = max(1, len(options.history))
-    steps = len(options.connections) * (2 if options.mode == "velocity" else lengths)
-    seconds = sum(map(_planned_fill_s, options.history))
-    seconds += _RECORDS_PLAN_S + _WARM_UP_S + steps * (options.seconds + _SETTLE_PLAN_S)
-    if options.starts_own:
-        seconds += _START_PLAN_S
-    if options.compares:
-        seconds += _INITIALISE_PLAN_S + len(CLIENTS) * _choice_s(options) + (steps + lengths) * options.seconds
-    return seconds
-
-
-def _planned_fill_s(entries: int) -> float:
-    return entries * _FILL_PLAN_S
-
-
-def _choice_s(options: Options) -> float:
-    return min(options.seconds, _CHOICE_S)
-
-
-class _Run:
+class Run:
     """One run on one target."""
 
     def __init__(self, options: Options, target: Target, display: Display) -> None:
@@ -138,11 +81,11 @@ class _Run:
         """Records, warm-up, the turns, the money."""
         status = self._target.status
         facts = machine_facts(data_dir=status.instance.data_dir if status else None)
-        self._prepare()
-        self._warm_up()
+        self.prepare()
+        self.warm_up()
         report = Report(
             machine=facts,
-            settings=self._settings(),
+            settings=self.settings(),
             idle_load=round(self._meter.idle_load, 3) if self._meter else None,
             pgbench_choice=[],
             pgbench=[],
@@ -151,7 +94,7 @@ class _Run:
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         report = self._play_mode(report)
-        money = self._check_money()
+        money = self.check_money()
         return msgspec.structs.replace(report, money=money, tables=self._rows_written(money))
 
     def _play_mode(self, report: Report) -> Report:
@@ -178,7 +121,7 @@ class _Run:
             return msgspec.structs.replace(report, steps=[*steps, *further], overload=overload)
         return report
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
         """Make the records, or take what the user named, sign in, and draw the stream of payments."""
         options, status = self._options, self._target.status
         if status is None:
@@ -201,7 +144,7 @@ class _Run:
             in_a_row=FILE_PAYMENTS if options.is_bulk else 1,
             payers=range(options.customers),
         )
-        self._display.phase("making customers and accounts", _RECORDS_PLAN_S)
+        self._display.phase("making customers and accounts", planned.RECORDS_S)
         asyncio.run(make_records(instance=status.instance, customers=self._customers, password=self._password))
         self._sign_in()
         if pairs:
@@ -212,7 +155,7 @@ class _Run:
         options = self._options
         busy, _ = groups_of(self._customers, pairs=len(options.connections))
         payments = options.velocity_payments
-        self._display.phase(f"{payments:,} payments for each of {len(busy)} customers", payments * _PAST_PLAN_S)
+        self._display.phase(f"{payments:,} payments for each of {len(busy)} customers", payments * planned.PAST_S)
         giving = give_past(
             url=owner_url(status),
             customers=[self._customers[place] for place in busy],
@@ -249,7 +192,7 @@ class _Run:
         signing_in = sign_in(target=self._target, usernames=usernames, password=self._password, on_each=on_each)
         self._tokens = asyncio.run(signing_in)
 
-    def _warm_up(self) -> None:
+    def warm_up(self) -> None:
         """Fill caches and pools; these payments count for the money and for nothing else."""
         status = self._target.status
         if status is not None:
@@ -257,12 +200,12 @@ class _Run:
                 target=self._target,
                 idle_load=cpu.idle_load(status),
                 settle_max_s=_SETTLE_S,
-                on_settle=partial(self._display.phase, "letting the events settle", _SETTLE_PLAN_S),
+                on_settle=partial(self._display.phase, "letting the events settle", planned.SETTLE_S),
                 read_counters=self._read_counters,
             )
-        self._display.phase("warming up", _WARM_UP_S)
+        self._display.phase("warming up", planned.WARM_UP_S)
         connections = 1 if self._options.is_bulk else _WARM_UP_CONNECTIONS
-        self.load(connections, Plan(seconds=_WARM_UP_S))
+        self.load(connections, Plan(seconds=planned.WARM_UP_S))
         if self._meter is not None:
             self._meter.settle()
 
@@ -293,7 +236,7 @@ class _Run:
             yield
             return
         for entries in self._options.history:
-            self._display.phase(f"filling the ledger up to {entries:,} entries", _planned_fill_s(entries))
+            self._display.phase(f"filling the ledger up to {entries:,} entries", planned.fill_s(entries))
             filling = grow_history(url=owner_url(status), entries=entries, tick=self._display.tick)
             self._history_entries = asyncio.run(filling)
             yield
@@ -308,11 +251,11 @@ class _Run:
         return Pgbench(program=program, owner_url=owner_url(status), tick=self._display.tick)
 
     def _choose_clients(self, pgbench: Pgbench) -> list[PgbenchRun]:
-        self._display.phase("making pgbench's tables", _INITIALISE_PLAN_S)
+        self._display.phase("making pgbench's tables", planned.INITIALISE_S)
         asyncio.run(pgbench.create_database())
         pgbench.initialise()
-        self._display.phase("pgbench with 8, 16, 32 clients", len(CLIENTS) * _choice_s(self._options))
-        return pgbench.best(seconds=_choice_s(self._options))
+        self._display.phase("pgbench with 8, 16, 32 clients", len(CLIENTS) * planned.choice_s(self._options))
+        return pgbench.best(seconds=planned.choice_s(self._options))
 
     def _pgbench_run(self, pgbench: Pgbench, clients: int) -> PgbenchRun:
         self._display.phase("pgbench", self._options.seconds)
@@ -364,7 +307,7 @@ class _Run:
         """A phase for the display (see Bench)."""
         self._display.phase(what, seconds)
 
-    def _check_money(self) -> MoneyReport | None:
+    def check_money(self) -> MoneyReport | None:
         status = self._target.refreshed()
         if status is None:
             return None
@@ -379,7 +322,7 @@ class _Run:
             tick=self._display.tick,
         )
 
-    def _settings(self) -> Settings:
+    def settings(self) -> Settings:
         options = self._options
         return Settings(
             seconds=options.seconds,

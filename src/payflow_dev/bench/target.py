@@ -34,7 +34,16 @@ LIMITS: Final = {
     "PAYFLOW_RATE_LIMIT_LOGIN_PER_IP": "100000000/15m",
 }
 # An instance of its own is all embedded: never on a database or a data directory that the user's settings name.
-_NOT_FOR_OURS: Final = ("POSTGRES_URL", "POSTGRES_PASSWORD", "REDIS_URL", "DATA_DIR", "ENV", "CONFIG_FILE")
+_NOT_FOR_OURS: Final = (
+    "POSTGRES_URL",
+    "POSTGRES_PASSWORD",
+    "REDIS_URL",
+    "KAFKA_BROKERS",
+    "OTLP_ENDPOINT",
+    "DATA_DIR",
+    "ENV",
+    "CONFIG_FILE",
+)
 # Below the range from which the kernel takes ports for outgoing connections.
 _PORTS: Final = range(20_000, 30_000, 20)
 _PUBLIC_OFFSET: Final = highest_port_offset() + 1
@@ -84,13 +93,16 @@ def running_target(*, data_dir: Path | None, url: str | None) -> Target:
 
 
 @contextmanager
-def own_target(*, keeps: bool) -> Iterator[Target]:
-    """Start an instance on a temporary directory and free ports; stopped and removed at the end unless `keeps`."""
+def own_target(*options: str, keeps: bool, **settings: str) -> Iterator[Target]:
+    """Start an instance on a temporary directory and free ports; stopped and removed at the end unless `keeps`.
+
+    `options` go to `up`, `settings` are names and values of environment variables.
+    """
     instance = new_instance()
     with ended_by_sigterm():
         try:
-            with settings_for_ours():
-                status = control.start(instance)
+            with settings_for_ours(**settings):
+                status = control.start(instance, *options)
             yield Target(host=LOOPBACK, port=instance.port, status=status)
         finally:
             if not keeps:

@@ -89,10 +89,12 @@ class Cluster:
         self.kubeconfig = kubeconfig
         self.programs = programs
 
-    def kubectl(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run kubectl to its end."""
+    def kubectl(
+        self, *arguments: str, text: str | None = None, folder: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl to its end, with a text on its input, in a folder."""
         command = [str(self.programs / "kubectl"), "--kubeconfig", str(self.kubeconfig), *arguments]
-        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=300, check=False)
+        return subprocess.run(command, input=text, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 def wait_until(what: str, is_so: Callable[[], object], *, seconds: float = _START_S) -> None:

@@ -1,13 +1,14 @@
 """Nodes without a machine: they renew their lease, and say of each pod that it runs and is ready.
 
-A pod whose image has the tag `broken` is never ready. A pod that runs once (a job's) has succeeded at once. A pod that
-is to end is gone at the next look.
+A pod waits until all that it mounts and reads is there: Secrets and ConfigMaps with the keys that it names, claims that
+are bound. A pod that runs once (a job's) has then succeeded at once, any other is ready; but with an image whose tag is
+`broken` the one fails, and the other is never ready. A pod that is to end is gone at the next look.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -83,18 +84,69 @@ def _do_what_is_due(api: Sender, pod: dict[str, Any]) -> None:
     if "deletionTimestamp" in pod["metadata"]:
         api.send("DELETE", path, {"gracePeriodSeconds": 0})
     elif pod["status"].get("phase") == "Pending":
-        api.send("PATCH", f"{path}/status", {"status": _status_of(pod)}, kind=_MERGE)
+        missing = _missing(api, pod)
+        status = _waiting(pod, missing) if missing else _status_of(pod)
+        api.send("PATCH", f"{path}/status", {"status": status}, kind=_MERGE)
+
+
+def _missing(api: Sender, pod: dict[str, Any]) -> str:
+    """What the pod names and is not there, in words; empty where everything is."""
+    core = f"/api/v1/namespaces/{pod['metadata']['namespace']}"
+    for kind, name, keys in _references(pod["spec"]):
+        found = _find(api, f"{core}/{kind}", name)
+        if found is None:
+            return f"{kind}/{name} is not there"
+        if kind == "persistentvolumeclaims" and found["status"]["phase"] != "Bound":
+            return f"{kind}/{name} is not bound"
+        lacking = sorted(set(keys) - {*found.get("data", ()), *found.get("binaryData", ())})
+        if lacking:
+            return f"{kind}/{name} has no {', '.join(lacking)}"
+    return ""
+
+
+def _references(spec: dict[str, Any]) -> Iterable[tuple[str, str, list[str]]]:
+    """What a pod's volumes and variables are made from: kind (as in addresses), name, the keys that it has to have."""
+    for volume in spec.get("volumes", ()):
+        if "persistentVolumeClaim" in volume:
+            yield "persistentvolumeclaims", volume["persistentVolumeClaim"]["claimName"], []
+        for source in [volume, *volume.get("projected", {}).get("sources", ())]:
+            for word, kind in (("secret", "secrets"), ("configMap", "configmaps")):
+                if word in source:
+                    named = source[word].get("name") or source[word].get("secretName")
+                    yield kind, named, [item["key"] for item in source[word].get("items", ())]
+    for container in spec["containers"]:
+        for source in container.get("envFrom", ()):
+            for word, kind in (("secretRef", "secrets"), ("configMapRef", "configmaps")):
+                if word in source:
+                    yield kind, source[word]["name"], []
+
+
+def _find(api: Sender, collection: str, name: str) -> dict[str, Any] | None:
+    entries = api.send("GET", f"{collection}?fieldSelector=metadata.name%3D{name}")["items"]
+    return entries[0] if entries else None
+
+
+def _waiting(pod: dict[str, Any], why: str) -> dict[str, Any]:
+    state = {"waiting": {"reason": "ContainerCreating", "message": why}}
+    return {
+        "containerStatuses": [
+            {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": 0, "ready": False}
+            | {"started": False, "state": state}
+            for container in pod["spec"]["containers"]
+        ]
+    }
 
 
 def _status_of(pod: dict[str, Any]) -> dict[str, Any]:
     now = _now()
     runs_once = pod["spec"]["restartPolicy"] == "Never"
-    is_ready = not any(container["image"].endswith(f":{BROKEN}") for container in pod["spec"]["containers"])
-    words = ["Initialized", "PodScheduled", *(["Ready", "ContainersReady"] if is_ready and not runs_once else [])]
+    is_sound = not any(container["image"].endswith(f":{BROKEN}") for container in pod["spec"]["containers"])
+    is_ready = is_sound and not runs_once
+    words = ["Initialized", "PodScheduled", *(["Ready", "ContainersReady"] if is_ready else [])]
     gates = [gate["conditionType"] for gate in pod["spec"].get("readinessGates", [])]
-    state = {"terminated": {"exitCode": 0, "finishedAt": now}} if runs_once else {"running": {"startedAt": now}}
+    ended = {"exitCode": 0 if is_sound else 1, "reason": "Completed" if is_sound else "Error", "finishedAt": now}
     return {
-        "phase": "Succeeded" if runs_once and is_ready else "Running",
+        "phase": ("Succeeded" if is_sound else "Failed") if runs_once else "Running",
         "startTime": now,
         "podIP": "10.251.0.1",
         "podIPs": [{"ip": "10.251.0.1"}],
@@ -105,9 +157,9 @@ def _status_of(pod: dict[str, Any]) -> dict[str, Any]:
                 "image": container["image"],
                 "imageID": "",
                 "restartCount": 0,
-                "ready": is_ready and not runs_once,
+                "ready": is_ready,
                 "started": is_ready,
-                "state": state,
+                "state": {"terminated": ended} if runs_once else {"running": {"startedAt": now}},
             }
             for container in pod["spec"]["containers"]
         ],

@@ -1,7 +1,8 @@
 """Helm and the Kubernetes programs, built by Go from pinned modules into a cache outside the repository.
 
-`python -m payflow_dev.kubernetes.programs [helm] [kubernetes]` builds what is missing: a minute for Helm, about twenty
-for the API server, the controller manager, the scheduler and kubectl. A program that is there is never built again.
+`python -m payflow_dev.kubernetes.programs [helm] [kubernetes]` builds what is missing: a minute for Helm, thirteen to
+twenty on two cores for the API server, the controller manager, the scheduler and kubectl. A program that is there is
+never built again.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def helm() -> Path:
         with _building(program) as folder:
             if not program.exists():
                 package = f"helm.sh/helm/v3/cmd/helm@v{HELM_VERSION}"
-                _go(["install", "-trimpath", "-ldflags=-s -w", package], folder, GOBIN=str(folder))
+                run_go(["install", "-trimpath", "-ldflags=-s -w", package], folder, GOBIN=str(folder))
                 _keep(folder / "helm", program)
     return program
 
@@ -64,7 +65,7 @@ def kubernetes() -> Path:
             version = f"-X k8s.io/component-base/version.gitVersion=v{KUBERNETES_VERSION}"
             built = folder / "built"
             package = f"k8s.io/kubernetes/cmd/{name}"
-            _go(["build", "-trimpath", f"-ldflags=-s -w {version}", "-o", str(built), package], folder)
+            run_go(["build", "-trimpath", f"-ldflags=-s -w {version}", "-o", str(built), package], folder)
             _keep(built, home / name)
     return home
 
@@ -97,7 +98,7 @@ def _keep(built: Path, program: Path) -> None:
 def _write_module(folder: Path) -> None:
     """A module that can be built: Kubernetes' own replaces its parts by folders that only its repository has."""
     kubernetes = f"k8s.io/kubernetes@v{KUBERNETES_VERSION}"
-    said = _go(["list", "-m", "-f", "{{.GoMod}}", kubernetes], folder).strip()
+    said = run_go(["list", "-m", "-f", "{{.GoMod}}", kubernetes], folder).strip()
     original = Path(said).read_text(encoding="utf-8")
     staged = sorted(set(_STAGED.findall(original)))
     go_version = _GO_VERSION.search(original)
@@ -109,10 +110,10 @@ def _write_module(folder: Path) -> None:
     (folder / "go.mod").write_text("\n".join(lines) + "\n", encoding="utf-8")
     imports = "".join(f'\t_ "k8s.io/kubernetes/cmd/{name}"\n' for name in KUBERNETES_PROGRAMS)
     (folder / "tools.go").write_text(f"//go:build tools\n\npackage tools\n\nimport (\n{imports})\n", encoding="utf-8")
-    _go(["mod", "tidy"], folder)
+    run_go(["mod", "tidy"], folder)
 
 
-def _go(arguments: Sequence[str], folder: Path, **environ: str) -> str:
+def run_go(arguments: Sequence[str], folder: Path, **environ: str) -> str:
     """Run Go in a folder and return its output. Raises ProgramMissing."""
     go = shutil.which("go")
     if go is None:

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "deploy/helm/payflow"
 KUBERNETES = "1.37"
 RELEASE = "payflow"
+# The channel for one-time codes, which every installation brings: without one the chart is refused in production.
+CHANNEL = ("settings.PAYFLOW_SMTP_HOST=mail.example.org", "settings.PAYFLOW_EMAIL_FROM=no-reply@pay.example.org")
 # Everything that can be switched on, so that each template is looked at.
 EVERYTHING = (
     "commandLine.enabled=true",
@@ -61,9 +63,9 @@ def run_helm(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @cache
 def template(files: tuple[str, ...] = (), values: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """What `helm template` says."""
+    """What `helm template` says of an installation with a channel for codes."""
     options = [option for file in files for option in ("--values", str(CHART / file))]
-    options += [option for value in values for option in ("--set", value)]
+    options += [option for value in (*CHANNEL, *values) for option in ("--set", value)]
     version = ("--kube-version", f"{KUBERNETES}.0", "--namespace", "pay")
     return run_helm("template", RELEASE, str(CHART), *version, *options)
 

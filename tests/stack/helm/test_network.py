@@ -143,6 +143,22 @@ def test_only_those_who_speak_with_the_world_go_out_and_never_to_private_address
         assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(block["except"])
 
 
+def outside_ports(values: tuple[str, ...]) -> dict[str, list[int]]:
+    return {
+        own: [port["port"] for port in rule["ports"]]
+        for own, policy in of_kind(manifests(values=values), "NetworkPolicy").items()
+        for rule in policy["spec"].get("egress") or ()
+        if any("ipBlock" in peer for peer in rule["to"])
+    }
+
+
+def test_notification_alone_reaches_the_mail_servers_port() -> None:
+    assert outside_ports(()) == {"notification": [443, 587], "partner-bank": [443]}
+    assert outside_ports(("settings.PAYFLOW_SMTP_PORT=465",))["notification"] == [443, 465]
+    own = ("settings.PAYFLOW_SMTP_HOST=", "services.notification.settings.PAYFLOW_TWILIO_ACCOUNT_SID=AC1")
+    assert outside_ports(own)["notification"] == [443]
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_every_service_and_the_migration_reach_the_database_and_only_the_gateway_the_cache(name: str) -> None:
     policies = of_kind(manifests(*SETS[name]), "NetworkPolicy")

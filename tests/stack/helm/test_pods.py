@@ -88,9 +88,6 @@ def test_each_service_accepts_the_environment_that_it_gets(
     for service, row in rows().items():
         given = environment(objects, of_kind(objects, "Deployment")[service]["spec"]["template"]["spec"])
         with monkeypatch.context() as patch:
-            # The channel for one-time codes, which an installation brings in `settings`.
-            patch.setenv("PAYFLOW_SMTP_HOST", "mail.example.org")
-            patch.setenv("PAYFLOW_EMAIL_FROM", "no-reply@pay.example.org")
             for key, value in given.items():
                 patch.setenv(
                     key, value.replace("/etc/payflow/secrets", str(folder)).replace("/etc/payflow", str(folder))

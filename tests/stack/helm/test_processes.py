@@ -1,6 +1,7 @@
 """The processes of the rendered Deployments run: each with the arguments, variables and files of its manifest only.
 
 PostgreSQL is of its own, and its owner no superuser: a role that may make roles, as operators of clusters get one.
+Codes go out by a mail server with TLS, a stand-in of ours, whose password and certificate come from a Secret.
 """
 
 from __future__ import annotations
@@ -8,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,85 +28,43 @@ import pytest
 from payflow.run.embedded.postgres import wait_until_ready
 from payflow_dev.deploy.helm import rows
 from tests.stack.helm.chart import ROOT, environment, manifests, of_kind
+from tests.stack.helm.processes import START_S, Deployed, Pod, is_free, mail_server
 from tests.support.servers import server, with_database
-
-START_S = 240
 
 pytestmark = pytest.mark.timeout(600)
 
 
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+PASSWORD = secrets.token_urlsafe(16)
+# Two customers, one of whom signs in and pays the other.
+PEOPLE: list[dict[str, str]] = [
+    {
+        "type": "customer",
+        "customer_id": "cust_901",
+        "name": "Grace Example",
+        "country": "DE",
+        "email": "grace@example.org",
+    },
+    {"type": "customer", "customer_id": "cust_902", "name": "Alan Example", "country": "DE"},
+    {"type": "verification", "customer_id": "cust_901"},
+    {"type": "verification", "customer_id": "cust_902"},
+    {
+        "type": "account",
+        "number": "T901USD",
+        "customer_id": "cust_901",
+        "currency": "USD",
+        "opening_balance": "20000.00",
+    },
+    {"type": "account", "number": "T902USD", "customer_id": "cust_902", "currency": "USD"},
+    {"type": "user", "username": "grace", "password": PASSWORD, "customer_id": "cust_901"},
+]
 
 
-class Pod:
-    """A container's process on this machine, with its volumes as folders."""
-
-    def __init__(self, *, name: str, pod: dict[str, Any], given: dict[str, str], folder: Path) -> None:
-        (self.container,) = pod["containers"]
-        self.name = name
-        self._volumes = {volume["name"]: volume for volume in pod["volumes"]}
-        self._folder = folder
-        self._given = given
-
-    def mount(self, sources: dict[str, Path]) -> None:
-        """Fill the mounted folders from Secrets, each of which is a folder of files here."""
-        for mount in self.container["volumeMounts"]:
-            target = self.place(mount["mountPath"])
-            target.mkdir(parents=True, exist_ok=True)
-            volume = self._volumes[mount["name"]]
-            for source in volume.get("projected", {}).get("sources", [volume] if "secret" in volume else []):
-                secret = source["secret"]
-                origin = sources[secret.get("secretName") or secret["name"]]
-                items = secret.get("items") or [{"key": file.name, "path": file.name} for file in origin.iterdir()]
-                for item in items:
-                    shutil.copy(origin / item["key"], target / item["path"])
-
-    def place(self, path: str) -> Path:
-        return self._folder / path.lstrip("/")
-
-    def environ(self, replaced: dict[str, str]) -> dict[str, str]:
-        """The variables of the manifest; paths of the container are folders here, names of services this machine."""
-        system = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        found = system | {"PYTHONPATH": str(ROOT / "src")}
-        for name, value in self._given.items():
-            moved = str(self.place(value)) if value.startswith(("/etc/payflow", "/var/lib/payflow")) else value
-            found[name] = moved.replace(f"http://payflow-{name[8:-4].lower().replace('_', '-')}:", "http://127.0.0.1:")
-        return found | replaced
-
-    def command(self) -> list[str]:
-        told = [argument.replace("$(POD_NAME)", f"{self.name}-7f9c") for argument in self.container["args"]]
-        arguments = [str(self.place(word)) if word.startswith("/etc/payflow") else word for word in told]
-        return [sys.executable, "-m", "payflow.run.main", *arguments]
-
-
-class Deployed:
-    """What runs, and how to ask it."""
-
-    def __init__(self, folder: Path, ports: dict[str, int], public: int) -> None:
-        self.folder = folder
-        self.ports = ports
-        self.public = public
-        self.pods: dict[str, tuple[Pod, dict[str, str]]] = {}
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.stopped: dict[str, int] = {}
-
-    def log_of(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()
-
-    def start(self, name: str) -> None:
-        """Start a pod's process; again where it has ended, as a kubelet does."""
-        pod, replaced = self.pods[name]
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                pod.command(), env=pod.environ(replaced), cwd=self.folder, stdout=log, stderr=subprocess.STDOUT
-            )
-
-
-def ask(url: str, body: dict[str, Any] | None = None, token: str | None = None) -> tuple[int, str]:
+def ask(
+    url: str, body: dict[str, Any] | None = None, token: str | None = None, *, key: str | None = None
+) -> tuple[int, str]:
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    headers |= {"Idempotency-Key": key} if key else {}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data=data, headers=headers), timeout=5) as answer:
             return answer.status, answer.read().decode()
@@ -162,18 +120,49 @@ def secret_folders(tmp_path_factory: pytest.TempPathFactory, postgres: tuple[str
 
 
 @pytest.fixture(scope="module")
+def base() -> int:
+    """The first of 30 ports: those of the services, the public one, and those of the vendors' stand-ins."""
+    return next(base for base in range(23000, 31000, 30) if all(map(is_free, range(base, base + 30))))
+
+
+@pytest.fixture(scope="module")
+def mail(base: int, secret_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The values by which an installation names its mail server; its Secret is there."""
+    folder = tmp_path_factory.mktemp("mail") / "vendors"
+    with mail_server(folder, base + 20) as settings:
+        secret_folders["payflow-mail"] = folder
+        yield mail_values(settings)
+
+
+def mail_values(settings: dict[str, str]) -> list[str]:
+    """Plain settings under `settings`; those given as files from a Secret, for notification only."""
+    values: list[str] = []
+    of_secret = 0
+    for name, value in settings.items():
+        if name.endswith("_FILE"):
+            entry = f"secrets.extra[{of_secret}]"
+            values += [f"{entry}.setting={name.removesuffix('_FILE')}", f"{entry}.existingSecret=payflow-mail"]
+            values += [f"{entry}.key={Path(value).name}", f"{entry}.services={{notification}}"]
+            of_secret += 1
+        else:
+            values.append(f"settings.{name}={value}")
+    return values
+
+
+@pytest.fixture(scope="module")
 def deployed(
     postgres: tuple[str, str],
     valkey_url: str,
     secret_folders: dict[str, Path],
+    base: int,
+    mail: list[str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Deployed]:
-    base = next(base for base in range(23000, 31000, 20) if all(map(is_free, range(base, base + 20))))
     ports = {name: base + row.port_offset for name, row in rows().items()}
     values = ["bindAddress=127.0.0.1", "postgres.sslMode=disable", "postgres.owner.name=owner", "ingress.enabled=true"]
-    values += ["ingress.host=pay.example", "ingress.trustedProxies={127.0.0.1/32}"]
+    values += ["ingress.host=pay.example", "ingress.trustedProxies={127.0.0.1/32}", "commandLine.enabled=true"]
     values += [f"services.{name}.port={port}" for name, port in ports.items()]
-    values += [f"services.gateway.publicPort={base}", "defaults.drainSeconds=2"]
+    values += [f"services.gateway.publicPort={base}", "defaults.drainSeconds=2", *mail]
     objects = manifests(values=tuple(values))
     found = Deployed(tmp_path_factory.mktemp("pods"), ports, base)
 
@@ -183,15 +172,17 @@ def deployed(
     try:
         for name, deployment in of_kind(objects, "Deployment").items():
             pod = start_pod(name, deployment["spec"]["template"]["spec"], objects, found.folder, secret_folders)
-            role = f"payflow_{name.replace('-', '_')}"
-            assert f"//{role}@payflow-db-rw:5432/payflow?sslmode=disable" in pod._given["PAYFLOW_POSTGRES_URL"]
-            replaced = {"PAYFLOW_POSTGRES_URL": socket_url(postgres[0], role), "PAYFLOW_REDIS_URL": valkey_url}
-            found.pods[name] = (pod, replaced)
-            found.start(name)
-        wait_until_ready_all(found)
+            found.pods[name] = (pod, {})
+            if name != "cli":
+                role = f"payflow_{name.replace('-', '_')}"
+                assert f"//{role}@payflow-db-rw:5432/payflow?sslmode=disable" in pod.given["PAYFLOW_POSTGRES_URL"]
+                replaced = {"PAYFLOW_POSTGRES_URL": socket_url(postgres[0], role), "PAYFLOW_REDIS_URL": valkey_url}
+                found.pods[name] = (pod, replaced)
+                found.start(name)
+        found.wait_until_ready()
         yield found
     finally:
-        stop(found)
+        found.stop()
 
 
 def start_pod(
@@ -215,38 +206,6 @@ def run_migration(
 def socket_url(postgres: str, role: str) -> str:
     """The test's server as a role, without a password: that comes from the mounted file."""
     return with_database(postgres, database="payflow", user=role, password="").replace(f"{role}:@", f"{role}@")
-
-
-def wait_until_ready_all(found: Deployed) -> None:
-    deadline = time.monotonic() + START_S
-    waiting = dict(found.ports)
-    while waiting:
-        for name, port in list(waiting.items()):
-            assert time.monotonic() < deadline, f"{name} is not ready: {found.log_of(name)[-2000:]}"
-            if found.processes[name].poll() is not None:
-                assert found.log_of(name).count("did not start") < 5, found.log_of(name)[-2000:]
-                time.sleep(1)
-                found.start(name)
-            try:
-                status, _ = ask(f"http://127.0.0.1:{port}/ready")
-            except OSError:
-                status = 0
-            if status == 200:
-                del waiting[name]
-        time.sleep(0.2)
-
-
-def stop(found: Deployed) -> None:
-    """The gateway first, as endpoints do it; whatever does not end is killed."""
-    for name in sorted(found.processes, key=lambda name: name != "gateway"):
-        process = found.processes[name]
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            found.stopped[name] = process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @pytest.fixture
@@ -294,6 +253,42 @@ def test_private_addresses_do_not_exist_on_the_public_port(deployed: Deployed, p
     assert private[0] != public[0] or private[1] != public[1]
 
 
+def test_what_the_command_lines_pod_loads_is_paid_with_a_code_that_comes_by_mail(
+    deployed: Deployed, secret_folders: dict[str, Path]
+) -> None:
+    public = f"http://127.0.0.1:{deployed.public}"
+    file = deployed.pods["cli"][0].place("/tmp/people.jsonl")
+    file.write_text("".join(json.dumps(record) + "\n" for record in PEOPLE))
+    loaded = deployed.run_command_line("load", str(file))
+    assert loaded.returncode == 0, loaded.stdout + loaded.stderr
+    status, text = ask(f"{public}/auth/login", {"username": "grace", "password": PASSWORD})
+    assert status == 200, text
+    body = {"transaction_id": "txn-1", "customer_id": "cust_901", "amount": "15000.00"}
+    body |= {"from_account": "T901USD", "to_account": "T902USD"}
+
+    def confirm(**more: str) -> tuple[int, str]:
+        return ask(f"{public}/payment/confirm", body | more, json.loads(text)["access_token"], key="key-1")
+
+    asked = confirm()
+    paid = confirm(otp=mailed_code(secret_folders["payflow-mail"] / "vendors.log", "grace@example.org"))
+
+    assert json.loads(asked[1])["status"] == "OTP_REQUIRED", asked
+    assert json.loads(paid[1])["status"] == "SUCCESS", paid
+    file.unlink()
+
+
+def mailed_code(log: Path, recipient: str) -> str:
+    """The code in a mail that the stand-in was handed."""
+    deadline = time.monotonic() + 30
+    while True:
+        told = log.read_text().partition(f"[smtp] to {recipient}:")[2]
+        code = re.search(r"\b[0-9]{6}\b", told)
+        if code is not None:
+            return code[0]
+        assert time.monotonic() < deadline, f"no code was mailed: {log.read_text()[-1000:]}"
+        time.sleep(0.1)
+
+
 def test_audit_signs_its_heads_on_its_volume(deployed: Deployed, token: str) -> None:
     heads = deployed.folder / "audit/var/lib/payflow/audit-heads/heads.jsonl"
     deadline = time.monotonic() + 30
@@ -302,6 +297,28 @@ def test_audit_signs_its_heads_on_its_volume(deployed: Deployed, token: str) -> 
         time.sleep(0.2)
 
     assert json.loads(heads.read_text().splitlines()[0])["sequence"] >= 1
+
+
+def test_a_second_audit_over_the_same_volume_shares_the_work_and_the_trail_is_whole(
+    deployed: Deployed, base: int, token: str
+) -> None:
+    pod, replaced = deployed.pods["audit"]
+    deployed.pods["audit-2"] = (pod, replaced | {"PAYFLOW_PORT": str(base + 29)})
+    deployed.ports["audit-2"] = base + 29
+    deployed.start("audit-2")
+    deployed.wait_until_ready()
+
+    for number in range(910, 930):
+        body = {"customer_id": f"cust_{number}", "name": "Ada Example", "country": "DE"}
+        assert ask(f"http://127.0.0.1:{deployed.public}/customers", body, token)[0] in (200, 201)
+        time.sleep(0.2)
+    verified = deployed.run_command_line("audit", "verify", "--json")
+
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    told = json.loads(verified.stdout)
+    assert told["problems"] == []
+    assert told["rows"] > 20
+    assert told["heads"] > 1
 
 
 def test_nothing_is_written_anywhere_but_on_the_volumes(deployed: Deployed) -> None:
@@ -328,7 +345,25 @@ def test_the_migration_beside_running_processes_changes_nothing(
     assert ask(f"http://127.0.0.1:{deployed.public}/ready")[0] == 200
 
 
+def test_a_process_that_ends_by_itself_is_told_at_once_with_its_last_words(
+    secret_folders: dict[str, Path], tmp_path: Path
+) -> None:
+    # A channel is named, but may not carry codes: only the process can tell.
+    values = ("postgres.sslMode=disable", "services.notification.port=22999", "settings.PAYFLOW_CODE_CHANNELS=sms")
+    objects = manifests(values=values)
+    spec = of_kind(objects, "Deployment")["notification"]["spec"]["template"]["spec"]
+    alone = Deployed(tmp_path, {"notification": 22999}, 0)
+    alone.pods["notification"] = (start_pod("notification", spec, objects, tmp_path, secret_folders), {})
+    started = time.monotonic()
+
+    alone.start("notification")
+    with pytest.raises(pytest.fail.Exception, match=r"exit code 1: .*no channel for one-time codes is set"):
+        alone.wait_until_ready()
+
+    assert time.monotonic() - started < START_S / 4
+
+
 def test_each_process_ends_by_itself_when_told(deployed: Deployed) -> None:
-    stop(deployed)
+    deployed.stop()
 
     assert deployed.stopped == dict.fromkeys(deployed.processes, 0)

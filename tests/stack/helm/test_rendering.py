@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.stack.helm.chart import CHART, KUBERNETES, ROOT, SETS, manifests, run_helm, template
+from tests.stack.helm.chart import CHANNEL, CHART, KUBERNETES, ROOT, SETS, manifests, run_helm, template
 
 # Kinds of other projects, whose schemas Kubernetes does not know.
 FOREIGN = {"ServiceMonitor", "PrometheusRule", "ExternalSecret"}
@@ -18,7 +18,7 @@ FOREIGN = {"ServiceMonitor", "PrometheusRule", "ExternalSecret"}
 def test_helm_has_nothing_against_it(name: str) -> None:
     files, values = SETS[name]
     options = [option for file in files for option in ("--values", str(CHART / file))]
-    options += [option for value in values for option in ("--set", value)]
+    options += [option for value in (*CHANNEL, *values) for option in ("--set", value)]
 
     done = run_helm("lint", str(CHART), "--strict", "--kube-version", f"{KUBERNETES}.0", *options)
 
@@ -84,7 +84,9 @@ def test_numbers_of_a_values_file_reach_the_processes_as_numbers(tmp_path: Any) 
 
 
 def test_a_release_of_another_name_renders_names_of_its_own() -> None:
-    done = run_helm("template", "blue", str(CHART), "--kube-version", f"{KUBERNETES}.0")
+    channel = [option for value in CHANNEL for option in ("--set", value)]
+
+    done = run_helm("template", "blue", str(CHART), "--kube-version", f"{KUBERNETES}.0", *channel)
 
     names = {entry["metadata"]["name"] for entry in yaml.safe_load_all(done.stdout) if entry}
     assert "blue-payflow-account" in names

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from payflow_dev.deploy.helm import rows, settable
-from tests.stack.helm.chart import CHART, manifests, template
+from tests.stack.helm.chart import CHART, KUBERNETES, ROOT, manifests, run_helm, template
 
 NONSENSE = {
     "a mistyped setting": ("settings.PAYFLOW_LOG_LEVL=info", "additional properties 'PAYFLOW_LOG_LEVL' not allowed"),
@@ -48,6 +50,55 @@ def test_nonsense_is_refused_with_its_place(what: str) -> None:
 
     assert done.returncode != 0, what
     assert message in done.stderr
+
+
+def test_production_without_a_channel_for_codes_is_refused_at_once() -> None:
+    done = run_helm("template", "payflow", str(CHART), "--kube-version", f"{KUBERNETES}.0")
+
+    assert done.returncode != 0
+    assert "no channel for one-time codes is set" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("settings.PAYFLOW_TWILIO_ACCOUNT_SID=AC1",),
+        ("services.notification.settings.PAYFLOW_SMTP_HOST=mail.example.org",),
+        (
+            *("secrets.extra[0].setting=PAYFLOW_SENDGRID_API_KEY", "secrets.extra[0].existingSecret=mail"),
+            *("secrets.extra[0].key=key", "secrets.extra[0].services={notification}"),
+        ),
+        ("environment=development",),
+    ],
+    ids=["a setting", "a setting of notification", "a secret setting", "development"],
+)
+def test_a_channel_may_be_named_at_each_place_and_development_needs_none(values: tuple[str, ...]) -> None:
+    options = [option for value in values for option in ("--set", value)]
+
+    done = run_helm("template", "payflow", str(CHART), "--kube-version", f"{KUBERNETES}.0", *options)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_values_of_the_guide_are_taken(tmp_path: Path) -> None:
+    guide = (ROOT / "docs/howto/run-on-kubernetes.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```yaml\n(# mine\.yaml\n.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.yaml").write_text(text)
+    files = ("--values", str(CHART / "values-small.yaml"), "--values", str(tmp_path / "mine.yaml"))
+
+    done = run_helm("template", "payflow", str(CHART), "--kube-version", f"{KUBERNETES}.0", *files)
+
+    assert done.returncode == 0, done.stderr
+    assert "PAYFLOW_SMTP_PASSWORD_FILE" in done.stdout
+
+
+def test_a_channel_of_which_notification_knows_nothing_is_none() -> None:
+    given = ("setting=PAYFLOW_SENDGRID_API_KEY", "existingSecret=mail", "key=key", "services={gateway}")
+    options = [option for value in given for option in ("--set", f"secrets.extra[0].{value}")]
+
+    done = run_helm("template", "payflow", str(CHART), "--kube-version", f"{KUBERNETES}.0", *options)
+
+    assert "no channel for one-time codes is set" in done.stderr
 
 
 def test_a_secret_setting_comes_from_a_secret_of_a_known_name_only() -> None:

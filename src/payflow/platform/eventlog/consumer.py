@@ -21,16 +21,13 @@ from payflow.platform.eventlog.delivery import (
     Delivery,
     EventHandler,
     Retried,
-    consumed,
     types_of,
     waits,
 )
 from payflow.platform.eventlog.origin import read_events
 from payflow.platform.eventlog.outbox import CHANNEL
-from payflow.platform.lines import write_events_line
 from payflow.platform.postgres import Connection, Database
 from payflow.platform.servers import Connector
-from payflow.platform.tracing.events import reading
 
 log = structlog.get_logger(__name__)
 
@@ -75,11 +72,10 @@ class Consumer:
         self._name = name
         self._types = types_of(topics) if types is None else types_of(topics) & frozenset(types)
         self._type_list = sorted(self._types)
-        self._deliverer = Deliverer(name=name, types=self._types, handler=handler)
+        self._deliverer = Deliverer(name=name, types=self._types, handler=handler, after_commit=after_commit)
         self._database = database
         self._listen_url = listen_url
         self._listen_password = listen_password
-        self._after_commit = after_commit
         self._wake = asyncio.Event()
         self._is_registered = False
         self._failures = 0
@@ -183,14 +179,12 @@ class Consumer:
                 handed.extend(await self._deliveries(connection, row) if row["events"] is not None else ())
             handed = await self._not_had_from_kafka(connection, handed)
             last = int(rows[-1]["position"])
-            if handed:
-                with reading(self._name, [delivery.event for delivery in handed]):
-                    await self._deliverer.apply(connection, handed, is_careful=is_careful)
+            done = await self._deliverer.apply(connection, handed, is_careful=is_careful) if handed else []
             await connection.execute(
                 "UPDATE event_log.consumer SET position = $2, updated_at = now() WHERE name = $1", self._name, last
             )
         self._seen = self._stored = last
-        self._tell([delivery.event for delivery in handed])
+        self._deliverer.tell(done)
         return True
 
     async def _not_had_from_kafka(self, connection: Connection, deliveries: list[Delivery]) -> list[Delivery]:
@@ -200,13 +194,6 @@ class Consumer:
             return deliveries
         had = await inbox.known(connection, consumer=self._name, event_ids=relayed)
         return [delivery for delivery in deliveries if delivery.event.id not in had]
-
-    def _tell(self, events: Sequence[Event]) -> None:
-        consumed.labels(self._name).inc(len(events))
-        if events:
-            write_events_line(self._name, events)
-        if events and self._after_commit is not None:
-            self._after_commit(events)
 
     async def _lock_position(self, connection: Connection) -> int | None:
         position = await connection.fetchval(
@@ -254,7 +241,7 @@ class Consumer:
         if retried is None:
             return False
         self._deliverer.tell_retried(retried)
-        self._tell(retried.events)
+        self._deliverer.tell(retried.events, is_again=True)
         return True
 
     async def _replay_piece(self) -> bool:
@@ -277,14 +264,13 @@ class Consumer:
             for row in rows:
                 found = await self._deliveries(connection, row) if row["events"] is not None else []
                 handed += [delivery for delivery in found if replay.wants(delivery.event)]
-            if handed:
-                await self._deliverer.apply_again(connection, handed)
+            done = await self._deliverer.apply_again(connection, handed) if handed else []
             is_finished = len(rows) < BATCHES_PER_READ
             progress["after"] = rows[-1]["position"] if rows else progress["until"]
             await replays.save_progress(
                 connection, id=replay.id, progress=progress, handed=len(handed), is_finished=is_finished
             )
-        self._tell([delivery.event for delivery in handed])
+        self._deliverer.tell(done, is_again=True)
         return True
 
     async def _begin_replay(self, connection: Connection, replay: replays.Replay) -> dict[str, Any]:

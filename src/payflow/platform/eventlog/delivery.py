@@ -7,20 +7,23 @@ caller holds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 import asyncpg
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from payflow.contracts.topics import TOPICS
 from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError, Unavailable
 from payflow.platform.eventlog import dead_letters
 from payflow.platform.eventlog.origin import flaw_of, read_events
+from payflow.platform.lines import write_events_line
 from payflow.platform.postgres import Connection
+from payflow.platform.tracing.events import EVENT_LOG, reading
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +52,12 @@ _PASSING: Final = (
 consumed: Final = Counter("payflow_events_consumed_total", "Events whose effect was committed.", ["consumer"])
 waits: Final = Counter("payflow_event_waits_total", "Times a consumer could not go on, and waited.", ["consumer"])
 dead: Final = Counter("payflow_events_dead_lettered_total", "Events set aside.", ["consumer"])
+_delay: Final = Histogram(
+    "payflow_event_delay_seconds",
+    "From when an event happened until its effect was committed; clocks of two machines may differ.",
+    ["consumer"],
+    buckets=(0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1, 5, 60),
+)
 _replayed: Final = Counter("payflow_events_replayed_total", "Events set aside and handled after all.", ["consumer"])
 
 
@@ -96,44 +105,78 @@ def types_of(topics: Sequence[str]) -> frozenset[str]:
 
 
 class Deliverer:
-    """Hands events to one consumer's handler, and sets aside those that it cannot handle."""
+    """Hands events to one consumer's handler, sets aside those that it cannot handle, and tells what was had.
 
-    def __init__(self, *, name: str, types: frozenset[str], handler: EventHandler) -> None:
+    `system` names what the events come through, for the traces.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        types: frozenset[str],
+        handler: EventHandler,
+        after_commit: Callable[[Sequence[Event]], None] | None = None,
+        system: str = EVENT_LOG,
+    ) -> None:
         self._name = name
         self._types = types
         self._handler = handler
+        self._after_commit = after_commit
+        self._system = system
+        self._delay = _delay.labels(name)
 
-    async def apply(self, connection: Connection, deliveries: Sequence[Delivery], *, is_careful: bool) -> None:
-        """Have the effects of events, in their order.
+    async def apply(self, connection: Connection, deliveries: Sequence[Delivery], *, is_careful: bool) -> list[Event]:
+        """Have the effects of events, in their order; those that had one, the others are set aside.
 
         Together first: the usual case, in which none is at fault, needs no savepoint. Raises BatchFailed where one is:
         the caller begins a new transaction and calls again with `is_careful`. What is waited out is raised as it is.
         """
-        if is_careful:
-            await self._apply_one_by_one(connection, deliveries)
-            return
+        events = [delivery.event for delivery in deliveries]
+        with reading(self._name, events, system=self._system):
+            if is_careful:
+                return await self._apply_one_by_one(connection, deliveries)
+            await self._apply_together(connection, events)
+            return events
+
+    async def _apply_together(self, connection: Connection, events: Sequence[Event]) -> None:
         try:
-            await self._handler(connection, [delivery.event for delivery in deliveries])
+            await self._handler(connection, events)
         except Exception as error:
             if is_passing(error):
                 raise
             log.warning("consumer.batch_failed", consumer=self._name, error=repr(error))
             raise BatchFailed from error
 
-    async def apply_again(self, connection: Connection, deliveries: Sequence[Delivery]) -> None:
+    def tell(self, events: Sequence[Event], *, is_again: bool = False) -> None:
+        """Say that the effects of these events were had; called after the commit. `is_again`: they were asked for."""
+        consumed.labels(self._name).inc(len(events))
+        if not events:
+            return
+        if not is_again:
+            now = datetime.now(UTC)
+            for event in events:
+                self._delay.observe(max(0.0, (now - event.time).total_seconds()))
+        write_events_line(self._name, events)
+        if self._after_commit is not None:
+            self._after_commit(events)
+
+    async def apply_again(self, connection: Connection, deliveries: Sequence[Delivery]) -> list[Event]:
         """As `apply`, together or else one by one, in the transaction at hand: for what is replayed."""
         try:
             async with connection.transaction():
-                await self.apply(connection, deliveries, is_careful=False)
+                return await self.apply(connection, deliveries, is_careful=False)
         except BatchFailed:
-            await self.apply(connection, deliveries, is_careful=True)
+            return await self.apply(connection, deliveries, is_careful=True)
 
-    async def _apply_one_by_one(self, connection: Connection, deliveries: Sequence[Delivery]) -> None:
+    async def _apply_one_by_one(self, connection: Connection, deliveries: Sequence[Delivery]) -> list[Event]:
         patience = _Patience()
-        faults = []
+        done, faults = [], []
         for delivery in deliveries:
             fault = await self._fault_of(connection, [delivery.event], patience)
-            if fault is not None:
+            if fault is None:
+                done.append(delivery.event)
+            else:
                 faults.append((delivery, fault))
         is_everybodys = len(faults) == len(deliveries) > 1 and not any(is_own_fault(fault) for _, fault in faults)
         if is_everybodys:
@@ -141,6 +184,7 @@ class Deliverer:
             raise Unavailable(f"Every event fails: {faults[0][1]!r}") from faults[0][1]
         for delivery, fault in faults:
             await self.set_aside_event(connection, delivery, cause=repr(fault))
+        return done
 
     async def _fault_of(self, connection: Connection, events: Sequence[Event], patience: _Patience) -> Exception | None:
         """Hand events over together, more than once if need be; None when their effect was had, else what is wrong."""

@@ -1,4 +1,4 @@
-"""Spans of the event log: one where events are written, one where they are read, joined to the payments' own traces."""
+"""Spans of the event log: where events are written, published to Kafka and read, joined to the payments' own traces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from payflow.platform.tracing.answers import SAMPLED, joined
 from payflow.platform.tracing.span import LINKS_MAX, Kind, Span, new_span_id
 from payflow.platform.tracing.tracer import installed, step
 
-_SYSTEM: Final = "payflow_event_log"
+EVENT_LOG: Final = "payflow_event_log"
+KAFKA: Final = "kafka"
 
 
 @contextmanager
@@ -19,7 +20,7 @@ def writing(events: Sequence[Event]) -> Iterator[None]:
     """While these events are stored: a span below the work in hand, with links to the traces of their payments."""
     with step("event log send", kind=Kind.PRODUCER) as span:
         if span is not None:
-            _describe(span, events)
+            _describe(span, events, system=EVENT_LOG)
             for traceparent in _sampled(events):
                 if traceparent[3:35] != span.trace_id:
                     span.link(trace_id=traceparent[3:35], span_id=traceparent[36:52])
@@ -27,17 +28,33 @@ def writing(events: Sequence[Event]) -> Iterator[None]:
 
 
 @contextmanager
-def reading(consumer: str, events: Sequence[Event]) -> Iterator[None]:
-    """While a consumer handles these events: a span in the trace of one of them that is recorded, and one linked to it
-    in each of the others' traces. Nothing where none is recorded."""
+def reading(consumer: str, events: Sequence[Event], *, system: str = EVENT_LOG) -> Iterator[None]:
+    """While a consumer handles these events, which it read from the log or from Kafka."""
+    with _in_their_traces(f"event log process {consumer}", Kind.CONSUMER, events, system=system, consumer=consumer):
+        yield
+
+
+@contextmanager
+def publishing(events: Sequence[Event]) -> Iterator[None]:
+    """While the relay publishes these events to Kafka."""
+    with _in_their_traces("event log publish", Kind.PRODUCER, events, system=KAFKA):
+        yield
+
+
+@contextmanager
+def _in_their_traces(
+    name: str, kind: Kind, events: Sequence[Event], *, system: str, consumer: str = ""
+) -> Iterator[None]:
+    """A span in the trace of one of these events that is recorded, and one linked to it in each of the others' traces.
+    Nothing where none is recorded."""
     tracer = installed()
     traces = _sampled(events) if tracer is not None else []
     if tracer is None or not traces:
         yield
         return
     first, *others = traces
-    span = _below(first, f"event log process {consumer}")
-    _describe(span, events, consumer=consumer)
+    span = _below(first, name, kind)
+    _describe(span, events, system=system, consumer=consumer)
     for traceparent in others:
         span.link(trace_id=traceparent[3:35], span_id=traceparent[36:52])
     try:
@@ -45,19 +62,21 @@ def reading(consumer: str, events: Sequence[Event]) -> Iterator[None]:
             yield
     finally:
         for traceparent in others:
-            own = joined(span, traceparent=traceparent, kind=Kind.CONSUMER)
-            own.set("messaging.consumer.group.name", consumer)
+            own = joined(span, traceparent=traceparent, kind=kind)
+            own.set("messaging.system", system)
+            if consumer:
+                own.set("messaging.consumer.group.name", consumer)
             own.error = span.error
             tracer.finish(own)
 
 
-def _below(traceparent: str, name: str) -> Span:
+def _below(traceparent: str, name: str, kind: Kind) -> Span:
     own = f"{traceparent[:36]}{new_span_id()}{traceparent[52:]}"
-    return Span(name, kind=Kind.CONSUMER, traceparent=own, parent_id=traceparent[36:52])
+    return Span(name, kind=kind, traceparent=own, parent_id=traceparent[36:52])
 
 
-def _describe(span: Span, events: Sequence[Event], *, consumer: str = "") -> None:
-    span.set("messaging.system", _SYSTEM)
+def _describe(span: Span, events: Sequence[Event], *, system: str, consumer: str = "") -> None:
+    span.set("messaging.system", system)
     span.set("messaging.batch.message_count", len(events))
     span.set("payflow.event_types", sorted({event.type for event in events}))
     if consumer:

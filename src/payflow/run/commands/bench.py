@@ -31,6 +31,10 @@ def bench(
         int | None,
         typer.Option(min=1, help="Customers with so many payments in the last 24 h (100000) beside ones with none."),
     ] = None,
+    stack: Annotated[
+        bool,
+        typer.Option("--stack", help="Beside each other: events in PostgreSQL or Kafka, telemetry on or off."),
+    ] = False,
     hot: Annotated[bool, typer.Option("--hot", help="One account pays for everything.")] = False,
     inter_bank: Annotated[float, typer.Option(help="The share that goes to other banks, 0 to 1.")] = 0.0,
     customers: Annotated[int, typer.Option(help="How many customers, each with two accounts.")] = 200,
@@ -62,13 +66,15 @@ def bench(
             parse_history,
             payer_from,
         )
-        from payflow_dev.bench.run import run_bench
+        from payflow_dev.bench.start import run_bench
         from payflow_dev.bench.wrk import find_wrk
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("payflow_dev"):
             raise
         raise StartError("The bench is part of the repository: run it from a clone of it.") from None
-    steps = connections or default_connections(is_bulk=bulk, is_overload=overload, memory=memory, velocity=velocity)
+    steps = connections or default_connections(
+        is_bulk=bulk, is_overload=overload, memory=memory, velocity=velocity, is_stack=stack
+    )
     options = Options(
         seconds=seconds,
         connections=parse_connections(steps),
@@ -79,9 +85,10 @@ def bench(
         is_overload=overload,
         memory_payments=memory or 0,
         velocity_payments=velocity or 0,
+        is_stack=stack,
         inter_bank_share=inter_bank,
         seed=seed,
-        loader=choose_loader("own" if overload and loader == "auto" else loader, wrk=find_wrk()),
+        loader=choose_loader("own" if (overload or stack) and loader == "auto" else loader, wrk=find_wrk()),
         with_pgbench=pgbench,
         keeps_instance=keep,
         json_file=json_file,

@@ -24,7 +24,6 @@ from payflow.platform.eventlog.delivery import (
     Delivery,
     EventHandler,
     Retried,
-    consumed,
     types_of,
     waits,
 )
@@ -34,6 +33,7 @@ from payflow.platform.eventlog.kafka.replaying import Replayer
 from payflow.platform.eventlog.kafka.wire import from_record
 from payflow.platform.eventlog.kafka.worker import Worker
 from payflow.platform.postgres import Connection, Database
+from payflow.platform.tracing.events import KAFKA
 
 log = structlog.get_logger(__name__)
 
@@ -68,10 +68,11 @@ class KafkaConsumer:
         self._name = name
         self._types = types_of(topics) if types is None else types_of(topics) & frozenset(types)
         self._topics = sorted({TOPIC_BY_TYPE[type_].name for type_ in self._types})
-        self._deliverer = Deliverer(name=name, types=self._types, handler=handler)
+        self._deliverer = Deliverer(
+            name=name, types=self._types, handler=handler, after_commit=after_commit, system=KAFKA
+        )
         self._database = database
         self._client_id = client_id
-        self._after_commit = after_commit
         self._worker = Worker(f"kafka-{name}")
         self._reader: GroupReader | None = None
         self._failures = 0
@@ -145,7 +146,7 @@ class KafkaConsumer:
         if self._failures:
             self._failures = 0
             await self._worker.do(reader.resume)
-        self._tell(handled)
+        self._deliverer.tell(handled)
 
     async def _handle(self, records: Sequence[Record]) -> list[Event]:
         try:
@@ -162,9 +163,7 @@ class KafkaConsumer:
                 await self._set_aside(connection, record, cause)
             fresh = await self._not_had(connection, deliveries)
             genuine = await self._deliverer.sort_out(connection, fresh)
-            if genuine:
-                await self._deliverer.apply(connection, genuine, is_careful=is_careful)
-        return [delivery.event for delivery in genuine]
+            return await self._deliverer.apply(connection, genuine, is_careful=is_careful) if genuine else []
 
     def _sort(self, records: Iterable[Record]) -> tuple[list[Delivery], list[tuple[Record, str]]]:
         """The events of records that are ours, and what cannot be read."""
@@ -217,7 +216,7 @@ class KafkaConsumer:
             if await self._database.fetchval("SELECT event_log.has_replays_for($1)", self._name):
                 self._looks_at = 0.0
                 if not await self._retry():
-                    self._tell(await replayer.step(self._database))
+                    self._deliverer.tell(await replayer.step(self._database), is_again=True)
         except PayflowError as error:
             self._looks_at = now + LOOK_S
             log.warning("consumer.replay_waits", consumer=self._name, error=repr(error))
@@ -229,13 +228,8 @@ class KafkaConsumer:
         if retried is None:
             return False
         self._deliverer.tell_retried(retried)
-        self._tell(retried.events)
+        self._deliverer.tell(retried.events, is_again=True)
         return True
-
-    def _tell(self, events: Sequence[Event]) -> None:
-        consumed.labels(self._name).inc(len(events))
-        if events and self._after_commit is not None:
-            self._after_commit(events)
 
     async def _measure(self) -> None:
         reader = self._reader

@@ -30,6 +30,7 @@ from payflow.platform.eventlog.origin import flaw_of, read_events
 from payflow.platform.eventlog.outbox import CHANNEL
 from payflow.platform.postgres import Connection, Database
 from payflow.platform.servers import Connector
+from payflow.platform.tracing.events import publishing
 
 log = structlog.get_logger(__name__)
 
@@ -159,7 +160,8 @@ class OutboxRelay:
             ),
             after=after,
         )
-        refused = await self._publish(lock, turn.records)
+        with publishing([event for event, _, _ in turn.events]):
+            refused = await self._publish(lock, turn.records)
         async with self._database.transaction() as connection:
             moved = await connection.execute(
                 "UPDATE event_log.relay SET position = $2, updated_at = now() WHERE position = $1", after, turn.last

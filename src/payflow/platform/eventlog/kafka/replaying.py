@@ -36,7 +36,7 @@ class Replayer:
         self._at: tuple[int, Progress] | None = None
 
     async def step(self, database: Database) -> list[Event]:
-        """Hand over the next piece, if there is a replay that no other process is at; the events handed over.
+        """Hand over the next piece, if there is a replay that no other process is at; the events that had an effect.
 
         Raises Unavailable.
         """
@@ -53,13 +53,12 @@ class Replayer:
                 self._at = None
                 return []
             genuine = await self._deliverer.sort_out(connection, deliveries)
-            if genuine:
-                await self._deliverer.apply_again(connection, genuine)
+            done = await self._deliverer.apply_again(connection, genuine) if genuine else []
             await replays.save_progress(
                 connection, id=replay.id, progress=progress, handed=len(genuine), is_finished=is_finished
             )
         self._at = (replay.id, progress)
-        return [delivery.event for delivery in genuine]
+        return done
 
     async def close(self) -> None:
         """End the client."""

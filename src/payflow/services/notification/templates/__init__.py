@@ -18,8 +18,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_date, format_skeleton, get_timezone_name
-from babel.numbers import format_currency, format_decimal
+from babel.numbers import NumberPattern, format_decimal, parse_pattern
 from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from payflow.kernel.money import Money, decimals_of
@@ -87,14 +88,16 @@ def read_zone(name: str) -> ZoneInfo:
 
 
 def _render(template: Template, values: Mapping[str, Value]) -> Texts:
-    # The subject is stored and listed: a code is no part of what it can name.
-    subject = _block(template, "subject", {name: value for name, value in values.items() if name != "code"})
-    short = _block(template, "short", values).translate(_PLAIN)
-    return Texts(" ".join(subject.split()), " ".join(short.split()), _block(template, "body", values).strip())
+    context = listed = template.new_context(dict(values))
+    if "code" in values:
+        # The subject is stored and listed: a code is no part of what it can name.
+        listed = template.new_context({name: value for name, value in values.items() if name != "code"})
+    subject, short = _block(template, "subject", listed), _block(template, "short", context).translate(_PLAIN)
+    return Texts(" ".join(subject.split()), " ".join(short.split()), _block(template, "body", context).strip())
 
 
-def _block(template: Template, name: str, values: Mapping[str, Value]) -> str:
-    return "".join(template.blocks[name](template.new_context(dict(values))))
+def _block(template: Template, name: str, context: Context) -> str:
+    return "".join(template.blocks[name](context))
 
 
 def _compile(environment: ImmutableSandboxedEnvironment, kind: Kind, source: str, *, where: str) -> Template:
@@ -143,9 +146,14 @@ def _money(amount: Money, locale: Locale) -> str:
     """With exactly the currency's decimals by ISO 4217, grouped as the language does, and the code, for many currencies
     are called $."""
     decimals = decimals_of(amount.currency)
-    pattern = "#,##0" + ("." + "0" * decimals if decimals else "") + " ¤¤"
     value = Decimal(amount.minor_units).scaleb(-decimals)
-    return format_currency(value, amount.currency, pattern, locale=locale, currency_digits=False)
+    return f"{_pattern(decimals).apply(value, locale)} {amount.currency}"
+
+
+@lru_cache
+def _pattern(decimals: int) -> NumberPattern:
+    # Parsed once: each payment's message has an amount.
+    return parse_pattern("#,##0" + ("." + "0" * decimals if decimals else ""))
 
 
 def _read_languages(place: Traversable) -> dict[str, dict[Kind, str]]:
