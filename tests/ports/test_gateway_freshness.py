@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 
 from payflow.platform.valkey import Valkey, connect_valkey
+from payflow.run.embedded.valkey import wait_until_ready
 from payflow.services.gateway.freshness import LONG_AGO, LastWrites, NoReplica
 from tests.builders import NOON, FixedClock
 from tests.fakes_gateway import NOWHERE
@@ -32,6 +33,7 @@ def valkey_url(request: pytest.FixtureRequest) -> Iterator[str]:
             yield cluster.url
     else:
         with server("valkey", directory) as url:
+            wait_until_ready(path=Path(url.removeprefix("unix://")), seconds=15)
             yield url
     shutil.rmtree(directory, ignore_errors=True)
 
