@@ -1,4 +1,4 @@
-"""A real PgBouncer before a PostgreSQL, one server connection to a transaction."""
+"""A real PgBouncer before a PostgreSQL, one server connection to a transaction unless told otherwise."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ auth_type = scram-sha-256
 auth_file = {folder}/users.txt
 auth_user = {owner}
 auth_query = SELECT usename, passwd FROM pg_shadow WHERE usename = $1
-pool_mode = transaction
+pool_mode = {mode}
+ignore_startup_parameters = {ignored}
 default_pool_size = {pool_size}
 max_client_conn = 300
 server_login_retry = 1
@@ -34,17 +35,21 @@ logfile = {folder}/pgbouncer.log
 
 
 @contextmanager
-def running_pgbouncer(folder: Path, *, server: int, pool_size: int) -> Iterator[int]:
+def running_pgbouncer(
+    folder: Path, *, server: int, pool_size: int, mode: str = "transaction", ignored: str = ""
+) -> Iterator[int]:
     """Start it; yields its port. It looks passwords up in the server. `pool_size`: server connections of each role."""
     program = require_program("pgbouncer", package="pgbouncer")
     (port,) = free_ports(1)
-    place = folder / "pgbouncer"
+    place = folder / f"pgbouncer-{port}"
     place.mkdir()
     place.chmod(0o777)
     (place / "users.txt").write_text(f'"{OWNER}" "{PASSWORD}"\n')
     configuration = place / "pgbouncer.ini"
     configuration.write_text(
-        _CONFIGURATION.format(server=server, port=port, folder=place, pool_size=pool_size, owner=OWNER)
+        _CONFIGURATION.format(
+            server=server, port=port, folder=place, pool_size=pool_size, owner=OWNER, mode=mode, ignored=ignored
+        )
     )
     process = subprocess.Popen(
         [program, "--quiet", configuration], cwd="/", stderr=subprocess.DEVNULL, **as_user(server_user())

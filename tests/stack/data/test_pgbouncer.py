@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import pytest
 
+from payflow.platform.postgres import Database
 from tests.stack.data.world import World, assert_verified, world_of
 from tests.support.api import eventually, new_key
 from tests.support.files import ended, lines_of, upload
@@ -129,6 +130,19 @@ async def test_events_arrive_by_notification_and_not_by_looking_anyway(world: Wo
     await connection.close()
 
     assert listening >= 3
+
+
+async def test_in_session_mode_a_service_connects_as_without_it(system: System, postgres: PostgresNode) -> None:
+    """With what docs/howto/run-behind-pgbouncer.md says: parameters that PgBouncer does not know, the role has."""
+    ignored = "search_path, plan_cache_mode, enable_seqscan, enable_hashjoin, enable_mergejoin"
+    password = system.instance.password_file("kyc").read_text().strip()
+    with running_pgbouncer(postgres.folder, server=postgres.port, pool_size=2, mode="session", ignored=ignored) as port:
+        url = f"postgresql://payflow_kyc:{password}@127.0.0.1:{port}/payflow"
+        database = await Database.connect(url=url, pool_size=2, application="test", schema="kyc")
+        keeps, seqscan = await database.keeps_search_path("kyc"), await database.fetchval("SHOW enable_seqscan")
+        await database.close()
+
+    assert (keeps, seqscan) == (True, "off")
 
 
 def test_without_the_direct_address_nothing_starts_and_one_line_says_why(bouncer_url: str) -> None:
