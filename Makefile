@@ -62,7 +62,7 @@ test-kubernetes: setup  ## The chart on a real API server with hollow nodes; bui
 	$(PYTHON) -m payflow_dev.kubernetes.programs
 	$(PYTHON) -m pytest -q deploy/helm/tests
 
-test-stack-full: setup test-failover  ## The core in containers, as it ships; by hand (docs/howto/run-with-compose.md says what it needs)
+test-stack-full: setup test-failover  ## All containers as they ship, and what watches them; by hand (docs/howto/run-with-compose.md says what it needs)
 	PYTHONPATH=src:. $(PYTHON) tests/stack/full/run.py build $${STAND_INS:-/var/tmp/payflow-stand-ins}
 	PYTHONPATH=src:. $(PYTHON) tests/stack/full/run.py check
 

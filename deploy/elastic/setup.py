@@ -1,4 +1,4 @@
-"""Sets up Elasticsearch or Kibana from files; a repeat brings them up to date.
+"""Sets up Elasticsearch (or OpenSearch) or Kibana from files; a repeat brings them up to date.
 
     python setup.py elasticsearch URL FOLDER    # template.json: fields; lifecycle.json: how long lines stay
     python setup.py kibana URL FILE             # the data view and the saved searches
@@ -37,11 +37,28 @@ def main(arguments: list[str]) -> int:
 def set_up_elasticsearch(url: str, folder: Path) -> None:
     """The template first: a stream that is there before it would have guessed its fields. Raises SetupError."""
     wait_for(f"{url}/_cluster/health?wait_for_status=yellow&timeout=5s")
-    send("PUT", f"{url}/_index_template/{STREAM}", (folder / "template.json").read_bytes())
-    if send("GET", f"{url}/_data_stream/{STREAM}", is_there=True) is None:
+    template = json.loads((folder / "template.json").read_bytes())
+    send("PUT", f"{url}/_index_template/{STREAM}", json.dumps(template).encode())
+    if send("GET", f"{url}/_data_stream/{STREAM}", can_be=(404,)) is None:
         send("PUT", f"{url}/_data_stream/{STREAM}")
-    send("PUT", f"{url}/_data_stream/{STREAM}/_lifecycle", (folder / "lifecycle.json").read_bytes())
-    print(f"Elasticsearch: the stream {STREAM} is set up.")
+    else:
+        bring_up_to_date(url, template["template"]["mappings"])
+    server = send("GET", f"{url}/") or {}
+    if server.get("version", {}).get("distribution") == "opensearch":
+        print("OpenSearch keeps lines until a policy of yours (Index State Management) removes them.", file=sys.stderr)
+    else:
+        send("PUT", f"{url}/_data_stream/{STREAM}/_lifecycle", (folder / "lifecycle.json").read_bytes())
+    print(f"The stream {STREAM} is set up.")
+
+
+def bring_up_to_date(url: str, mappings: dict) -> None:
+    """Let the stream take the fields of this release: it refuses those that it does not know. Raises SetupError.
+
+    Where a field has another type than before, the stream goes on in a new index.
+    """
+    path = f"{url}/{STREAM}/_mapping?write_index_only=true"
+    if send("PUT", path, json.dumps(mappings).encode(), can_be=(400,)) is None:
+        send("POST", f"{url}/{STREAM}/_rollover")
 
 
 def set_up_kibana(url: str, file: Path) -> None:
@@ -79,9 +96,9 @@ def send(
     body: bytes | None = None,
     headers: dict[str, str] | None = None,
     *,
-    is_there: bool = False,
+    can_be: tuple[int, ...] = (),
 ) -> dict | None:
-    """The JSON of an answer; with `is_there` None for 404. Raises SetupError with the server's words."""
+    """The JSON of an answer; None for a status of `can_be`. Raises SetupError with the server's words."""
     request = urllib.request.Request(
         url, data=body, method=method, headers=headers or {"Content-Type": "application/json"}
     )
@@ -89,7 +106,7 @@ def send(
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.loads(response.read() or b"{}")
     except urllib.error.HTTPError as error:
-        if is_there and error.code == 404:
+        if error.code in can_be:
             return None
         raise SetupError(f"{method} {url}: {error.code} {error.read()[:500].decode('utf-8', 'replace')}") from error
     except OSError as error:

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tools.metrics_page import metrics
 
 from payflow.run.registry import SERVICES
+from payflow_dev.deploy.log_fields import service_fields
 from payflow_dev.otlp.received import SeenSpan
 from payflow_dev.otlp.receiver import Receiver
 from tests.support.api import Api, Client, Factory, new_key
@@ -266,12 +267,15 @@ async def test_no_log_tells_a_name_an_account_number_a_token_or_a_code(make: Fac
 
 
 def test_every_line_of_a_service_is_json_with_ecs_names(system: System) -> None:
+    known = service_fields()
     for row in SERVICES:
         lines = system.instance.log_file(row.name).read_text(encoding="utf-8").splitlines()
         assert lines
         for line in lines:
             told = json.loads(line)
             assert told.keys() >= {"@timestamp", "log.level", "message", "ecs.version"}, line
+            # The store of logs refuses others.
+            assert told.keys() <= known, line
             assert (told["service.name"], told["service.node.name"]) == (row.service, row.name)
 
 

@@ -42,14 +42,14 @@ def spans_told(outcome: str) -> float:
     return REGISTRY.get_sample_value("payflow_spans_total", {"outcome": outcome}) or 0.0
 
 
-def telemetry(endpoint: str) -> Telemetry:
+def telemetry(endpoint: str, *, metrics_pause_s: float = 0.2) -> Telemetry:
     return Telemetry(
         endpoint=endpoint,
         service="confirm",
         instance="confirm-1",
         env="development",
         traces_per_second=100,
-        metrics_pause_s=0.2,
+        metrics_pause_s=metrics_pause_s,
     )
 
 
@@ -140,13 +140,20 @@ def test_prometheus_counts_become_opentelemetrys() -> None:
     assert took.sum == pytest.approx(31.15)
 
 
-async def test_a_collector_that_is_away_is_complained_of_once_and_counted(receiver: Receiver) -> None:
+async def test_a_collector_that_is_lost_is_complained_of_once_and_counted(receiver: Receiver) -> None:
     failed = spans_told("failed")
-    receiver.refuses_with = 400
     with structlog.testing.capture_logs() as logs:
         sending = telemetry(receiver.url)
         tracer = installed()
         assert tracer is not None
+        first = a_span()
+        tracer.finish(first)
+        await asyncio.to_thread(
+            receiver.wait_until,
+            lambda: receiver.spans(first.trace_id) and receiver.points("payflow_spans_total"),
+            seconds=5,
+        )
+        receiver.refuses_with = 400
         for _ in range(3):
             tracer.finish(a_span())
             requests = receiver.requests
@@ -162,10 +169,43 @@ async def test_a_collector_that_is_away_is_complained_of_once_and_counted(receiv
     assert sorted(told) == [
         ("otlp.failing", "metrics"),
         ("otlp.failing", "traces"),
-        ("otlp.works_again", "metrics"),
-        ("otlp.works_again", "traces"),
+        ("otlp.works", "metrics"),
+        ("otlp.works", "traces"),
     ]
+    assert {line["log_level"] for line in logs if line["event"] == "otlp.failing"} == {"warning"}
     assert spans_told("failed") - failed == 3
+
+
+async def test_a_collector_that_never_was_there_is_waited_for_without_a_warning() -> None:
+    failed = spans_told("failed")
+    with structlog.testing.capture_logs() as logs:
+        sending = telemetry(f"http://127.0.0.1:{a_closed_port()}")
+        tracer = installed()
+        assert tracer is not None
+        tracer.finish(a_span())
+        deadline = asyncio.get_running_loop().time() + 15
+        while spans_told("failed") == failed:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
+        sending.stop()
+
+    told = [(line["event"], line["log_level"]) for line in logs if line["event"].startswith("otlp.")]
+    assert ("otlp.waiting", "info") in told
+    assert {level for _, level in told} == {"info"}
+
+
+async def test_metrics_are_not_sent_where_only_traces_are_wanted(receiver: Receiver) -> None:
+    sending = telemetry(receiver.url, metrics_pause_s=0)
+    tracer = installed()
+    assert tracer is not None
+    span = a_span()
+    tracer.finish(span)
+
+    await asyncio.to_thread(receiver.wait_until, lambda: receiver.spans(span.trace_id), seconds=5)
+    sending.stop()
+
+    assert receiver.points("payflow_spans_total") == []
 
 
 async def test_a_collector_that_does_not_answer_delays_nobody_and_does_not_hold_a_stop_up() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,13 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from payflow_dev.deploy.prometheus import prometheus_yml
+from payflow_dev.deploy.prometheus import Watched, prometheus_yml
 from tests.support.ports import free_ports
 from tests.support.programs import require_program
 from tests.support.servers import ROOT
 
 FOLDER: Final = ROOT / "deploy" / "prometheus"
 INTERVAL_S: Final = 1
+NOTHING_ELSE: Final = Watched({})
 
 
 class Prometheus:
@@ -78,14 +80,22 @@ class Prometheus:
 
 
 @contextmanager
-def running_prometheus(processes: Mapping[str, str]) -> Iterator[Prometheus]:
-    """A Prometheus with the shipped alerts that scrapes these ("host:port" by name) each second."""
+def running_prometheus(
+    processes: Mapping[str, str], *, watched: Watched = NOTHING_ELSE, patience: str = ""
+) -> Iterator[Prometheus]:
+    """A Prometheus with the shipped alerts that scrapes these ("host:port" by name) each second.
+
+    `patience`: how long a condition holds before its alert fires, in place of each alert's own.
+    """
     program = require_program("prometheus", package="prometheus")
     folder = Path(tempfile.mkdtemp(prefix="pf-prom-", dir="/tmp"))
     (port,) = free_ports(1)
-    text = prometheus_yml(processes, interval=f"{INTERVAL_S}s", others={})
+    text = prometheus_yml(processes, interval=f"{INTERVAL_S}s", watched=watched)
     (folder / "prometheus.yml").write_text(text, encoding="utf-8")
-    shutil.copy(FOLDER / "alerts.yml", folder)
+    alerts = (FOLDER / "alerts.yml").read_text(encoding="utf-8")
+    if patience:
+        alerts = re.sub(r"(?m)^(\s+for: )\w+$", rf"\g<1>{patience}", alerts)
+    (folder / "alerts.yml").write_text(alerts, encoding="utf-8")
     options = (f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

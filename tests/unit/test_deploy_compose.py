@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,26 @@ def test_a_gateway_believes_the_edge_and_nobody_else() -> None:
     for row in SERVICES:
         believed = [line for line in CORE[container_of(row)]["environment"] if "TRUSTED_PROXIES" in line]
         assert believed == ([f"PAYFLOW_TRUSTED_PROXIES={edge}/32"] if row.is_gateway else [])
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_traces_go_to_the_collector_in_a_network_that_both_are_in(row: Deployable) -> None:
+    service, collector = CORE[container_of(row)], WATCHERS["otel-collector"]
+    receivers = yaml.safe_load((ROOT / "deploy/otel/collector.yaml").read_text(encoding="utf-8"))["receivers"]
+    port = receivers["otlp"]["protocols"]["http"]["endpoint"].rpartition(":")[2]
+
+    # An empty value in `.env` is a value: nowhere.
+    assert f"PAYFLOW_OTLP_ENDPOINT=${{PAYFLOW_OTLP_ENDPOINT-http://otel-collector:{port}}}" in service["environment"]
+    assert "PAYFLOW_OTLP_METRICS_S=${PAYFLOW_OTLP_METRICS_S-0}" in service["environment"]
+    assert set(service["networks"]) & set(collector["networks"])
+
+
+def test_the_edges_fixed_addresses_are_not_among_those_that_docker_gives_away() -> None:
+    (network,) = yaml.safe_load(core_yaml())["networks"]["edge"]["ipam"]["config"]
+    subnet = ip_network(re.sub(r"\$\{EDGE_PREFIX:-([0-9.]+)\}", r"\1", network["subnet"]))
+
+    for pool in ("172.16.0.0/12", "192.168.0.0/16"):
+        assert not subnet.overlaps(ip_network(pool))
 
 
 def test_every_image_has_a_tag_of_its_own_choice() -> None:

@@ -178,7 +178,9 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
         describe("traces that one process begins to record per second; errors and reviews are recorded besides"),
         msgspec.Meta(ge=0),
     ] = 10.0
-    otlp_metrics_s: Annotated[float, describe("seconds between two sendings of metrics"), msgspec.Meta(gt=0)] = 15.0
+    otlp_metrics_s: Annotated[
+        float, describe("seconds between two sendings of metrics; 0: only traces are sent"), msgspec.Meta(ge=0)
+    ] = 15.0
     drain_s: Annotated[float, describe("seconds to finish requests at a stop, at most"), msgspec.Meta(ge=0)] = 15.0
     rpc_batches_max: Annotated[int, describe("batches worked on at once, per service"), msgspec.Meta(ge=1)] = 64
     rpc_queue_max: Annotated[int, describe("items waiting per operation and client before 503"), msgspec.Meta(ge=1)] = (

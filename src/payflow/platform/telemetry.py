@@ -13,6 +13,7 @@ from typing import Any, Final, TextIO, cast
 
 import msgspec
 import structlog
+from prometheus_client import Counter
 
 from payflow.platform.context import current_traceparent
 
@@ -47,6 +48,10 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True, rename=ecs_name):
 
     message: str
     trace_id: str = ""
+
+
+_counted: Final = Counter("payflow_log_lines_total", "Log lines that complain, by level.", ["level"])
+_complaints: Final = {level: _counted.labels(level) for level in ("warning", "error", "critical")}
 
 
 class _Output:
@@ -130,6 +135,9 @@ def _as_line(_: Any, level: str, event: MutableMapping[str, Any]) -> str:
 
 
 def _line(level: str, told: str) -> str:
+    counter = _complaints.get(level)
+    if counter is not None:
+        counter.inc()
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     return f'{{"@timestamp":"{now[:-6]}Z","log.level":"{level}",{told[1:-1]}{_output.fixed}}}'
 

@@ -23,16 +23,25 @@ DATA: Final = "/var/lib/payflow"
 _TMP: Final = "/tmp/"  # noqa: S108 - in a container, which has it for itself
 # Where the one container that makes the secrets sees the folder of each service.
 SHARES: Final = "/shares"
-# Addresses on the edge's network are fixed: NGINX looks a gateway's up once, and a gateway may come back.
-_EDGE: Final = "${EDGE_PREFIX:-172.28.240}"
+# Addresses on the edge's network are fixed: NGINX looks a gateway's up once, and a gateway may come back. They are from
+# outside the ranges out of which Docker gives other networks theirs (172.17 to 172.31, 192.168), one after the other.
+EDGE_PREFIX: Final = "10.214.240"
+_EDGE: Final = f"${{EDGE_PREFIX:-{EDGE_PREFIX}}}"
 _EDGE_NUMBER_NGINX: Final = 10
 _DATABASE: Final = "${POSTGRES_ADDRESS:-postgres-db:5432}/${POSTGRES_DATABASE:-payflow}"
 _BASE_IMAGE: Final = "${BASE_IMAGE:-python:3.13-slim-bookworm}"
 
 # Megabytes, from what each was seen to need, with half as much again. The limits of everything together, what watches
 # it included, stay below 4 GB; what runs once and ends is not counted.
-_MEMORY_MB: Final = {"gateway": 144, "confirm": 112, "notification": 104, "ofac": 128, "partner_bank": 104}
+_MEMORY_MB: Final = {"gateway": 168, "confirm": 112, "notification": 104, "ofac": 128, "partner_bank": 104}
 _MEMORY_OTHERS_MB: Final = 96
+
+# What Compose says where `.env` says nothing: traces go to the collector, which may be there or not; metrics are
+# scraped, and would be counted twice if they were sent as well. An empty value in `.env` switches the sending off.
+TELEMETRY: Final[Mapping[str, str]] = {
+    "PAYFLOW_OTLP_ENDPOINT": "http://otel-collector:4318",
+    "PAYFLOW_OTLP_METRICS_S": "0",
+}
 
 # Settings that this file gives, or that have no meaning in a container; every other one can be set in `.env`.
 _GIVEN: Final = frozenset(
@@ -80,9 +89,10 @@ def passed_on(row: Deployable) -> list[str]:
     names = []
     for field in msgspec.structs.fields(settings_of(row)):
         if field.name not in given:
-            names.append(f"PAYFLOW_{field.name.upper()}")
+            name = f"PAYFLOW_{field.name.upper()}"
+            names += [] if name in TELEMETRY else [name]
             # A secret may be given as a file that an override of this file mounts.
-            names += [f"PAYFLOW_{field.name.upper()}_FILE"] if is_secret(field.name) else []
+            names += [f"{name}_FILE"] if is_secret(field.name) else []
     return names
 
 
@@ -133,6 +143,7 @@ def _environment(row: Deployable) -> list[str]:
         "PAYFLOW_REDIS_URL": "${PAYFLOW_REDIS_URL:-redis://redis-cache:6379/0}",
         "PAYFLOW_SERVICE_KEYS_DIR": f"{SECRETS}/{KEYS}",
         "PAYFLOW_DRAIN_S": "5",
+        **{name: f"${{{name}-{value}}}" for name, value in TELEMETRY.items()},
         **addresses(),
         **{f"PAYFLOW_{name.upper()}_FILE": f"{SECRETS}/{file}" for name, file in secret_settings(row).items()},
     }

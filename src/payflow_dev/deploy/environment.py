@@ -10,7 +10,7 @@ import msgspec
 
 from payflow.platform.settings import CommonSettings, description_of, is_secret, setting_types
 from payflow.run.shares import secret_settings
-from payflow_dev.deploy.compose import ROWS, addresses, passed_on, settings_of
+from payflow_dev.deploy.compose import EDGE_PREFIX, ROWS, TELEMETRY, addresses, passed_on, settings_of
 
 _WIDTH: Final = 110
 _PREFIX: Final = "PAYFLOW_"
@@ -42,7 +42,7 @@ _COMPOSE: Final = (
     Variable(
         "TLS_DIR", "tls", "folder with your own payflow.crt and payflow.key, such as ./certificates, in its place"
     ),
-    Variable("EDGE_PREFIX", "172.28.240", "first three numbers of the network between edge and gateways"),
+    Variable("EDGE_PREFIX", EDGE_PREFIX, "first three numbers of the network between edge and gateways"),
     Variable(
         "BASE_IMAGE", "python:3.13-slim-bookworm", "what our image is built on: a Debian with Python 3.11 or newer"
     ),
@@ -62,6 +62,18 @@ _REDIS: Final = (Variable("PAYFLOW_REDIS_URL", "redis://redis-cache:6379/0", "Re
 _KAFKA: Final = (
     Variable("PAYFLOW_KAFKA_BROKERS", "kafka:9092", "Kafka's brokers, for the event log"),
     Variable("KAFKA_CLUSTER_ID", "5L6g3nShT-eMCtK--X86sw", "id of the cluster that the container makes"),
+)
+_TELEMETRY: Final = (
+    Variable(
+        "PAYFLOW_OTLP_ENDPOINT",
+        TELEMETRY["PAYFLOW_OTLP_ENDPOINT"],
+        "where traces are sent, by OTLP over HTTP; set and empty: nowhere",
+    ),
+    Variable(
+        "PAYFLOW_OTLP_METRICS_S",
+        TELEMETRY["PAYFLOW_OTLP_METRICS_S"],
+        "seconds between two sendings of metrics there; 0: none are sent, for Prometheus fetches them",
+    ),
 )
 # Settings by the words that their names begin with, in the order of the file; the rest follows.
 _GROUPS: Final = (
@@ -85,6 +97,7 @@ def env_example() -> str:
         found = (*known, *(settings[name] for name in sorted(mine) if name not in names))
         parts += [_section(title, found)] if found else []
         settings = {name: variable for name, variable in settings.items() if name not in mine}
+    parts.append(_section("Traces", _TELEMETRY))
     parts.append(_section("Where each service is", _urls()))
     parts.append(_section("Everything else", [settings[name] for name in sorted(settings)]))
     return "\n".join(parts)

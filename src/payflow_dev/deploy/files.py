@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from payflow_dev.deploy import compose, dashboards, environment, nginx, prometheus
+from payflow_dev.deploy import compose, dashboards, environment, logs, nginx, prometheus
 
 NGINX: Final = "deploy/nginx/payflow"
 
 FILES: Final[dict[str, Callable[[], str]]] = {
     ".env.example": environment.env_example,
     "deploy/compose/core.yaml": compose.core_yaml,
+    "deploy/elastic/template.json": logs.template_json,
     "deploy/grafana/dashboards/payments.json": dashboards.payments_json,
     "deploy/grafana/dashboards/services.json": dashboards.services_json,
     "deploy/prometheus/prometheus.yml": prometheus.prometheus_yml,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
+import ssl
 import time
+import urllib.request
 
+from payflow_dev.deploy.log_fields import edge_fields
 from tests.support.nginx import Nginx
 from tests.support.raw_http import ask, request
 from tests.support.recorder import Gateways
@@ -27,13 +31,47 @@ def test_a_line_tells_what_an_operator_asks_for(nginx: Nginx, gateways: Gateways
     ask(nginx.http, request("GET", f"/accounts/{SECRET}/entries", f"traceparent: {TRACE}", "X-Request-Id: r-1"))
 
     line = last_line(nginx, before)
-    assert line["event"] == "edge.request"
-    assert (line["method"], line["route"], line["status"]) == ("GET", "/accounts/{number}/entries", 200)
-    assert (line["trace_id"], line["request_id"]) == (TRACE[3:35], "r-1")
-    assert (line["client"], line["scheme"], line["tls"]) == ("127.0.0.1", "http", "")
-    assert line["upstream"] in gateways.addresses
-    assert line["upstream_status"] == "200"
-    assert isinstance(line["seconds"], float)
+    assert line["message"] == "edge.request"
+    assert (line["http.request.method"], line["url.path"]) == ("GET", "/accounts/{number}/entries")
+    assert line["http.response.status_code"] == 200
+    assert (line["trace.id"], line["http.request.id"]) == (TRACE[3:35], "r-1")
+    assert (line["client.ip"], line["url.scheme"], line["http.version"]) == ("127.0.0.1", "http", "1.1")
+    assert line["tls.version"] == ""
+    assert line["payflow.upstream"] in gateways.addresses
+    assert line["payflow.upstream_status"] == "200"
+    assert line.keys() == edge_fields()
+
+
+def test_a_line_tells_the_version_of_tls(nginx: Nginx) -> None:
+    before = len(nginx.log())
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+
+    with urllib.request.urlopen(f"{nginx.secure_url}/live", timeout=10, context=trusting):
+        pass
+
+    line = last_line(nginx, before)
+    assert (line["url.scheme"], line["tls.version"]) == ("https", "1.3")
+
+
+def test_a_duration_is_in_nanoseconds(nginx: Nginx, gateways: Gateways) -> None:
+    """NGINX tells seconds with three decimals."""
+    before = len(nginx.log())
+    connection = http.client.HTTPConnection("127.0.0.1", nginx.http, timeout=10)
+    began_at = time.monotonic()
+    connection.putrequest("POST", "/auth/login")
+    connection.putheader("Content-Length", "2")
+    connection.endheaders()
+    time.sleep(0.25)
+    connection.send(b"{}")
+    connection.getresponse().read()
+    took_ns = (time.monotonic() - began_at) * 1e9
+    connection.close()
+
+    duration_ns = last_line(nginx, before)["event.duration"]
+
+    assert isinstance(duration_ns, int)
+    assert 0.24e9 < duration_ns <= took_ns + 5e6
 
 
 def test_nothing_of_a_client_is_written_down(nginx: Nginx) -> None:
@@ -65,4 +103,4 @@ def test_a_line_stays_one_line_whatever_was_sent(nginx: Nginx) -> None:
 
     ask(nginx.http, request("GET", '/payments/%22%0a{"a":1}?x=%0a"', 'X-Request-Id: "}\\n'))
 
-    assert last_line(nginx, before)["route"] == "/payments/{transaction_id}"
+    assert last_line(nginx, before)["url.path"] == "/payments/{transaction_id}"

@@ -1,9 +1,10 @@
 """Images that stand in for the official ones where no image can be pulled: `python stand_ins.py FOLDER`.
 
-Needs a Docker daemon (DOCKER_HOST), `mmdebstrap` as root, and Maven for Kafka. FOLDER keeps what is fetched. Each image
-gets the tag that compose.yaml asks for and holds the same program from another source: Debian's NGINX and Python, the
-PostgreSQL and Valkey of this repository's own environment, Kafka's jars on Debian's Java. They prove compose.yaml and
-our own image; the official images' entry points they only imitate.
+Needs a Docker daemon (DOCKER_HOST), `mmdebstrap` as root, Maven, Go and Debian's Prometheus. FOLDER keeps what is
+fetched. Each image gets the tag that compose.yaml asks for and holds the same program from another source: Debian's
+NGINX, Python and Prometheus, the PostgreSQL and Valkey of this repository's own environment, Kafka's jars on Debian's
+Java, Jaeger and the collector as Go builds them; and OpenSearch for Elasticsearch. Nothing stands for Grafana and
+Kibana. They prove compose.yaml and our own image; the official images' entry points they only imitate.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import programs
 import yaml
 
 from payflow.run.embedded.binaries import postgres_tree, valkey_server
+from tests.support import search_node
 
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[2]
@@ -39,14 +43,21 @@ def main(folder: Path) -> None:
         ("postgres", "postgres-db"),
         ("valkey", "redis-cache"),
         ("kafka", "kafka"),
+        ("prometheus", "prometheus"),
+        ("jaeger", "jaeger"),
+        ("collector", "otel-collector"),
+        ("opensearch", "elasticsearch"),
     ):
         _build(kind, image_of(service), folder)
 
 
 def image_of(service: str) -> str:
-    """The image that a service of the core asks for."""
-    services = yaml.safe_load((ROOT / "deploy/compose/core.yaml").read_text(encoding="utf-8"))["services"]
-    return str(services[service]["image"])
+    """The image that a service asks for."""
+    for part in ("core", "observability"):
+        services = yaml.safe_load((ROOT / f"deploy/compose/{part}.yaml").read_text(encoding="utf-8"))["services"]
+        if service in services:
+            return str(services[service]["image"])
+    raise KeyError(service)
 
 
 def _build_base(folder: Path) -> None:
@@ -78,7 +89,27 @@ def _build(kind: str, tag: str, folder: Path) -> None:
     elif kind == "kafka":
         copy = ("-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={context / 'libs'}")
         _run("mvn", "-f", str(context / "pom.xml"), *copy)
+    elif kind == "opensearch":
+        for part in ("libs", "classes"):
+            shutil.copytree(search_node.fetch() / part, context / part)
+    elif kind in _PROGRAMS:
+        (context / "bin").mkdir()
+        shutil.copy(_PROGRAMS[kind](), context / "bin")
     _run("docker", "build", "--quiet", "--network", "none", "--tag", tag, str(context))
+
+
+def _prometheus() -> Path:
+    program = shutil.which("prometheus")
+    if program is None:
+        raise SystemExit("prometheus is not installed (Debian, Ubuntu: apt-get install prometheus).")
+    return Path(program)
+
+
+_PROGRAMS: Final[dict[str, Callable[[], Path]]] = {
+    "prometheus": _prometheus,
+    "jaeger": programs.jaeger,
+    "collector": programs.collector,
+}
 
 
 def _run(*command: str) -> None:

@@ -119,7 +119,7 @@ class Consumer:
         self._failures += 1
         waits.labels(self._name).inc()
         tell = log.warning if self._failures < COMPLAIN_AFTER else log.error
-        tell("consumer.waiting", consumer=self._name, error=repr(error), failures=self._failures)
+        tell("consumer.waiting", consumer=self._name, error=repr(error), tries=self._failures)
         await asyncio.sleep(min(0.05 * 2 ** min(self._failures - 1, 10), 2.0))
 
     async def step(self) -> bool:

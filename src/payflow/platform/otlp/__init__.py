@@ -59,36 +59,45 @@ class Telemetry:
             resource=resource,
             tell=Outage("traces", loop).told,
         )
-        self._metrics = MetricPusher(
-            exporter=OTLPMetricExporter(endpoint=f"{base}/v1/metrics", session=_session(base)),
-            resource=resource,
-            registry=REGISTRY,
-            pause_s=metrics_pause_s,
-            tell=Outage("metrics", loop).told,
-        )
+        self._metrics: MetricPusher | None = None
+        if metrics_pause_s > 0:
+            self._metrics = MetricPusher(
+                exporter=OTLPMetricExporter(endpoint=f"{base}/v1/metrics", session=_session(base)),
+                resource=resource,
+                registry=REGISTRY,
+                pause_s=metrics_pause_s,
+                tell=Outage("metrics", loop).told,
+            )
         install(Tracer(sink=self._spans.put, traces_per_second=traces_per_second))
 
     def stop(self) -> None:
         """Switch tracing off and send what is left, as far as there is time."""
         install(None)
         self._spans.stop(within_s=STOP_S)
-        self._metrics.stop(within_s=STOP_S)
+        if self._metrics is not None:
+            self._metrics.stop(within_s=STOP_S)
 
 
 class Outage:
-    """Says once that a collector does not take what is sent, and once that it does again."""
+    """Says once that a collector does not take what is sent, and once that it does again.
+
+    One that never took anything is waited for, which is no warning: it may start later, or not be wanted at all.
+    """
 
     def __init__(self, signal: str, loop: asyncio.AbstractEventLoop) -> None:
         self._signal = signal
         self._loop = loop
         self._is_out = False
+        self._has_worked = False
 
     def told(self, is_sent: bool) -> None:
         """Hear of one sending, in the thread that sends; lines are written by the loop, in order with all others."""
+        self._has_worked = self._has_worked or is_sent
         if is_sent is self._is_out:
             self._is_out = not is_sent
-            tell: Callable[..., None] = log.info if is_sent else log.warning
-            event = "otlp.works_again" if is_sent else "otlp.failing"
+            is_loss = self._has_worked and not is_sent
+            tell: Callable[..., None] = log.warning if is_loss else log.info
+            event = "otlp.works" if is_sent else "otlp.failing" if is_loss else "otlp.waiting"
             with suppress(RuntimeError):  # the loop is gone, and so is the process in a moment
                 self._loop.call_soon_threadsafe(lambda: tell(event, signal=self._signal))
 

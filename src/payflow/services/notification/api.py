@@ -175,7 +175,7 @@ def _log_outcomes(outcomes: Sequence[Outcome]) -> None:
     if not outcomes:
         return
     counts = Counter(f"{outcome.channel}.{outcome.state.lower()}" for outcome in outcomes)
-    log.info("notification.deliveries", **counts)
+    log.info("notification.deliveries", counts=dict(counts))
     for outcome in outcomes:
         if outcome.state is DeliveryState.FAILED:
             log.warning("notification.given_up", message_id=str(outcome.message_id), channel=outcome.channel)
@@ -358,7 +358,7 @@ class WebhookDuty:
 def _log_settled(settled: Sequence[Settled]) -> None:
     counts = Counter(one.state.lower() for one in settled)
     if counts:
-        log.info("notification.webhooks", **counts)
+        log.info("notification.webhooks", counts=dict(counts))
     for one in settled:
         if one.state is WebhookDeliveryState.FAILED:
             log.warning("notification.webhook_given_up", delivery_id=str(one.delivery_id), cause=one.error)

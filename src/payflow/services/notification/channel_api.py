@@ -59,5 +59,6 @@ class CallbacksApi:
             callbacks=callbacks, readers=self._readers, store=self._store, clock=self._clock
         )
         outcomes = Counter(answer.code if isinstance(answer, PayflowError) else "TAKEN" for answer in answers)
-        log.info("notification.callbacks", vendors=sorted({callback.vendor for callback in callbacks}), **outcomes)
+        vendors = sorted({callback.vendor for callback in callbacks})
+        log.info("notification.callbacks", vendors=vendors, counts=dict(outcomes))
         return answers

@@ -6,12 +6,19 @@ write there (`gc.freeze` keeps the collector away). No thread, loop or connectio
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, time
 from functools import cache
+from typing import Final
 
 import msgspec
+from prometheus_client import Gauge
 
 from payflow.services.ofac.domain import NameIndex
 from payflow.services.ofac.lists import bundled_lists
+
+_list_date: Final = Gauge(
+    "payflow_sanctions_list_timestamp_seconds", "The date of a sanctions list in use, at midnight UTC.", ["list"]
+)
 
 
 class LoadedLists(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +33,8 @@ class LoadedLists(msgspec.Struct, frozen=True, kw_only=True):
 def loaded_lists() -> LoadedLists:
     """The lists that this process screens against, read when first asked for. Raises MalformedList, OSError."""
     lists = bundled_lists()
+    for each in lists:
+        _list_date.labels(each.name).set(datetime.combine(each.list_date, time(), UTC).timestamp())
     return LoadedLists(
         index=NameIndex(lists=lists),
         list_date=", ".join(f"{each.name} {each.list_date.isoformat()}" for each in lists),

@@ -98,7 +98,7 @@ class OutboxRelay:
                     self._failures += 1
                     waits.labels(RELAY).inc()
                     tell = log.warning if self._failures < COMPLAIN_AFTER else log.error
-                    tell("relay.waiting", error=repr(error), failures=self._failures)
+                    tell("relay.waiting", error=repr(error), tries=self._failures)
                     await asyncio.sleep(min(0.05 * 2 ** min(self._failures - 1, 10), 2.0))
         finally:
             await self._publisher.close()

@@ -1,0 +1,269 @@
+"""What raises an alert is made to happen, and somebody is told: a running Payflow, the real Prometheus with the shipped
+rules, the exporters, and the real Alertmanager with the shipped routes.
+
+The rules are the shipped ones but for how long a condition holds before its alert fires: not at all, here.
+What takes hours, or would fill a disk, is shown by promtool alone (test_rules.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+import asyncpg
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from payflow.run import control
+from payflow.run.local_rpc import local_services
+from payflow.run.registry import SERVICES
+from payflow_dev.bench.target import owner_url
+from payflow_dev.deploy.prometheus import Watched
+from tests.support.alertmanager import Alertmanager, Told, running_alertmanager
+from tests.support.api import Api, Customer, Factory, eventually
+from tests.support.exporters import running_exporter
+from tests.support.prometheus import Prometheus, running_prometheus
+from tests.support.servers import ROOT
+from tests.support.system import RELAXED, System, kill, running_system
+
+pytestmark = pytest.mark.timeout(240)
+PATIENCE_S = 60.0
+
+
+class World(NamedTuple):
+    """All of it, running."""
+
+    system: System
+    prometheus: Prometheus
+    alerts: Alertmanager
+    short_lived: str
+
+    def told(self, name: str, status: str = "firing", **labels: str) -> Told:
+        """Wait until somebody was told so."""
+
+        def is_wanted(told: Told) -> bool:
+            return (told.name, told.status) == (name, status) and labels.items() <= told.labels.items()
+
+        return self.alerts.listener.wait_for(is_wanted, seconds=PATIENCE_S)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("watchers")
+    with ExitStack() as stack:
+        system = stack.enter_context(running_system(**RELAXED))
+        alerts = stack.enter_context(running_alertmanager())
+        short_lived = stack.enter_context(_server_with_certificate(folder, days=5))
+        prober = stack.enter_context(
+            running_exporter(
+                "blackbox", [f"--config.file={ROOT}/deploy/blackbox/blackbox.yml"], log=folder / "blackbox.log"
+            )
+        )
+        others = {
+            "postgres": stack.enter_context(
+                running_exporter("postgres", log=folder / "postgres.log", environ={"DATA_SOURCE_NAME": _libpq(system)})
+            ),
+            "redis": stack.enter_context(
+                running_exporter(
+                    "redis",
+                    [f"--redis.addr={system.processes()['valkey']['url']}", "--connection-timeout=1s"],
+                    log=folder / "redis.log",
+                )
+            ),
+        }
+        watched = Watched(
+            others, [alerts.address], prober, [f"{system.service_url(1)}/live", f"https://{short_lived}/live"]
+        )
+        targets = {row.name: system.service_url(row.port_offset).removeprefix("http://") for row in SERVICES}
+        prometheus = stack.enter_context(running_prometheus(targets, watched=watched, patience="0s"))
+        prometheus.wait_until(f'count(up{{job="payflow"}} == 1) == {len(SERVICES)}')
+        yield World(system, prometheus, alerts, short_lived)
+
+
+def _libpq(system: System) -> str:
+    """The instance's database as libpq has it: the socket's folder as host."""
+    base, _, query = owner_url(control.require_running(system.instance)).partition("?")
+    user, _, password = base.removeprefix("postgresql://").split("@")[0].partition(":")
+    host = next(part.removeprefix("host=") for part in query.split("&") if part.startswith("host="))
+    return f"host={host} user={user} password={password} dbname=payflow sslmode=disable"
+
+
+@contextmanager
+def _server_with_certificate(folder: Path, *, days: int) -> Iterator[str]:
+    """An HTTPS server whose certificate ends in so many days."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=days))
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "short.pem"
+    pem.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers200)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+class _Answers200(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@asynccontextmanager
+async def a_payer(system: System) -> AsyncIterator[tuple[Customer, Customer]]:
+    """Two customers, one with money."""
+    timeout = aiohttp.ClientTimeout(total=30)
+    async with aiohttp.ClientSession(timeout=timeout) as session, local_services(system.instance) as services:
+        make = Factory(api=Api(session, system.url), services=services)
+        yield await make.customer(USD="100000.00"), await make.customer()
+
+
+async def test_a_service_that_stands_still_pages_somebody_who_is_told_when_it_is_back(world: World) -> None:
+    pid = int(world.system.processes()["kyc"]["pid"])
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        told = await asyncio.to_thread(world.told, "ProcessDown", process="kyc")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    back = await asyncio.to_thread(world.told, "ProcessDown", "resolved", process="kyc")
+
+    assert (told.to, back.to) == ("pages", "pages")
+
+
+async def test_payments_that_cannot_be_made_page_somebody_and_so_does_the_breaker_before_them(world: World) -> None:
+    async with a_payer(world.system) as (payer, payee):
+        assert (await payer.pay(payee.account, "1.00")).status == 200
+        is_over = asyncio.Event()
+
+        async def pay_on() -> None:
+            while not is_over.is_set():
+                await payer.pay(payee.account, "1.00")
+                await asyncio.sleep(0.1)
+
+        async def keep_down() -> None:
+            while not is_over.is_set():
+                process = world.system.processes()["account"]
+                if process["pid"]:
+                    kill(int(process["pid"]))
+                await asyncio.sleep(0.3)
+
+        work = [asyncio.create_task(pay_on()) for _ in range(8)] + [asyncio.create_task(keep_down())]
+        try:
+            burning = await asyncio.to_thread(world.told, "PaymentErrorsBurn")
+            breaker = await asyncio.to_thread(world.told, "BreakerOpen", callee="account")
+        finally:
+            is_over.set()
+            await asyncio.gather(*work, return_exceptions=True)
+
+        async def is_paid() -> bool:
+            return (await payer.pay(payee.account, "1.00")).status == 200
+
+        # A breaker closes by a call that is answered.
+        await eventually(is_paid, seconds=PATIENCE_S, pause_s=0.5)
+        await asyncio.to_thread(world.told, "BreakerOpen", "resolved", callee="account")
+
+    assert (burning.to, breaker.to) == ("pages", "pages")
+
+
+async def test_events_that_nobody_can_read_are_a_ticket_and_so_are_the_errors_about_them(world: World) -> None:
+    connection = await asyncpg.connect(owner_url(control.require_running(world.system.instance)))
+    for _ in range(8):
+        await connection.execute(
+            "INSERT INTO event_log.batch (types, events, event_count) VALUES ('{payment.completed}', '\\x00', 1)"
+        )
+    await connection.close()
+
+    aside = await asyncio.to_thread(world.told, "EventsSetAside", consumer="audit")
+    errors = await asyncio.to_thread(world.told, "ErrorsLogged", process="audit")
+
+    assert (aside.to, errors.to) == ("tickets", "tickets")
+
+
+async def test_a_certificate_that_ends_soon_is_a_ticket_and_so_is_the_snapshot_of_sanctions_lists(world: World) -> None:
+    certificate = await asyncio.to_thread(world.told, "CertificateExpires")
+    lists = await asyncio.to_thread(world.told, "SanctionsListStale", list="OFAC-SDN")
+
+    assert certificate.labels["instance"] == f"https://{world.short_lived}/live"
+    assert (certificate.to, lists.to) == ("tickets", "tickets")
+
+
+async def test_an_address_that_does_not_answer_pages_somebody(world: World) -> None:
+    pid = int(world.system.processes()["gateway-1"]["pid"])
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        told = await asyncio.to_thread(world.told, "ProbeFails", instance=f"{world.system.service_url(1)}/live")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    assert told.to == "pages"
+
+
+async def test_redis_that_is_gone_is_a_ticket_and_payments_go_on(world: World) -> None:
+    pid = int(world.system.processes()["valkey"]["pid"])
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        told = await asyncio.to_thread(world.told, "RedisDown")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    assert told.to == "tickets"
+    await asyncio.to_thread(world.told, "RedisDown", "resolved")
+
+
+async def test_a_database_that_is_gone_pages_somebody_once_and_not_for_everything_behind_it(world: World) -> None:
+    pid = int(world.system.processes()["postgres"]["pid"])
+
+    kill(pid)
+
+    assert (await asyncio.to_thread(world.told, "PostgresDown")).to == "pages"
+    await asyncio.to_thread(world.told, "PostgresDown", "resolved")
+
+
+def test_an_alert_goes_to_those_whom_its_severity_names_and_not_behind_its_cause() -> None:
+    with running_alertmanager() as alerts:
+        alerts.raise_alert("PostgresDown", severity="page")
+        alerts.raise_alert("BreakerOpen", severity="page", process="confirm", callee="account")
+        alerts.raise_alert("CertificateExpires", severity="ticket", instance="https://x")
+
+        alerts.listener.wait_for(lambda told: told.name == "PostgresDown", seconds=20)
+        alerts.listener.wait_for(lambda told: told.name == "CertificateExpires", seconds=20)
+
+    assert {(told.name, told.to) for told in alerts.listener.told} == {
+        ("PostgresDown", "pages"),
+        ("CertificateExpires", "tickets"),
+    }
