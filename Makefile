@@ -1,7 +1,7 @@
 # Thin on purpose: every target is one command that can be typed by hand.
 PYTHON := .venv/bin/python
 
-.PHONY: help setup up down status test bench plots demo check chaos chaos-scenes chaos-self-test spec spec-quick test-java test-stack test-stack-full test-kubernetes
+.PHONY: help setup up down status test bench plots demo check chaos chaos-scenes chaos-self-test spec spec-quick test-java test-stack test-stack-full test-failover test-kubernetes
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/'
@@ -62,6 +62,9 @@ test-kubernetes: setup  ## The chart on a real API server with hollow nodes; bui
 	$(PYTHON) -m payflow_dev.kubernetes.programs
 	$(PYTHON) -m pytest -q deploy/helm/tests
 
-test-stack-full: setup  ## All containers as they ship, and what watches them; by hand (docs/howto/run-with-compose.md says what it needs)
+test-stack-full: setup test-failover  ## All containers as they ship, and what watches them; by hand (docs/howto/run-with-compose.md says what it needs)
 	PYTHONPATH=src:. $(PYTHON) tests/stack/full/run.py build $${STAND_INS:-/var/tmp/payflow-stand-ins}
 	PYTHONPATH=src:. $(PYTHON) tests/stack/full/run.py check
+
+test-failover: setup  ## A PostgreSQL primary is killed under payments, three copies of each service; by hand, installs Patroni (Debian: etcd-server)
+	TEST_COPIES=3 $(PYTHON) -m pytest -q -s tests/stack/by_hand tests/stack/data/test_copies.py

@@ -13,7 +13,6 @@ from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import msgspec
-import redis.asyncio as redis
 
 from payflow.contracts.account import (
     Account,
@@ -54,6 +53,7 @@ from payflow.platform.clock import SystemClock
 from payflow.platform.http.edge import EdgeLayer
 from payflow.platform.ids import UuidV7
 from payflow.platform.rpc import in_process
+from payflow.platform.valkey import connect_valkey
 from payflow.services.gateway.addresses import ClientAddresses, read_networks
 from payflow.services.gateway.api import FAILURES_NOTED, GatewayApi, Parts
 from payflow.services.gateway.app import BOUNDS_OWN_BODY, GatewaySettings, public_app
@@ -560,7 +560,7 @@ class GatewayWorld:
         clock: Clock | None = None,
     ) -> None:
         self.store: Any = store or FakeGatewayStore()
-        self.valkey = redis.Redis.from_url(valkey_url, socket_timeout=1.0, socket_connect_timeout=1.0)
+        self.valkey = connect_valkey(valkey_url)
         self.clock = clock or SystemClock()
         self.passwords: Any = ArgonPasswords() if real_passwords else FakePasswords()
         self.lifetimes = lifetimes

@@ -49,6 +49,7 @@ OWN_PLACES = {
         "addresses.py",
         "docs",
         "gate.py",
+        "freshness.py",
         "guard.py",
         "health.py",
         "keys.py",

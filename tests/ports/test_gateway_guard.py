@@ -1,4 +1,7 @@
-"""Limits and revocation over a real Valkey and a real PostgreSQL, by two gateways at once and when either is gone."""
+"""Limits and revocation over a real Valkey and a real PostgreSQL, by two gateways at once and when either is gone.
+
+Valkey is one server, and then a cluster: the same must hold of both.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +27,25 @@ from payflow.services.gateway.store import PostgresStore
 from payflow.services.gateway.usecases.sessions import SignOut
 from tests.fakes_gateway import NOWHERE, FakeGatewayStore, GatewayWorld
 from tests.support.servers import server
+from tests.support.valkey_cluster import running_cluster
 
 Connect = Callable[[str], Awaitable[Database]]
 
 
-@pytest.fixture(scope="module")
-def valkey_url() -> Iterator[str]:
+@pytest.fixture(scope="module", params=["one server", "a cluster"])
+def valkey_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A real Valkey in a directory of its own: a server that starts clears the sockets of the directory it is given,
     PostgreSQL's too."""
     directory = Path(tempfile.mkdtemp(prefix="pf-v-", dir="/tmp"))
     directory.chmod(0o755)
     (directory / "secrets").mkdir(mode=0o700)
     (directory / "run").mkdir()
-    with server("valkey", directory) as url:
-        yield url
+    if request.param == "a cluster":
+        with running_cluster(directory, replicas=0) as cluster:
+            yield cluster.url
+    else:
+        with server("valkey", directory) as url:
+            yield url
     shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -48,6 +48,21 @@ async def test_an_empty_database_is_filled_once(empty_url: str) -> None:
     assert {row["service"] for row in applied} == {"event_log", *FEW}
 
 
+async def test_a_role_begins_its_sessions_as_its_service_needs_them_whoever_opens_them(
+    empty_url: str, password_files: dict[str, Path]
+) -> None:
+    files = {service: password_files[service] for service in FEW}
+    await migrate(admin_url=empty_url, services=FEW, password_files=files)
+
+    (row,) = await query(
+        role_url(empty_url, "kyc", password_files),
+        "SELECT current_setting('search_path') AS path, current_setting('plan_cache_mode') AS plans, "
+        "current_setting('enable_seqscan') AS scans, current_setting('TimeZone') AS zone",
+    )
+
+    assert tuple(row) == ("kyc, event_log", "force_generic_plan", "off", "UTC")
+
+
 async def test_of_two_that_migrate_at_once_one_does_the_work(empty_url: str) -> None:
     answers = await asyncio.gather(
         *(migrate(admin_url=empty_url, services=SERVICE_NAMES, password_files={}) for _ in range(4))

@@ -363,6 +363,21 @@ async def test_a_backend_that_is_ended_is_unavailable_and_the_pool_makes_another
         assert await database.fetchval("SELECT 1") == 1
 
 
+async def test_a_primary_that_became_a_standby_is_unavailable_and_the_next_connection_is_a_new_one(
+    database_url: str, table: str
+) -> None:
+    async with pool(database_url, size=1) as database:
+        before = await database.fetchval("SELECT pg_backend_pid()")
+        # As every session is on a standby.
+        await database.execute("SET default_transaction_read_only = on")
+
+        with pytest.raises(Unavailable):
+            await database.execute(f"UPDATE {table} SET value = value + 1 WHERE id = 9")
+
+        await database.execute(f"UPDATE {table} SET value = value + 1 WHERE id = 9")
+        assert await database.fetchval("SELECT pg_backend_pid()") != before
+
+
 async def test_a_read_only_transaction_sees_one_instant_and_cannot_write(database_url: str, table: str) -> None:
     async with (
         pool(database_url) as database,

@@ -22,11 +22,12 @@ import psutil
 from payflow.run import control
 from payflow.run.embedded.places import remove_server_homes
 from payflow.run.instance import Instance, make_instance
+from payflow.run.registry import COPIES_LAST_OFFSET, COPIES_OFFSET
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LAUNCHER: Final = ROOT / "payflow"
 # Below the range from which the system takes ports for outgoing connections.
-_FIRST_BASE, _LAST_BASE, _STEP = 20_000, 31_000, 40
+_FIRST_BASE, _LAST_BASE, _STEP = 20_000, 31_000, 100
 _TAIL_LINES: Final = 15
 _START_S: Final = 90
 
@@ -157,7 +158,8 @@ def free_port_base() -> int:
     start = _FIRST_BASE + (os.getpid() * _STEP) % (_LAST_BASE - _FIRST_BASE)
     bases: list[int] = [*range(start, _LAST_BASE, _STEP), *range(_FIRST_BASE, start, _STEP)]
     for base in bases:
-        if all(_is_free(port) for port in range(base + 1, base + 21)):
+        copies = range(base + COPIES_OFFSET, base + COPIES_LAST_OFFSET + 1)
+        if all(_is_free(port) for port in (*range(base + 1, base + 21), *copies)):
             return base
     raise RuntimeError("no free ports")
 

@@ -8,7 +8,17 @@ import pytest
 
 from payflow.run.errors import StartError
 from payflow.run.instance import make_instance
-from payflow.run.registry import OTHER_BANK, SERVICES, Deployable, deployables, find, highest_port_offset, service_names
+from payflow.run.plan import payflow_plan
+from payflow.run.registry import (
+    OTHER_BANK,
+    SERVICES,
+    Deployable,
+    deployables,
+    find,
+    highest_port_offset,
+    service_names,
+    with_copies,
+)
 
 PORTS = [
     ("gateway-1", 3001),
@@ -101,3 +111,36 @@ def test_services_are_reached_by_loopback_whatever_host_is_opened() -> None:
     assert instance.service_url(SERVICES[0]) == "http://127.0.0.1:3001"
     assert instance.public_url == "http://localhost:8080"
     assert not instance.is_loopback
+
+
+def test_copies_have_ports_of_their_own_and_share_the_services_port() -> None:
+    instance = make_instance()
+    rows = with_copies(deployables(is_production=False), {"partner_bank": 3})
+
+    mine = [row for row in rows if row.service == "partner_bank"]
+
+    assert [row.name for row in mine] == ["partner-bank-1", "partner-bank-2", "partner-bank-3"]
+    assert len({instance.service_port(row) for row in mine}) == 3
+    assert {instance.callers_url(row) for row in mine} == {"http://127.0.0.1:3011"}
+    assert len({row.name for row in rows}) == len(rows) == len(deployables(is_production=False)) + 2
+
+
+def test_further_gateways_stand_beside_the_two() -> None:
+    rows = with_copies(SERVICES, {"gateway": 3})
+
+    assert [row.name for row in rows if row.is_gateway] == ["gateway-1", "gateway-2", "gateway-3"]
+    assert all(row.shared_offset is None for row in rows)
+
+
+@pytest.mark.parametrize(
+    "copies", [{"gateway": 1}, {"confirm": 0}, {"nobody": 2}, {"other_bank": 2}, {"confirm": 30, "account": 30}]
+)
+def test_copies_that_cannot_be_are_refused(copies: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"copies|service"):
+        with_copies(deployables(is_production=False), copies)
+
+
+@pytest.mark.parametrize("text", ["confirm", "confirm=x", "nobody=2", "=2", "other-bank=2"])
+def test_a_wrong_option_of_copies_is_told_in_one_line(text: str) -> None:
+    with pytest.raises(StartError, match="--copies"):
+        payflow_plan(copies=[text])

@@ -11,13 +11,17 @@ from payflow.contracts.operation import Answers, operation
 
 
 class SearchAudit(msgspec.Struct, frozen=True, kw_only=True):
-    """Newest first. `subject` is a payment id or customer id; `cursor` the last sequence seen."""
+    """Newest first. `subject` is a payment id or customer id; `cursor` the last sequence seen.
+
+    `fresh_as_of`: what was committed up to then must be in it, later rows may be missing; None: none may.
+    """
 
     subject: str | None = None
     type: str | None = None
     cursor: int | None = None
     limit: int = 50
     oldest_first: bool = False
+    fresh_as_of: datetime | None = None
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -165,12 +165,16 @@ class GetPayment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListPayments(msgspec.Struct, frozen=True, kw_only=True):
-    """Newest first, after `cursor` (the last payment id seen). `customer_id` None lists everybody's (operators)."""
+    """Newest first, after `cursor` (the last payment id seen). `customer_id` None lists everybody's (operators).
+
+    `fresh_as_of`: what was committed up to then must be in it, later changes may be missing; None: nothing may.
+    """
 
     customer_id: str | None
     cursor: UUID | None = None
     limit: int = 50
     state: PaymentState | None = None
+    fresh_as_of: datetime | None = None
 
 
 class AwaitEnd(msgspec.Struct, frozen=True, kw_only=True):

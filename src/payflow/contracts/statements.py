@@ -19,6 +19,7 @@ class ListEntries(msgspec.Struct, frozen=True, kw_only=True):
     """Statement lines, newest first, after `cursor`, at most `limit`; `is_oldest_first` turns them round.
 
     Only those with booked_from <= booked_at < booked_until, where these are given.
+    `fresh_as_of`: what was committed up to then must be in it, later entries may be missing; None: none may.
     """
 
     number: str
@@ -28,6 +29,7 @@ class ListEntries(msgspec.Struct, frozen=True, kw_only=True):
     cursor: EntryCursor | None = None
     limit: int = 50
     is_oldest_first: bool = False
+    fresh_as_of: datetime | None = None
 
 
 class EntryLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,8 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
+from payflow.platform.pooling import keep_with_role
+
 # Any constant: it only has to differ from other users of advisory locks in this database.
 _LOCK_KEY: Final = 0x5041_5946_4C4F_57
 _COLLISIONS_MAX: Final = 12
@@ -91,6 +93,7 @@ async def _ensure_role_and_schema(connection: asyncpg.Connection[Any], service: 
         await connection.execute(f"CREATE ROLE {role} LOGIN")
     if password is not None:
         await connection.execute(f"ALTER ROLE {role} PASSWORD {_literal(password)}")
+    await keep_with_role(connection, role=role, schema=service)
     await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {service}")
     await connection.execute(f"GRANT USAGE ON SCHEMA {service} TO {role}")
     await connection.execute("GRANT USAGE ON SCHEMA event_log TO " + role)

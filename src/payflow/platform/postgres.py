@@ -19,6 +19,8 @@ from prometheus_client import Counter, Histogram
 
 from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
 from payflow.platform.measures import SECONDS, LiveGauge
+from payflow.platform.pooling import Pooling, is_kept, session_settings
+from payflow.platform.servers import Connector
 
 log = structlog.get_logger(__name__)
 
@@ -122,36 +124,35 @@ class Database:
 
     @classmethod
     async def connect(
-        cls, *, url: str, password: str = "", pool_size: int, application: str, schema: str = ""
+        cls,
+        *,
+        url: str,
+        password: str = "",
+        pool_size: int,
+        application: str,
+        schema: str = "",
+        pooling: Pooling = "session",
+        command_timeout_s: float = 30,
     ) -> Database:
         """Open the pool (lazily: the first connection is made by the first query).
 
-        `schema` becomes the search path. Raises Unavailable when PostgreSQL cannot be reached.
+        `schema` becomes the search path; with `pooling` by transaction the role must keep it (`keeps_search_path`).
         """
-        server_settings = {
-            "application_name": application,
-            "timezone": "UTC",
-            # Every statement is prepared and runs thousands of times; planning it anew each time (which the server
-            # prefers for arrays of unknown length) costs more than running it.
-            "plan_cache_mode": "force_generic_plan",
-            # Nor may a plan hang on statistics: one made while a table was empty reads the whole table, and stays until
-            # the table is analysed, a minute and a hundred thousand payments later. Rows are found by their index.
-            "enable_seqscan": "off",
-            "enable_hashjoin": "off",
-            "enable_mergejoin": "off",
-        }
-        if schema:
-            server_settings["search_path"] = f"{schema},event_log"
+        by_transaction = pooling == "transaction"
         pool = await asyncpg.create_pool(
             dsn=url,
+            connect=Connector(url),
             password=password or None,
             min_size=0,
             max_size=pool_size,
             max_inactive_connection_lifetime=300,
             init=_prepare_connection,
             reset=_leave_as_it_is,
-            server_settings=server_settings,
-            command_timeout=30,
+            # PgBouncer refuses a client that asks for settings which it could not keep for it.
+            server_settings={"application_name": application} | ({} if by_transaction else session_settings(schema)),
+            # 0: the unnamed statement, parsed and run on one server connection.
+            statement_cache_size=0 if by_transaction else 100,
+            command_timeout=command_timeout_s,
         )
         return cls(pool)
 
@@ -165,6 +166,10 @@ class Database:
     async def ping(self) -> None:
         """Raises Unavailable unless a query is answered."""
         await self.fetchval("SELECT 1")
+
+    async def keeps_search_path(self, schema: str) -> bool:
+        """Whether sessions find the tables of this schema as the service needs it. Raises Unavailable."""
+        return is_kept(str(await self.fetchval("SELECT current_setting('search_path')")), schema)
 
     async def now(self) -> datetime:
         """The server's present instant. Raises Unavailable."""
@@ -217,6 +222,12 @@ class Database:
             _lost.inc()
             log.warning("database.lost", error=repr(error))
             raise Unavailable("The database connection was lost.") from error
+        except asyncpg.ReadOnlySQLTransactionError as error:
+            # The server has become a standby: the next connection is made to whoever is the primary now.
+            connection.terminate()
+            _lost.inc()
+            log.warning("database.became_standby", error=repr(error))
+            raise Unavailable("The database is no longer the primary.") from error
         finally:
             _holds_connection.reset(token)
             # A connection that is lost right now gives itself back, and the pool then has nothing left to release.

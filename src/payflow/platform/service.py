@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 import msgspec
-import redis.asyncio as redis
 import structlog
 
 from payflow.kernel.clock import Clock, Ids
@@ -24,16 +23,19 @@ from payflow.platform.eventlog.lag import EventLag, wanted_types
 from payflow.platform.http.asgi import ASGIApp
 from payflow.platform.http.health import Check
 from payflow.platform.ids import UuidV7
+from payflow.platform.pooling import as_user_of
 from payflow.platform.postgres import Database
+from payflow.platform.replica import REPLICA_TIMEOUT_S, Reads, ReplicaWatch
 from payflow.platform.rpc import RpcClients
 from payflow.platform.rpc.identity import Signer
 from payflow.platform.settings import CommonSettings, SettingsError, read_settings
-from payflow.platform.valkey import connect_valkey, ping_valkey
+from payflow.platform.valkey import Valkey, connect_valkey, ping_valkey
 
 log = structlog.get_logger(__name__)
 
 C = TypeVar("C")
-S = TypeVar("S", bound=msgspec.Struct)
+S = TypeVar("S")
+Settings = TypeVar("Settings", bound=msgspec.Struct)
 
 
 class EventConsumer(Protocol):
@@ -83,7 +85,7 @@ class Runtime:
         # Background duties of what was wired, beside the service's own.
         self.duties: dict[str, Callable[[], Awaitable[None]]] = {}
 
-    def settings(self, cls: type[S]) -> S:
+    def settings(self, cls: type[Settings]) -> Settings:
         """The service's settings. Raises SettingsError."""
         return read_settings(cls, self.environ)
 
@@ -95,7 +97,7 @@ class Runtime:
     async def database(self) -> Database:
         """The service's own schema, as its own role; its clock becomes the process's.
 
-        Raises SettingsError when no database is named.
+        Raises SettingsError when no database is named, or PgBouncer's sessions cannot be the service's.
         """
         database = await Database.connect(
             url=self.required_setting("postgres_url"),
@@ -103,8 +105,14 @@ class Runtime:
             pool_size=self.common.postgres_pool_size,
             application=f"payflow-{self.instance}",
             schema=self.service,
+            pooling=self.common.postgres_pooling,
         )
         self.on_close(database.close)
+        if self.common.postgres_pooling == "transaction" and not await database.keeps_search_path(self.service):
+            raise SettingsError(
+                f"The role payflow_{self.service} lacks what its sessions need behind PgBouncer: run `payflow migrate` "
+                "as a role that may alter it"
+            )
         with suppress(PayflowError):
             await self._shared_clock.ask(database.now)
         following = asyncio.create_task(self._shared_clock.follow(database.now))
@@ -115,6 +123,36 @@ class Runtime:
 
         self.on_close(stop_following)
         return database
+
+    @property
+    def direct_postgres_url(self) -> str:
+        """PostgreSQL itself, also where the pool goes through PgBouncer: for connections that are kept."""
+        return as_user_of(self.common.postgres_direct_url, self.common.postgres_url) or self.common.postgres_url
+
+    async def reads(self, primary: S, over: Callable[[Database], S], *, database: Database) -> Reads[S]:
+        """The service's store for reads that may be a little old: `over(database)` makes it for the replica.
+
+        Without a replica in the settings it is the primary's alone.
+        """
+        common = self.common
+        url = as_user_of(common.postgres_replica_url, common.postgres_url)
+        if not url:
+            return Reads(primary)
+        replica = await Database.connect(
+            url=url,
+            password=common.postgres_password,
+            pool_size=common.postgres_pool_size,
+            application=f"payflow-{self.instance}-reads",
+            schema=self.service,
+            pooling=common.postgres_pooling,
+            command_timeout_s=REPLICA_TIMEOUT_S,
+        )
+        self.on_close(replica.close)
+        watch = ReplicaWatch(
+            primary=database, replica=replica, clock=self.clock, lag_max_s=common.postgres_replica_lag_max_s
+        )
+        self.duties["watch_replica"] = watch.look_always
+        return Reads(primary, replica=over(replica), watch=watch)
 
     @cached_property
     def kafka(self) -> Kafka | None:
@@ -134,7 +172,7 @@ class Runtime:
         relay = OutboxRelay(
             kafka=self.kafka,
             database=database,
-            listen_url=self.common.postgres_url,
+            listen_url=self.direct_postgres_url,
             listen_password=self.common.postgres_password,
             client_id=f"payflow-{self.instance}-relay",
         )
@@ -176,13 +214,13 @@ class Runtime:
             topics=topics,
             handler=handler,
             database=database,
-            listen_url=self.common.postgres_url,
+            listen_url=self.direct_postgres_url,
             listen_password=self.common.postgres_password,
             after_commit=after_commit,
             types=types,
         )
 
-    def valkey(self) -> redis.Redis:
+    def valkey(self) -> Valkey:
         """A client of Redis or Valkey. Raises SettingsError when none is named."""
         client = connect_valkey(self.required_setting("redis_url"))
         self.on_close(client.aclose)
@@ -217,7 +255,7 @@ class Runtime:
         return self._clients.connect(contract, self.common.url_of(contract.service))  # type: ignore[attr-defined]
 
     def checks_for(
-        self, *, database: Database | None = None, valkey: redis.Redis | None = None
+        self, *, database: Database | None = None, valkey: Valkey | None = None
     ) -> dict[str, Callable[[], Awaitable[object]]]:
         """Health checks of the drivers in use."""
         checks: dict[str, Callable[[], Awaitable[object]]] = {}

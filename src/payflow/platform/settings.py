@@ -83,6 +83,13 @@ def check_prefix(text: str) -> None:
         raise ValueError("expected at most 100 letters, digits, dots, dashes and underscores")
 
 
+def check_redis(text: str) -> None:
+    """Raises ValueError for an address of a cluster that names no node."""
+    parts = urlsplit(text)
+    if parts.scheme.endswith("+cluster") and not all(place.split(":")[0] for place in parts.netloc.split(",")):
+        raise ValueError("expected redis+cluster://HOST:PORT,HOST:PORT")
+
+
 def check_endpoint(text: str) -> None:
     """Raises ValueError unless it is empty or the address of an HTTP server."""
     parts = urlsplit(text)
@@ -101,8 +108,35 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, describe("port of this service"), msgspec.Meta(ge=0, le=65535)] = 0
     postgres_url: Annotated[str, describe("PostgreSQL, as postgresql://role@host:port/database")] = ""
     postgres_password: Annotated[str, describe("password of the role, if not in the URL; best given as _FILE")] = ""
+    postgres_pooling: Annotated[
+        Literal["session", "transaction"],
+        describe("transaction: POSTGRES_URL is a PgBouncer with pool_mode=transaction"),
+    ] = "session"
+    postgres_direct_url: Annotated[
+        str,
+        describe(
+            "with pooling by transaction: PostgreSQL itself, past PgBouncer, for what keeps its connection; without a "
+            "role in it, POSTGRES_URL's"
+        ),
+    ] = ""
+    postgres_replica_url: Annotated[
+        str,
+        describe(
+            "a streaming replica, for lists, statements and searches that may be a little old; without a role in it, "
+            "POSTGRES_URL's"
+        ),
+    ] = ""
+    postgres_replica_lag_max_s: Annotated[
+        float, describe("how old the replica may be before everything goes to the primary"), msgspec.Meta(gt=0, le=300)
+    ] = 10.0
     postgres_pool_size: Annotated[int, describe("connections per process"), msgspec.Meta(ge=1, le=100)] = 3
-    redis_url: Annotated[str, describe("Redis or Valkey, as redis://host:port/0 or unix:///path")] = ""
+    redis_url: Annotated[
+        str,
+        describe(
+            "Redis or Valkey, as redis://host:port/0 or unix:///path; a cluster as redis+cluster://host:port,host:port",
+            check=check_redis,
+        ),
+    ] = ""
     kafka_brokers: Annotated[
         str,
         describe("Kafka, as host:port,host:port; empty: events stay in PostgreSQL", check=check_brokers),
@@ -175,8 +209,13 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
         return str(getattr(self, f"{service}_url"))
 
     def check(self) -> None:
-        """What no setting tells alone: a class of its own settings says here which do not go together, and what
-        production lacks. Raises SettingsError."""
+        """What no setting tells alone: a class of its own settings says here, after this, which do not go together,
+        and what production lacks. Raises SettingsError."""
+        if self.postgres_pooling == "transaction" and not self.postgres_direct_url:
+            raise SettingsError(
+                "PAYFLOW_POSTGRES_POOLING=transaction needs PAYFLOW_POSTGRES_DIRECT_URL: PostgreSQL's own address, "
+                "past PgBouncer, which cannot carry LISTEN and locks of a session"
+            )
 
 
 def is_secret(name: str) -> bool:

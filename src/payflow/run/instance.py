@@ -109,8 +109,16 @@ class Instance:
         return self.port_base + row.port_offset
 
     def service_url(self, row: Deployable) -> str:
-        """The address of one process, as its neighbours use it: always loopback, whatever --host opens to others."""
+        """The address of one process: always loopback, whatever --host opens to others."""
         return f"http://{SERVICE_HOST}:{self.service_port(row)}"
+
+    def shared_port(self, row: Deployable) -> int | None:
+        """The port that a service's copies have in common; None where there is one process."""
+        return None if row.shared_offset is None else self.port_base + row.shared_offset
+
+    def callers_url(self, row: Deployable) -> str:
+        """The address of a service, as its neighbours use it: of whichever copy takes the connection."""
+        return f"http://{SERVICE_HOST}:{self.shared_port(row) or self.service_port(row)}"
 
     def kafka_ports(self, number: int = 1) -> tuple[int, int]:
         """The ports of a Kafka node: for clients, and for the other nodes' controllers."""

@@ -8,25 +8,43 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from payflow.run.errors import StartError
 from payflow.run.instance import Instance
-from payflow.run.registry import deployables
+from payflow.run.registry import Deployable, deployables, find, with_copies
 from payflow.run.supervisor.environment import is_production
 from payflow.run.supervisor.servers import PrepareBroker
 from payflow.run.supervisor.start import Plan
 
 
-def payflow_plan(*, prepare_broker: PrepareBroker | None = None) -> Plan:
-    """The eleven services, and the simulated other bank and demo data unless this is production."""
+def payflow_plan(*, prepare_broker: PrepareBroker | None = None, copies: Sequence[str] = ()) -> Plan:
+    """The eleven services, and the simulated other bank and demo data unless this is production.
+
+    `copies`: "confirm=3" for three processes of confirm. Raises StartError for what is none.
+    """
     production = is_production()
     has_demo = not production and importlib.util.find_spec("payflow.run.demo_data") is not None
     return Plan(
-        rows=deployables(is_production=production),
+        rows=_rows(copies, is_production=production),
         serve=_serve,
         migrate=_migrate,
         load_demo=_load_demo if has_demo else None,
         welcome=_welcome if has_demo else None,
         prepare_broker=prepare_broker,
     )
+
+
+def _rows(copies: Sequence[str], *, is_production: bool) -> tuple[Deployable, ...]:
+    wanted: dict[str, int] = {}
+    for text in copies:
+        name, _, count = text.partition("=")
+        row = find(name)
+        if row is None or not count.isdecimal():
+            raise StartError(f"--copies {text}: expected SERVICE=COUNT, such as confirm=3.")
+        wanted[row.service] = int(count)
+    try:
+        return with_copies(deployables(is_production=is_production), wanted)
+    except ValueError as error:
+        raise StartError(f"--copies: {error}.") from error
 
 
 def _serve(

@@ -120,3 +120,24 @@ def test_examples_of_dependencies_are_yaml_with_a_kind_and_a_name() -> None:
             if not file.name.endswith("-values.yaml"):
                 assert document["kind"], file.name
                 assert document["metadata"]["name"], file.name
+
+
+def test_behind_pgbouncer_the_migration_goes_past_it() -> None:
+    direct = "postgresql://payflow-db-rw:5432/payflow?sslmode=require"
+    values = ("settings.PAYFLOW_POSTGRES_POOLING=transaction", f"settings.PAYFLOW_POSTGRES_DIRECT_URL={direct}")
+    objects = manifests(values=values)
+    (job,) = [entry for entry in objects if entry["kind"] == "Job"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+
+    assert {"name": "PAYFLOW_POSTGRES_DIRECT_URL", "value": direct} in container["env"]
+
+
+def test_a_valkey_cluster_is_an_address_like_any_other() -> None:
+    address = "redis+cluster://valkey-0:6379"
+    (settings,) = [
+        entry
+        for entry in manifests(values=(f"redis.url={address}",))
+        if entry["kind"] == "ConfigMap" and "PAYFLOW_ENV" in entry["data"]
+    ]
+
+    assert settings["data"]["PAYFLOW_REDIS_URL"] == address

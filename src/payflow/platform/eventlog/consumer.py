@@ -27,6 +27,7 @@ from payflow.platform.eventlog.delivery import (
 from payflow.platform.eventlog.origin import read_events
 from payflow.platform.eventlog.outbox import CHANNEL
 from payflow.platform.postgres import Connection, Database
+from payflow.platform.servers import Connector
 
 log = structlog.get_logger(__name__)
 
@@ -285,14 +286,15 @@ class Consumer:
     async def _listen(self) -> None:
         """Hold one connection that hears NOTIFY; when it is lost, make another. The loop looks anyway meanwhile."""
         while True:
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            # InternalClientError: of several servers none is the primary at the moment.
+            with suppress(
+                OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError
+            ):
                 await self._listen_until_lost()
             await asyncio.sleep(1)
 
     async def _listen_until_lost(self) -> None:
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(
-            self._listen_url, password=self._listen_password or None, timeout=5
-        )
+        connection = await Connector(self._listen_url)(password=self._listen_password or None, timeout=5)
         lost = asyncio.Event()
         try:
             stop_if_cancelled()

@@ -24,6 +24,9 @@ def up(
         bool,
         typer.Option("--kafka", help="Events go through Kafka: yours, or one that is started here (Java, Maven)."),
     ] = False,
+    copies: Annotated[
+        list[str] | None, typer.Option("--copies", help="More processes of a service, e.g. confirm=3; repeatable.")
+    ] = None,
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Return when all is ready; runs on.")] = False,
 ) -> None:
     """Start PostgreSQL, Valkey and every service; Ctrl-C stops them. With --kafka, events go through Kafka."""
@@ -34,7 +37,7 @@ def up(
     from payflow.run.supervisor.start import up as run_supervisor
 
     instance = make_instance(data_dir=data_dir, port_base=port_base, port=port, host=host)
-    plan = payflow_plan(prepare_broker=_own_broker() if kafka else None)
+    plan = payflow_plan(prepare_broker=_own_broker() if kafka else None, copies=copies or ())
     progress = Progress(make_console())
     if plan.load_demo is None and not is_production():
         progress.warn("This build has no demo data: the demo users do not exist.")

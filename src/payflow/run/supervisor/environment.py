@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from payflow.platform.pooling import as_user_of
 from payflow.platform.settings import SettingsError, find_setting
 from payflow.run.errors import StartError
 from payflow.run.instance import SERVICE_HOST, Instance
@@ -16,23 +17,38 @@ from payflow.run.registry import Deployable
 
 KAFKA_USER: Final = "payflow"
 # The owner's ways in: no service may inherit them.
-_OWNERS: Final = ("PAYFLOW_POSTGRES_PASSWORD", "PAYFLOW_POSTGRES_URL_FILE", "PAYFLOW_REDIS_URL_FILE")
+_OWNERS: Final = (
+    "PAYFLOW_POSTGRES_PASSWORD",
+    "PAYFLOW_POSTGRES_URL_FILE",
+    "PAYFLOW_POSTGRES_DIRECT_URL_FILE",
+    "PAYFLOW_POSTGRES_REPLICA_URL_FILE",
+    "PAYFLOW_REDIS_URL_FILE",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """Where the databases are. The PostgreSQL address is the owner's; a service gets it with its own role.
+    """Where the databases are. The PostgreSQL addresses are the owner's; a service gets them with its own role.
 
+    `postgres_direct_url`: PostgreSQL itself where the other address is PgBouncer's, else empty.
+    `postgres_replica_url`: where reads may go that may be a little old, else empty.
     `kafka`: the settings of the instance's own Kafka; empty where there is none, or the user's is used.
     """
 
     postgres_owner_url: str
     redis_url: str
+    postgres_direct_url: str = ""
+    postgres_replica_url: str = ""
     kafka: Mapping[str, str] = field(default_factory=dict)
 
-    def postgres_url_for(self, service: str) -> str:
-        """The owner's address with the service's role in place of the owner and without a password."""
-        return with_user(self.postgres_owner_url, f"payflow_{service}")
+    def postgres_settings_for(self, service: str) -> dict[str, str]:
+        """The owner's addresses with the service's role in place of the owner and without a password."""
+        urls = {
+            "PAYFLOW_POSTGRES_URL": self.postgres_owner_url,
+            "PAYFLOW_POSTGRES_DIRECT_URL": self.postgres_direct_url,
+            "PAYFLOW_POSTGRES_REPLICA_URL": self.postgres_replica_url,
+        }
+        return {name: with_user(url, f"payflow_{service}") for name, url in urls.items() if url}
 
 
 def with_user(url: str, user: str, password: str | None = None) -> str:
@@ -75,13 +91,41 @@ def is_production(environ: Mapping[str, str] | None = None) -> bool:
 
 
 def external_postgres() -> str | None:
-    """The address of the user's own PostgreSQL as its owner, password included; None where ours is to be used."""
-    url = setting("POSTGRES_URL")
+    """The address of the user's own PostgreSQL as its owner, password included; None where ours is to be used.
+
+    PostgreSQL itself, where services reach it through PgBouncer: migrations keep a lock, checks a snapshot.
+    """
+    return direct_postgres() or _owners_url("POSTGRES_URL")
+
+
+def pooled_postgres() -> str | None:
+    """The address by which services reach the user's own PostgreSQL, which may be PgBouncer's; as its owner."""
+    return _owners_url("POSTGRES_URL")
+
+
+def replica_postgres() -> str | None:
+    """The address of a replica of the user's own PostgreSQL; None where none is set."""
+    url = _owners_url("POSTGRES_REPLICA_URL")
+    if url is not None and setting("POSTGRES_URL") is None:
+        raise StartError("PAYFLOW_POSTGRES_REPLICA_URL goes beside PAYFLOW_POSTGRES_URL, which is not set.")
+    return url
+
+
+def direct_postgres() -> str | None:
+    """PostgreSQL's own address as its owner, where POSTGRES_URL is PgBouncer's; None where none is set."""
+    url, pooled = _owners_url("POSTGRES_DIRECT_URL"), _owners_url("POSTGRES_URL")
+    if url is not None and pooled is None:
+        raise StartError("PAYFLOW_POSTGRES_DIRECT_URL goes beside PAYFLOW_POSTGRES_URL, which is not set.")
+    return None if url is None or pooled is None else as_user_of(url, pooled)
+
+
+def _owners_url(name: str) -> str | None:
+    url = setting(name)
     if url is None:
         return None
     parts = urlsplit(url)
     if parts.scheme not in ("postgresql", "postgres"):
-        raise StartError("PAYFLOW_POSTGRES_URL must begin with postgresql:// and name a database.")
+        raise StartError(f"PAYFLOW_{name} must begin with postgresql:// and name a database.")
     password = setting("POSTGRES_PASSWORD")
     if parts.username and not parts.password and password:
         return with_user(url, parts.username, password)
@@ -102,10 +146,10 @@ def service_environment(
     for other in reversed(rows):
         name = f"PAYFLOW_{other.service.upper()}_URL"
         if setting(f"{other.service.upper()}_URL") is None:
-            environ[name] = instance.service_url(other)
+            environ[name] = instance.callers_url(other)
     return environ | {
         "PAYFLOW_DATA_DIR": str(instance.data_dir),
-        "PAYFLOW_POSTGRES_URL": backends.postgres_url_for(row.service),
+        **backends.postgres_settings_for(row.service),
         "PAYFLOW_POSTGRES_PASSWORD_FILE": str(instance.password_file(row.service)),
         "PAYFLOW_REDIS_URL": backends.redis_url,
         "PAYFLOW_HOST": SERVICE_HOST,

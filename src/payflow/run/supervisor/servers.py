@@ -14,7 +14,14 @@ from payflow.run.embedded.places import existing_postgres_home, socket_dir
 from payflow.run.embedded.user import ServerUser, server_user
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance
-from payflow.run.supervisor.environment import Backends, external_postgres, is_production, setting
+from payflow.run.supervisor.environment import (
+    Backends,
+    direct_postgres,
+    is_production,
+    pooled_postgres,
+    replica_postgres,
+    setting,
+)
 
 READY_S: Final = 60.0
 
@@ -47,9 +54,12 @@ def prepare_servers(
 
     Raises StartError in production, where nothing is embedded, and when a program or a place is missing.
     """
-    owner_url, redis_url = external_postgres(), setting("REDIS_URL")
+    owner_url, redis_url = pooled_postgres(), setting("REDIS_URL")
+    backends = partial(
+        Backends, postgres_direct_url=direct_postgres() or "", postgres_replica_url=replica_postgres() or ""
+    )
     if owner_url and redis_url and prepare_broker is None:
-        return [], Backends(postgres_owner_url=owner_url, redis_url=redis_url)
+        return [], backends(postgres_owner_url=owner_url, redis_url=redis_url)
     if is_production():
         missing = "PAYFLOW_REDIS_URL" if owner_url else "PAYFLOW_POSTGRES_URL"
         raise StartError(f"PAYFLOW_ENV=production uses no embedded server: set {missing}.")
@@ -70,7 +80,7 @@ def prepare_servers(
         wait = partial(valkey.wait_until_ready, path=cache.socket_path, seconds=READY_S)
         servers.append(Server("valkey", redis_url, cache.run, signal.SIGTERM, wait))
     kafka = {} if broker is None else broker.settings
-    return servers, Backends(postgres_owner_url=owner_url, redis_url=redis_url, kafka=kafka)
+    return servers, backends(postgres_owner_url=owner_url, redis_url=redis_url, kafka=kafka)
 
 
 def _postgres(database: postgres.EmbeddedPostgres) -> Server:

@@ -17,7 +17,11 @@ _BACKLOG = 2048
 
 
 class Listeners:
-    """Every socket of an instance: one per service port, and one per gateway on the shared public port."""
+    """Every socket of an instance: one per service port, and one per gateway on the shared public port.
+
+    Copies of a service have one socket in common besides, and whichever is free takes the next connection: one that is
+    dead keeps none waiting.
+    """
 
     def __init__(self, by_name: dict[str, list[socket.socket]]) -> None:
         self._by_name = by_name
@@ -43,6 +47,7 @@ class Listeners:
 def open_listeners(*, instance: Instance, rows: Sequence[Deployable]) -> Listeners:
     """Take every port, or none. Raises StartError naming the first port that is taken, and by whom."""
     opened: dict[str, list[socket.socket]] = {}
+    common: dict[int, socket.socket] = {}
     try:
         _check_public_port_is_free(instance)
         for row in rows:
@@ -52,9 +57,18 @@ def open_listeners(*, instance: Instance, rows: Sequence[Deployable]) -> Listene
             if row.is_gateway:
                 shared = listen(host=instance.host, port=instance.port, option="--port", is_shared=True)
                 opened[row.name].append(shared)
+            shared_port = instance.shared_port(row)
+            if shared_port is not None:
+                if shared_port not in common:
+                    common[shared_port] = listen(host=SERVICE_HOST, port=shared_port, option="--port-base")
+                # A descriptor of its own: another copy closes what is not its.
+                opened[row.name].append(common[shared_port].dup())
     except BaseException:
         Listeners(opened).close()
         raise
+    finally:
+        for entry in common.values():
+            entry.close()
     return Listeners(opened)
 
 

@@ -134,7 +134,8 @@ class Supervisor:
 
     @property
     def _owner_url(self) -> str:
-        return self._backends.postgres_owner_url if self._backends else ""
+        backends = self._backends
+        return (backends.postgres_direct_url or backends.postgres_owner_url) if backends else ""
 
     def _import_services(self) -> None:
         """Import everything once; the forks then share the memory. A module that starts a thread is refused."""

@@ -43,6 +43,7 @@ from payflow.kernel.clock import Clock, Ids
 from payflow.kernel.errors import PayflowError, Unavailable
 from payflow.platform.context import current_traceparent
 from payflow.platform.postgres import repeat_then_halve
+from payflow.platform.replica import Reads
 from payflow.platform.turns import Turns
 from payflow.services.account.domain import KnownBalances
 from payflow.services.account.ports import BankDirectory, Store
@@ -98,8 +99,11 @@ class Upkeep:
 class AccountApi:
     """Implements contracts.account.Account."""
 
-    def __init__(self, *, store: Store, banks: BankDirectory, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, *, store: Store, banks: BankDirectory, clock: Clock, ids: Ids, reads: Reads[Store] | None = None
+    ) -> None:
         self._store = store
+        self._reads = reads or Reads(store)
         self._banks = banks
         self._clock = clock
         self._ids = ids
@@ -185,7 +189,10 @@ class AccountApi:
         return await reads.list_accounts(queries=queries, store=self._store)
 
     async def list_entries(self, queries: list[ListEntries]) -> Answers[EntryPage]:
-        return await reads.list_entries(queries=queries, store=self._store, now=self._clock.now())
+        now = self._clock.now()
+        return await self._reads.answer(
+            queries, lambda some, store: reads.list_entries(queries=some, store=store, now=now)
+        )
 
     async def verify_ledger(self, queries: list[VerifyLedger]) -> Answers[LedgerVerified]:
         return [await self._store.verify() for _ in queries]

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 from payflow.contracts.account import Account
 from payflow.contracts.agents import DEMO_AGENTS, AgentDirectory, read_agents
 from payflow.platform.crypto import ColumnCipher
+from payflow.platform.postgres import Database
 from payflow.platform.service import Runtime, Service, every
 from payflow.platform.settings import CommonSettings, SettingsError, describe
 from payflow.services.account.api import AccountApi, Upkeep, read_time_of_day
@@ -42,13 +43,14 @@ async def build(runtime: Runtime) -> Service:
     except ValueError as error:
         raise SettingsError(f"PAYFLOW_AGENTS: {error}") from None
     database = await runtime.database()
-    store = PostgresStore(
-        database=database,
-        cipher=runtime.cipher(settings.column_keys),
-        outbox=runtime.outbox(database),
-        ids=runtime.ids,
-    )
-    api = AccountApi(store=store, banks=banks, clock=runtime.clock, ids=runtime.ids)
+
+    def store_over(database: Database) -> PostgresStore:
+        cipher = runtime.cipher(settings.column_keys)
+        return PostgresStore(database=database, cipher=cipher, outbox=runtime.outbox(database), ids=runtime.ids)
+
+    store = store_over(database)
+    reads = await runtime.reads(store, store_over, database=database)
+    api = AccountApi(store=store, banks=banks, clock=runtime.clock, ids=runtime.ids, reads=reads)
     upkeep = Upkeep(
         store=store, clock=runtime.clock, at=read_time_of_day(settings.ledger_verify_at), since=runtime.clock.now()
     )

@@ -9,6 +9,7 @@ from prometheus_client import Gauge
 from payflow.contracts.audit import AuditPage, AuditVerified, SearchAudit, VerifyAudit
 from payflow.contracts.operation import Answers
 from payflow.kernel.clock import Clock
+from payflow.platform.replica import Reads
 from payflow.services.audit import usecases
 from payflow.services.audit.ports import Heads, Store
 
@@ -20,14 +21,15 @@ _signed_at: Final = Gauge(
 class AuditApi:
     """Implements contracts.audit.Audit."""
 
-    def __init__(self, *, store: Store, heads: Heads, clock: Clock) -> None:
+    def __init__(self, *, store: Store, heads: Heads, clock: Clock, reads: Reads[Store] | None = None) -> None:
         self._store = store
+        self._reads = reads or Reads(store)
         self._heads = heads
         self._clock = clock
         self._is_signing = True
 
     async def search(self, queries: list[SearchAudit]) -> Answers[AuditPage]:
-        return await usecases.search(queries=queries, store=self._store)
+        return await self._reads.answer(queries, lambda some, store: usecases.search(queries=some, store=store))
 
     async def verify(self, queries: list[VerifyAudit]) -> Answers[AuditVerified]:
         return await usecases.verify(queries=queries, store=self._store, heads=self._heads, now=self._clock.now())

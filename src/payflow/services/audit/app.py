@@ -56,7 +56,9 @@ async def build(runtime: Runtime) -> Service:
     settings = runtime.settings(AuditSettings)
     heads = _heads_of(settings)
     database = await runtime.database()
-    api = AuditApi(store=PostgresStore(database), heads=heads, clock=runtime.clock)
+    store = PostgresStore(database)
+    reads = await runtime.reads(store, PostgresStore, database=database)
+    api = AuditApi(store=store, heads=heads, clock=runtime.clock, reads=reads)
     consumer = runtime.consumer(topics=EVERY_TOPIC, handler=Recorder(clock=runtime.clock), database=database)
     retention = timedelta(days=settings.event_retention_days)
     service = Service(

@@ -27,8 +27,9 @@ from payflow.contracts.operation import Answers
 from payflow.kernel.errors import PayflowError
 from payflow.platform.context import current_deadline
 from payflow.platform.postgres import repeat_then_halve
+from payflow.platform.replica import Reads
 from payflow.services.confirm.domain import CARE, MACHINE, Payment
-from payflow.services.confirm.ports import Ports, ReturnPorts
+from payflow.services.confirm.ports import Ports, ReturnPorts, ReturnStore, Store
 from payflow.services.confirm.usecases import lifecycle, reads, returns
 from payflow.services.confirm.usecases.bank import settle_submitted
 from payflow.services.confirm.usecases.confirm import confirm_payments
@@ -85,6 +86,12 @@ class SettleInBackground:
             await asyncio.wait(self._tasks, timeout=1)
 
 
+async def _pages(queries: Sequence[ListPayments], stores: tuple[Store, ReturnStore]) -> Answers[PaymentPage]:
+    payments, made_returns = stores
+    pages = await reads.list_payments(queries=queries, store=payments)
+    return await returns.pages_with_returned(pages=pages, store=made_returns)
+
+
 def _log_answers(commands: Sequence[ConfirmPayment], answers: Answers[PaymentView]) -> None:
     """One line per request, found by the trace id that the client was told: ids and outcome, nothing personal.
 
@@ -126,8 +133,16 @@ async def measure_open_payments(*, ports: Ports) -> None:
 class ConfirmApi:
     """Implements contracts.confirm.Confirm."""
 
-    def __init__(self, *, ports: Ports, background: SettleInBackground, returns: ReturnPorts) -> None:
+    def __init__(
+        self,
+        *,
+        ports: Ports,
+        background: SettleInBackground,
+        returns: ReturnPorts,
+        lists: Reads[tuple[Store, ReturnStore]] | None = None,
+    ) -> None:
         self._ports = ports
+        self._lists = lists or Reads((ports.store, returns.returns))
         self._background = background
         self._returns = returns
 
@@ -156,8 +171,7 @@ class ConfirmApi:
         return await returns.histories_with_returned(answers=answers, store=self._returns.returns)
 
     async def list_payments(self, queries: list[ListPayments]) -> Answers[PaymentPage]:
-        pages = await reads.list_payments(queries=queries, store=self._ports.store)
-        return await returns.pages_with_returned(pages=pages, store=self._returns.returns)
+        return await self._lists.answer(queries, _pages)
 
     async def cancel(self, commands: list[CancelPayment]) -> Answers[PaymentView]:
         return await lifecycle.cancel_payments(commands=commands, ports=self._ports)

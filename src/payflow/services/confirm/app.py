@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -17,7 +18,7 @@ from payflow.contracts.partner_bank import PartnerBank
 from payflow.contracts.returns import Returns
 from payflow.contracts.risk import Risk
 from payflow.platform.crypto import ColumnCipher
-from payflow.platform.postgres import repeat_then_halve
+from payflow.platform.postgres import Database, repeat_then_halve
 from payflow.platform.service import Runtime, Service, every
 from payflow.platform.settings import CommonSettings, describe
 from payflow.services.confirm.api import ConfirmApi, LocalEndings, SettleInBackground, measure_open_payments
@@ -113,8 +114,10 @@ async def build(runtime: Runtime) -> Service:
     """Wire the confirm service."""
     settings = runtime.settings(ConfirmSettings)
     database = await runtime.database()
-    cipher, outbox = runtime.cipher(settings.column_keys), runtime.outbox(database)
-    store = PostgresStore(database=database, cipher=cipher, outbox=outbox, ids=runtime.ids)
+    cipher = runtime.cipher(settings.column_keys)
+    stores_over = partial(_stores_over, runtime, cipher)
+    store, made_returns = stores_over(database)
+    lists = await runtime.reads((store, made_returns), stores_over, database=database)
     ports = Ports(
         store=store,
         account=runtime.client(Account),
@@ -126,22 +129,16 @@ async def build(runtime: Runtime) -> Service:
         deadlines=_deadlines(settings),
         endings=LocalEndings(),
     )
-    returns = _return_ports(
-        settings, ports, PostgresReturns(database=database, cipher=cipher, outbox=outbox, ids=runtime.ids)
-    )
+    returns = _return_ports(settings, ports, made_returns)
     background = SettleInBackground(ports)
     runtime.on_close(background.finish)
-    bulk_store = PostgresBulkStore(
-        database=database,
-        cipher=runtime.cipher(settings.column_keys),
-        outbox=runtime.outbox(database),
-        ids=runtime.ids,
-    )
+    outbox = runtime.outbox(database)
+    bulk_store = PostgresBulkStore(database=database, cipher=cipher, outbox=outbox, ids=runtime.ids)
     bulk_api, bulk_duty = _bulk(settings, bulk_store, store, ports, background)
     keep = timedelta(days=settings.idempotency_key_days)
     return Service(
         implementations=[
-            (Confirm, ConfirmApi(ports=ports, background=background, returns=returns)),
+            (Confirm, ConfirmApi(ports=ports, background=background, returns=returns, lists=lists)),
             (Bulk, bulk_api),
             (Returns, ReturnsApi(ports=returns)),
         ],
@@ -157,6 +154,15 @@ async def build(runtime: Runtime) -> Service:
             "forget_old_keys": every(3600, lambda: store.forget_old_keys(before=runtime.clock.now() - keep)),
             "forget_old_bulk_keys": every(3600, lambda: bulk_store.forget_old_keys(before=runtime.clock.now() - keep)),
         },
+    )
+
+
+def _stores_over(runtime: Runtime, cipher: ColumnCipher, database: Database) -> tuple[PostgresStore, PostgresReturns]:
+    """Payments and returns over the primary, or over a replica for lists."""
+    outbox, ids = runtime.outbox(database), runtime.ids
+    return (
+        PostgresStore(database=database, cipher=cipher, outbox=outbox, ids=ids),
+        PostgresReturns(database=database, cipher=cipher, outbox=outbox, ids=ids),
     )
 
 

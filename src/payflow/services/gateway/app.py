@@ -17,11 +17,13 @@ from payflow.platform.http.admission import Admission
 from payflow.platform.http.asgi import ASGIApp
 from payflow.platform.service import Runtime, Service, every
 from payflow.platform.settings import CommonSettings, Rate, SettingsError, describe
+from payflow.platform.valkey import Valkey
 from payflow.services.gateway.addresses import ClientAddresses, read_networks
 from payflow.services.gateway.api import GatewayApi, Parts
 from payflow.services.gateway.domain.limits import Limit
 from payflow.services.gateway.domain.sessions import Lifetimes
 from payflow.services.gateway.domain.users import check_password
+from payflow.services.gateway.freshness import Freshness, LastWrites, NoReplica
 from payflow.services.gateway.gate import CALLBACK_PATHS, Gate, Limits
 from payflow.services.gateway.guard import Guard
 from payflow.services.gateway.health import ServiceProbes
@@ -102,11 +104,13 @@ async def build(runtime: Runtime) -> Service:
         await _refuse_demo_users(settings, api)
     await _bootstrap(settings, api)
     gate = Gate(tokens=tokens, guard=guard, limits=_limits(settings), addresses=addresses)
+    freshness = _freshness(runtime, valkey, generation.hex)
     services = Services(
         confirm=runtime.client(Confirm),
         account=runtime.client(Account),
         gateway=api,
         gate=gate,
+        freshness=freshness or NoReplica(),
         others={contract: runtime.client(contract) for contract in OTHER_CONTRACTS},
     )
     probes = ServiceProbes()
@@ -122,7 +126,7 @@ async def build(runtime: Runtime) -> Service:
     )
     return Service(
         is_public=True,
-        app=admission.wrap(public_app(settings=settings, gate=gate, services=services, keys=keys)),
+        app=admission.wrap(public_app(settings=settings, gate=gate, services=services, keys=keys, freshness=freshness)),
         is_full=lambda: admission.is_full,
         implementations=[(Gateway, api)],
         checks=checks,
@@ -136,13 +140,30 @@ async def build(runtime: Runtime) -> Service:
     )
 
 
-def public_app(*, settings: GatewaySettings, gate: Gate, services: Services, keys: FileKeyRing) -> ASGIApp:
-    """The public API."""
+def _freshness(runtime: Runtime, valkey: Valkey, generation: str) -> LastWrites | None:
+    """Who wrote when, where lists may come from a replica; None where there is none: nothing is then kept."""
+    common = runtime.common
+    if not common.postgres_replica_url:
+        return None
+    return LastWrites(
+        valkey=valkey, generation=generation, clock=runtime.clock, keep_s=common.postgres_replica_lag_max_s
+    )
+
+
+def public_app(
+    *,
+    settings: GatewaySettings,
+    gate: Gate,
+    services: Services,
+    keys: FileKeyRing,
+    freshness: Freshness | None = None,
+) -> ASGIApp:
+    """The public API. `freshness` None: nothing is noted of who changes something."""
     confirm = ConfirmRoute(confirm=services.confirm, bank_wait_s=settings.bank_wait_s)
     # Litestar's own types for an ASGI application are narrower, and say the same.
     routes = cast(ASGIApp, make_routes(services=services, keys=keys))
     upload = BulkUploadRoute(bulk=services.client(Bulk), others=routes, chunk_items=settings.bulk_chunk_items)
-    return PublicApp(gate=gate, hot={CONFIRM_PATH: confirm, BULK_PATH: upload}, routes=routes)
+    return PublicApp(gate=gate, hot={CONFIRM_PATH: confirm, BULK_PATH: upload}, routes=routes, freshness=freshness)
 
 
 def _api(

@@ -18,7 +18,6 @@ from importlib import resources
 from typing import Final, NamedTuple
 from uuid import uuid4
 
-import redis.asyncio as redis
 import structlog
 from prometheus_client import Counter
 
@@ -27,7 +26,7 @@ from payflow.platform.measures import LiveGauge
 from payflow.platform.rpc.breaker import Breaker
 from payflow.platform.rpc.coalescer import Coalescer
 from payflow.platform.tracing import step
-from payflow.platform.valkey import valkey_errors
+from payflow.platform.valkey import Valkey, valkey_errors
 from payflow.services.gateway.domain.limits import Limit, SlidingCounters, Standing, standing_of
 from payflow.services.gateway.domain.sessions import Revocation
 from payflow.services.gateway.ports import Store
@@ -67,7 +66,7 @@ class Guard:
     def __init__(
         self,
         *,
-        valkey: redis.Redis,
+        valkey: Valkey,
         store: Store,
         generation: str,
         now: Callable[[], datetime],

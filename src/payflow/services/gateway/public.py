@@ -11,17 +11,23 @@ from payflow.platform.http.problem import is_bug, problem_response
 from payflow.platform.http.requests import ROUTE
 from payflow.platform.http.trace import current_trace_id
 from payflow.platform.tracing.requests import ERROR
+from payflow.services.gateway.domain.sessions import Identity
+from payflow.services.gateway.freshness import Freshness, names_of
 from payflow.services.gateway.gate import Gate, LimitExceeded
 
 # Where a request's identity is kept: an Identity, or the error that says why there is none.
 IDENTITY: Final = "payflow.identity"
+_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class PublicApp:
     """Lets admitted requests through to `hot` (path -> application) or to `routes`."""
 
-    def __init__(self, *, gate: Gate, hot: dict[str, ASGIApp], routes: ASGIApp) -> None:
+    def __init__(
+        self, *, gate: Gate, hot: dict[str, ASGIApp], routes: ASGIApp, freshness: Freshness | None = None
+    ) -> None:
         self._gate = gate
+        self._freshness = freshness
         self._hot = hot
         self._routes = routes
 
@@ -33,6 +39,8 @@ class PublicApp:
             return
         scope[IDENTITY] = admitted.identity
         limited = _Limited(send, admitted.headers)
+        if self._freshness is not None and scope["method"] not in _READING and isinstance(admitted.identity, Identity):
+            limited = _NotedFirst(send, admitted.headers, self._freshness, admitted.identity)
         app = self._hot.get(scope["path"])
         if app is None:
             app = self._routes
@@ -66,6 +74,22 @@ class _Limited:
             self.is_started = True
             message["headers"] = [*message.get("headers", ()), *self._headers]
         await self._send(message)
+
+
+class _NotedFirst(_Limited):
+    """Whoever is told that something was changed can see it in lists from then on: the change is noted before."""
+
+    __slots__ = ("_freshness", "_who")
+
+    def __init__(self, send: Send, headers: Headers, freshness: Freshness, identity: Identity) -> None:
+        super().__init__(send, headers)
+        self._freshness = freshness
+        self._who = names_of(identity)
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await self._freshness.wrote(self._who)
+        await super().__call__(message)
 
 
 async def _refuse(error: PayflowError, scope: Scope, send: Send) -> None:

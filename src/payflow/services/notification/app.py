@@ -101,6 +101,7 @@ class NotificationSettings(ChannelSettings, frozen=True, kw_only=True):
         return self.env != "production" and not self.channels_set
 
     def check(self) -> None:
+        super().check()
         if self.env == "production" and self.is_demo_on:
             raise SettingsError("PAYFLOW_DEMO_CHANNEL: the demo channel shows one-time passwords; not in production.")
         check_channels(self)

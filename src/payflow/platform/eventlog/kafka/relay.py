@@ -29,6 +29,7 @@ from payflow.platform.eventlog.kafka.wire import Outgoing, to_record
 from payflow.platform.eventlog.origin import flaw_of, read_events
 from payflow.platform.eventlog.outbox import CHANNEL
 from payflow.platform.postgres import Connection, Database
+from payflow.platform.servers import Connector
 from payflow.platform.tracing.events import publishing
 
 log = structlog.get_logger(__name__)
@@ -87,7 +88,13 @@ class OutboxRelay:
             while True:
                 try:
                     await self._relay()
-                except (PayflowError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                except (
+                    PayflowError,
+                    OSError,
+                    asyncpg.PostgresError,
+                    asyncpg.InterfaceError,
+                    asyncpg.InternalClientError,
+                ) as error:
                     self._failures += 1
                     waits.labels(RELAY).inc()
                     tell = log.warning if self._failures < COMPLAIN_AFTER else log.error
@@ -194,8 +201,7 @@ class OutboxRelay:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[asyncpg.Connection[Any]]:
         """A connection of the lock's own, which also hears when there is something to publish."""
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(
-            self._listen_url,
+        connection = await Connector(self._listen_url)(
             password=self._listen_password or None,
             timeout=5,
             command_timeout=LEASE_S,

@@ -26,7 +26,7 @@ from payflow.platform.http.errors import NotFound, UnreadableBody
 from payflow.services.gateway.domain.instants import read_instant
 from payflow.services.gateway.routes.bodies import AnyRequest, first
 from payflow.services.gateway.routes.payments import Cursor, Limit
-from payflow.services.gateway.routes.security import FOR_CUSTOMERS, ROLES, current_user, customer_of
+from payflow.services.gateway.routes.security import FOR_CUSTOMERS, ROLES, current_user, customer_of, freshness_name
 from payflow.services.gateway.routes.services import FromServices, Services
 
 _CURSOR_MAX = 2**63 - 1
@@ -154,6 +154,7 @@ async def list_entries(
         booked_until=end,
         cursor=read_line_cursor(cursor),
         limit=limit,
+        fresh_as_of=await services.freshness.fresh_as_of(freshness_name(request.scope)),
     )
     account = await _account(request, services, number)
     return _statement_page(first(await services.account.list_entries([query])), account.currency)

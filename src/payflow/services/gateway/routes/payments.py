@@ -13,7 +13,7 @@ from payflow.contracts.confirm import CancelPayment, GetPayment, ListPayments, P
 from payflow.platform.http.errors import UnreadableBody
 from payflow.services.gateway.routes.answers import Payment, payment_body
 from payflow.services.gateway.routes.bodies import AnyRequest, first
-from payflow.services.gateway.routes.security import FOR_CUSTOMERS, current_user, customer_of
+from payflow.services.gateway.routes.security import FOR_CUSTOMERS, current_user, customer_of, freshness_name
 from payflow.services.gateway.routes.services import FromServices
 from payflow.services.gateway.routes.streams import PaymentStream
 
@@ -38,7 +38,11 @@ async def list_payments(
 ) -> PaymentList:
     """The signed-in customer's payments, newest first."""
     query = ListPayments(
-        customer_id=customer_of(request.scope), cursor=read_payment_cursor(cursor), limit=limit, state=in_state
+        customer_id=customer_of(request.scope),
+        cursor=read_payment_cursor(cursor),
+        limit=limit,
+        state=in_state,
+        fresh_as_of=await services.freshness.fresh_as_of(freshness_name(request.scope)),
     )
     page = first(await services.confirm.list_payments([query]))
     next_cursor = None if page.next_cursor is None else str(page.next_cursor)

@@ -14,6 +14,7 @@ from litestar.handlers.base import BaseRouteHandler
 from payflow.contracts.gateway import AccessTokenRequired, Forbidden, Role
 from payflow.kernel.errors import PayflowError
 from payflow.services.gateway.domain.sessions import Identity
+from payflow.services.gateway.freshness import names_of
 from payflow.services.gateway.public import IDENTITY
 
 IS_OPEN: Final = "is_open"
@@ -52,6 +53,12 @@ def require_roles(*roles: Role) -> Guard:
 
     guard.roles = allowed  # type: ignore[attr-defined]
     return guard
+
+
+def freshness_name(scope: Mapping[str, object]) -> str:
+    """Whose last change a list for the signed-in user must show: the customer's, whose users see what each of them did;
+    an operator's own. Raises what current_user raises."""
+    return names_of(current_user(scope))[-1]
 
 
 def customer_of(scope: Mapping[str, object]) -> str:

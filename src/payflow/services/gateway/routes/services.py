@@ -20,6 +20,7 @@ from payflow.contracts.partner_bank import PartnerBank
 from payflow.contracts.returns import Returns
 from payflow.contracts.risk import Risk
 from payflow.services.gateway.api import GatewayApi
+from payflow.services.gateway.freshness import Freshness, NoReplica
 from payflow.services.gateway.gate import Gate
 from payflow.services.gateway.routes.streams import StreamPlaces
 
@@ -49,6 +50,7 @@ class Services:
     account: Account
     gateway: GatewayApi
     gate: Gate
+    freshness: Freshness = field(default_factory=NoReplica)
     streams: StreamPlaces = field(default_factory=StreamPlaces)
     others: dict[type[Any], Any] = field(default_factory=dict)
 

@@ -13,9 +13,10 @@ from payflow.contracts.audit import Audit, AuditRow, SearchAudit, VerifyAudit
 from payflow.contracts.gateway import Role
 from payflow.services.gateway.domain.users import InvalidValue
 from payflow.services.gateway.routes.accounts import read_entry_cursor
-from payflow.services.gateway.routes.bodies import first
+from payflow.services.gateway.routes.bodies import AnyRequest, first
 from payflow.services.gateway.routes.operators.shared import PRINTABLE, as_text, open_to
 from payflow.services.gateway.routes.payments import Cursor, Limit
+from payflow.services.gateway.routes.security import freshness_name
 from payflow.services.gateway.routes.services import FromServices
 
 FromSequence = Annotated[
@@ -66,6 +67,7 @@ class AuditVerification(msgspec.Struct, kw_only=True):
 
 @get("/audit", guards=[open_to(Role.AUDITOR)], tags=["Audit"], summary="Search the audit trail")
 async def search_audit(
+    request: AnyRequest,
     services: FromServices,
     subject: Subject = None,
     type: EventType = None,
@@ -73,7 +75,13 @@ async def search_audit(
     limit: Limit = 50,
 ) -> AuditRecords:
     """Every change of state, newest first. A change is here a moment after it happened: audit hears of it by event."""
-    query = SearchAudit(subject=subject, type=type, cursor=read_entry_cursor(cursor), limit=limit)
+    query = SearchAudit(
+        subject=subject,
+        type=type,
+        cursor=read_entry_cursor(cursor),
+        limit=limit,
+        fresh_as_of=await services.freshness.fresh_as_of(freshness_name(request.scope)),
+    )
     page = first(await services.client(Audit).search([query]))
     return AuditRecords(data=[_record(row) for row in page.rows], next_cursor=as_text(page.next_cursor))
 

@@ -14,9 +14,10 @@ from payflow.contracts.confirm import GetPayment, ListPayments, PaymentState, Tr
 from payflow.contracts.gateway import Role
 from payflow.contracts.risk import AssessmentDetail, AssessmentNotFound, GetAssessment, Risk, RiskLevel
 from payflow.services.gateway.routes.answers import Payment, payment_body
-from payflow.services.gateway.routes.bodies import first
+from payflow.services.gateway.routes.bodies import AnyRequest, first
 from payflow.services.gateway.routes.operators.shared import QueryText, as_text, open_to, read_id_cursor
 from payflow.services.gateway.routes.payments import Cursor, Limit, PaymentList
+from payflow.services.gateway.routes.security import freshness_name
 from payflow.services.gateway.routes.services import FromServices
 
 _BACK_OFFICE = open_to(Role.OPERATOR, Role.COMPLIANCE, Role.AUDITOR)
@@ -59,6 +60,7 @@ class PaymentDetail(msgspec.Struct, kw_only=True):
 
 @get("/operator/payments", guards=[_BACK_OFFICE], tags=["Back office"], summary="List all payments")
 async def list_all_payments(
+    request: AnyRequest,
     services: FromServices,
     customer_id: QueryText = None,
     in_state: Annotated[PaymentState | None, QueryParameter(name="state")] = None,
@@ -66,7 +68,13 @@ async def list_all_payments(
     limit: Limit = 50,
 ) -> PaymentList:
     """Payments of all customers, or of one, newest first."""
-    query = ListPayments(customer_id=customer_id, cursor=read_id_cursor(cursor), limit=limit, state=in_state)
+    query = ListPayments(
+        customer_id=customer_id,
+        cursor=read_id_cursor(cursor),
+        limit=limit,
+        state=in_state,
+        fresh_as_of=await services.freshness.fresh_as_of(freshness_name(request.scope)),
+    )
     page = first(await services.confirm.list_payments([query]))
     return PaymentList(data=[payment_body(payment) for payment in page.payments], next_cursor=as_text(page.next_cursor))
 

@@ -1,0 +1,96 @@
+"""Who wrote when, kept by one gateway and known to the other, over one real Valkey and over a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from payflow.platform.valkey import Valkey, connect_valkey
+from payflow.run.embedded.valkey import wait_until_ready
+from payflow.services.gateway.freshness import LONG_AGO, LastWrites, NoReplica
+from tests.builders import NOON, FixedClock
+from tests.fakes_gateway import NOWHERE
+from tests.support.servers import server
+from tests.support.valkey_cluster import running_cluster
+
+
+@pytest.fixture(scope="module", params=["one server", "a cluster"])
+def valkey_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    directory = Path(tempfile.mkdtemp(prefix="pf-f-", dir="/tmp"))
+    directory.chmod(0o755)
+    (directory / "secrets").mkdir(mode=0o700)
+    (directory / "run").mkdir()
+    if request.param == "a cluster":
+        with running_cluster(directory, replicas=0) as cluster:
+            yield cluster.url
+    else:
+        with server("valkey", directory) as url:
+            wait_until_ready(path=Path(url.removeprefix("unix://")), seconds=15)
+            yield url
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+async def valkeys(valkey_url: str) -> AsyncIterator[tuple[Valkey, Valkey]]:
+    pair = (connect_valkey(valkey_url), connect_valkey(valkey_url))
+    yield pair
+    for valkey in pair:
+        await valkey.aclose()
+
+
+async def test_a_change_at_one_gateway_is_known_to_the_other(valkeys: tuple[Valkey, Valkey]) -> None:
+    clock, generation = FixedClock(), uuid4().hex
+    first, second = (LastWrites(valkey=valkey, generation=generation, clock=clock, keep_s=10) for valkey in valkeys)
+
+    await asyncio.gather(*(first.wrote([f"user:{number}", f"customer:{number}"]) for number in range(200)))
+
+    told = [await second.fresh_as_of(f"customer:{number}") for number in (0, 199)]
+    assert all(instant is not None and timedelta(0) < instant - NOON < timedelta(seconds=1) for instant in told)
+    assert await second.fresh_as_of("customer:nobody") == LONG_AGO
+
+
+async def test_a_change_is_forgotten_when_no_replica_may_lack_it_any_more(valkeys: tuple[Valkey, Valkey]) -> None:
+    writes = LastWrites(valkey=valkeys[0], generation=uuid4().hex, clock=FixedClock(), keep_s=-1.7)
+
+    await writes.wrote(["user:ada"])
+    at_once = await writes.fresh_as_of("user:ada")
+    await asyncio.sleep(0.4)
+
+    assert at_once != LONG_AGO
+    assert await writes.fresh_as_of("user:ada") == LONG_AGO
+
+
+async def test_without_valkey_lists_come_from_the_primary_and_nobody_is_held_up() -> None:
+    writes = LastWrites(valkey=connect_valkey(NOWHERE), generation="x", clock=FixedClock(), keep_s=10)
+
+    await writes.wrote(["user:ada"])
+
+    assert await writes.fresh_as_of("user:ada") is None
+
+
+async def test_a_valkey_that_says_nothing_holds_up_the_first_few_only() -> None:
+    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(60), "127.0.0.1", 0)
+    valkey = connect_valkey(f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}")
+    writes = LastWrites(valkey=valkey, generation="x", clock=FixedClock(), keep_s=10)
+    began_at = time.monotonic()
+
+    for _ in range(40):
+        await writes.wrote(["user:ada"])
+        assert await writes.fresh_as_of("user:ada") is None
+
+    assert time.monotonic() - began_at < 5
+    silent.close()
+
+
+async def test_without_a_replica_nothing_may_be_old() -> None:
+    await NoReplica().wrote(["user:ada"])
+
+    assert await NoReplica().fresh_as_of("user:ada") is None
