@@ -57,7 +57,7 @@ def server_exporters(system: System, logs: Path) -> Iterator[dict[str, str]]:
             "postgres", log=logs / "postgres.log", environ={"DATA_SOURCE_NAME": _as_libpq_has_it(system)}
         ) as postgres,
         running_exporter(
-            "redis", [f"--redis.addr={valkey}", "--connection-timeout=1s"], log=logs / "redis.log"
+            "redis", [f"--redis.addr={valkey}", "--connection-timeout=300ms"], log=logs / "redis.log"
         ) as redis,
     ):
         yield {"postgres": postgres, "redis": redis}
