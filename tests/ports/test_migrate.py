@@ -63,6 +63,21 @@ async def test_a_role_begins_its_sessions_as_its_service_needs_them_whoever_open
     assert tuple(row) == ("kyc, event_log", "force_generic_plan", "off", "UTC")
 
 
+async def test_whoever_watches_the_server_reads_its_figures_and_nobodys_tables(empty_url: str, tmp_path: Path) -> None:
+    password = tmp_path / "postgres_monitor"
+    password.write_text("watching-'only", encoding="utf-8")
+
+    for _ in range(2):
+        await migrate(admin_url=empty_url, services=FEW, password_files={"monitor": password})
+
+    url = role_url(empty_url, "monitor", {"monitor": password})
+    (row,) = await query(url, "SELECT count(*) AS databases FROM pg_stat_database")
+    assert row["databases"] > 1
+    for table in ("account.account", "event_log.batch"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await query(url, f"SELECT * FROM {table}")
+
+
 async def test_of_two_that_migrate_at_once_one_does_the_work(empty_url: str) -> None:
     answers = await asyncio.gather(
         *(migrate(admin_url=empty_url, services=SERVICE_NAMES, password_files={}) for _ in range(4))

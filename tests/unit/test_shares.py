@@ -40,9 +40,9 @@ def secrets(tmp_path: Path) -> Path:
 def shares(tmp_path: Path, secrets: Path) -> Path:
     """The folders of some services, shared out."""
     folder = tmp_path / "shares"
-    for name in (*NEEDED, "postgres", "tls"):
+    for name in (*NEEDED, "postgres", "monitor", "tls"):
         (folder / name).mkdir(parents=True)
-    assert set(share_out(secrets=secrets, shares=folder, hosts=HOSTS)) == {*NEEDED, "postgres", "tls"}
+    assert set(share_out(secrets=secrets, shares=folder, hosts=HOSTS)) == {*NEEDED, "postgres", "monitor", "tls"}
     return folder
 
 
@@ -61,8 +61,8 @@ def test_what_is_shared_out_is_closed_to_others(shares: Path) -> None:
 
     open_to_others = {str(path.relative_to(shares)) for path in files if stat.S_IMODE(path.stat().st_mode) & 0o077}
 
-    # The first is read by the database server's own user; certificates are public.
-    assert open_to_others == {"postgres/password", "tls/payflow.crt"}
+    # The first is read by the database server's own user, the second by its exporter's; certificates are public.
+    assert open_to_others == {"postgres/password", "monitor/password", "tls/payflow.crt"}
 
 
 def test_a_repeat_changes_nothing(shares: Path, secrets: Path) -> None:

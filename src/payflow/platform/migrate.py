@@ -23,6 +23,8 @@ from payflow.platform.pooling import keep_with_role
 # Any constant: it only has to differ from other users of advisory locks in this database.
 _LOCK_KEY: Final = 0x5041_5946_4C4F_57
 _COLLISIONS_MAX: Final = 12
+# Whose role watches the server and belongs to no service.
+MONITOR: Final = "monitor"
 _FILE: Final = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 
 
@@ -142,7 +144,8 @@ async def migrate(*, admin_url: str, services: Sequence[str], password_files: Ma
     """Bring the database to this release's form; returns True when it was empty before.
 
     `admin_url` connects as the database's owner, who may create roles. `password_files` maps a service to the file
-    with its role's password; a service without one keeps the password that its role has.
+    with its role's password; a service without one keeps the password that its role has. Where there is one for
+    `monitor`, there is a role payflow_monitor for whoever watches the server.
     Safe to run from several processes at once. Raises MigrationError, or asyncpg's errors when it cannot connect.
     """
     passwords = {service: _read_password(file) for service, file in password_files.items()}
@@ -167,6 +170,17 @@ async def migrate(*, admin_url: str, services: Sequence[str], password_files: Ma
         for migration in found:
             if migration.service != "event_log":
                 await _repeat_on_collision(partial(_apply, connection, migration))
+        if MONITOR in passwords:
+            await _repeat_on_collision(partial(_ensure_monitor, connection, passwords[MONITOR]))
     finally:
         await connection.close()
     return is_first
+
+
+async def _ensure_monitor(connection: asyncpg.Connection[Any], password: str) -> None:
+    """The role that watches the server: its figures, and no table of anybody's."""
+    role = f"payflow_{MONITOR}"
+    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
+        await connection.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 5")
+    await connection.execute(f"GRANT pg_monitor TO {role}")
+    await connection.execute(f"ALTER ROLE {role} PASSWORD {_literal(password)}")

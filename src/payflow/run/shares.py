@@ -19,13 +19,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from payflow.platform.migrate import MONITOR
 from payflow.platform.rpc.identity import JWKS_FILE
 from payflow.run.datadir import ensure_secret, write_atomically
 from payflow.run.registry import Deployable, deployables
 from payflow.run.supervisor.environment import setting
 from payflow.run.supervisor.settings import settings_class
 
-# Folders beside the services' own: the database server's, and the edge's.
+# Folders beside the services' own: the database server's, its watcher's, and the edge's.
 POSTGRES: Final = "postgres"
 TLS: Final = "tls"
 PASSWORD: Final = "postgres_password"  # noqa: S105 - a file's name
@@ -48,7 +49,7 @@ def secret_settings(row: Deployable) -> dict[str, str]:
 
 
 def share_out(*, secrets: Path, shares: Path, hosts: Sequence[str]) -> list[str]:
-    """Fill the folders that are there under `shares`: one named after each service, `postgres`, and `tls`.
+    """Fill the folders that are there under `shares`: one named after each service, `postgres`, `monitor` and `tls`.
 
     `secrets` is the folder of `payflow secrets`. `tls` gets a certificate that it signs itself for `hosts`, unless
     there is one. Safe to repeat: what is there is brought up to date. Returns the names of the filled folders.
@@ -64,6 +65,11 @@ def share_out(*, secrets: Path, shares: Path, hosts: Sequence[str]) -> list[str]
         # Read by the database server's user, whoever that is; only its own container mounts the folder.
         write_atomically(shares / POSTGRES / "password", owner, mode=0o644)
         filled.append(POSTGRES)
+    if (shares / MONITOR).is_dir():
+        # Read by the exporter's user, likewise.
+        password = ensure_secret(secrets / "roles" / f"postgres_{MONITOR}")
+        write_atomically(shares / MONITOR / "password", password, mode=0o644)
+        filled.append(MONITOR)
     if (shares / TLS).is_dir():
         ensure_certificate(shares / TLS, hosts=hosts)
         filled.append(TLS)

@@ -320,11 +320,15 @@ def _assigned(values: Mapping[str, str]) -> list[str]:
 
 
 def _volumes() -> list[str]:
-    kept = ["operator", "token-keys", "audit-heads", "postgres", "kafka", "tls", "secrets-postgres"]
+    kept = ["operator", "token-keys", "audit-heads", "postgres", "kafka", "tls", "secrets-postgres", "secrets-monitor"]
     return [*kept, *(f"secrets-{_dashed(row)}" for row in _one_of_each())]
 
 
-_FURTHER_SHARES: Final = (f"secrets-postgres:{SHARES}/postgres", f"tls:{SHARES}/tls")
+_FURTHER_SHARES: Final = (
+    f"secrets-postgres:{SHARES}/postgres",
+    f"secrets-monitor:{SHARES}/monitor",
+    f"tls:{SHARES}/tls",
+)
 _NETWORKS: Final[Block] = {
     "edge": {"ipam": {"config": [{"subnet": f"{_EDGE}.0/24"}]}},
     "backend": {},

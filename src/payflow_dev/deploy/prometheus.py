@@ -23,7 +23,7 @@ _OTHERS: Final = {
 _ALERTMANAGERS: Final = ("alertmanager:9093",)
 # Asked by the blackbox exporter as a customer would, from outside.
 _PROBER: Final = "blackbox-exporter:9115"
-_PROBED: Final = ("http://nginx/live", "https://nginx/health")
+_PROBED: Final = ("http://nginx:8080/live", "https://nginx:8443/health")
 
 
 def targets() -> dict[str, str]:

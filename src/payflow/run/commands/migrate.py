@@ -23,7 +23,7 @@ def migrate(
     """Migrate PAYFLOW_POSTGRES_URL (as the database's owner), or the running instance's database."""
     import asyncpg
 
-    from payflow.platform.migrate import MigrationError
+    from payflow.platform.migrate import MONITOR, MigrationError
     from payflow.platform.migrate import migrate as run_migrations
     from payflow.run.supervisor.environment import is_production
 
@@ -32,7 +32,7 @@ def migrate(
     url, directory = _target(data_dir)
     directory = passwords_dir or directory
     services = service_names(deployables(is_production=is_production()))
-    files = {} if directory is None else {service: directory / f"postgres_{service}" for service in services}
+    files = {} if directory is None else {name: directory / f"postgres_{name}" for name in (*services, MONITOR)}
     present = {service: path for service, path in files.items() if path.is_file()}
     try:
         was_empty = asyncio.run(run_migrations(admin_url=url, services=services, password_files=present))
