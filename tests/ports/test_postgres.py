@@ -16,6 +16,7 @@ import pytest
 from payflow.kernel.errors import PayflowError, Rejection, Unavailable, UnknownOutcome
 from payflow.platform.postgres import ConcurrencyConflict, Database, Queries, repeat_on_conflict, repeat_then_halve
 from tests.conftest import ConnectAs, role_url
+from tests.support.servers import with_database
 
 
 @pytest.fixture(scope="module")
@@ -410,3 +411,20 @@ def test_queries_are_found_by_their_names() -> None:
         _ = queries.third
     with pytest.raises(ValueError, match="two queries are named first"):
         Queries("-- first --\nSELECT 1;\n-- first --\nSELECT 2;\n")
+
+
+@pytest.mark.parametrize("wrong", ["password", "database"])
+async def test_a_database_that_refuses_us_is_not_told_as_one_that_cannot_be_reached(
+    database_url: str, password_files: dict[str, Path], wrong: str
+) -> None:
+    url = role_url(database_url, "kyc", password_files)
+    if wrong == "password":
+        url = url.replace(quote(password_files["kyc"].read_text()), "not-this-one")
+    else:
+        url = with_database(
+            url, database="there_is_none", user="payflow_kyc", password=password_files["kyc"].read_text()
+        )
+
+    async with pool(url) as database:
+        with pytest.raises(Unavailable, match="refuses the connection"):
+            await database.ping()

@@ -58,6 +58,8 @@ _connections: Final = LiveGauge("payflow_postgres_connections", "Connections of 
 _connections_max: Final = LiveGauge("payflow_postgres_connections_max", "Connections that the pool may have.")
 _waiting: Final = LiveGauge("payflow_postgres_waiting", "Use cases that wait for a connection of the pool.")
 _OUT_OF_RESOURCES: Final = (asyncpg.TooManyConnectionsError, asyncpg.DiskFullError, asyncpg.OutOfMemoryError)
+# It answers, and will not have us: waiting for it does not help.
+_REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 
 
 class ConcurrencyConflict(Unavailable):
@@ -240,6 +242,10 @@ class Database:
         self._waiting += 1
         try:
             return await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+        except _REFUSED as error:
+            _not_reached.inc()
+            log.warning("database.refused", error=repr(error))
+            raise Unavailable("The database refuses the connection: its name, role or password is wrong.") from error
         except (*_LOST_CONNECTION, *_OUT_OF_RESOURCES, asyncpg.PostgresError) as error:
             _not_reached.inc()
             raise Unavailable("The database cannot be reached.") from error
