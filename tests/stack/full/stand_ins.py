@@ -1,10 +1,11 @@
 """Images that stand in for the official ones where no image can be pulled: `python stand_ins.py FOLDER`.
 
-Needs a Docker daemon (DOCKER_HOST), `mmdebstrap` as root, Maven, Go and Debian's Prometheus. FOLDER keeps what is
-fetched. Each image gets the tag that compose.yaml asks for and holds the same program from another source: Debian's
-NGINX, Python and Prometheus, the PostgreSQL and Valkey of this repository's own environment, Kafka's jars on Debian's
-Java, Jaeger and the collector as Go builds them; and OpenSearch for Elasticsearch. Nothing stands for Grafana and
-Kibana. They prove compose.yaml and our own image; the official images' entry points they only imitate.
+Needs a Docker daemon (DOCKER_HOST), `mmdebstrap` as root, Maven, Go, and Debian's Prometheus, Alertmanager and
+exporters. FOLDER keeps what is fetched. Each image gets the tag that compose.yaml asks for and holds the same program
+from another source: Debian's NGINX, Python, Prometheus, Alertmanager and exporters, the PostgreSQL and Valkey of this
+repository's own environment, Kafka's jars on Debian's Java, Jaeger and the collector as Go builds them; and OpenSearch
+for Elasticsearch. Nothing stands for Grafana and Kibana. They prove compose.yaml and our own image; the official
+images' entry points they only imitate.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ def main(folder: Path) -> None:
         ("valkey", "redis-cache"),
         ("kafka", "kafka"),
         ("prometheus", "prometheus"),
+        ("alertmanager", "alertmanager"),
+        ("blackbox", "blackbox-exporter"),
+        ("postgres-exporter", "postgres-exporter"),
+        ("redis-exporter", "redis-exporter"),
+        ("node-exporter", "node-exporter"),
         ("jaeger", "jaeger"),
         ("collector", "otel-collector"),
         ("opensearch", "elasticsearch"),
@@ -98,15 +104,25 @@ def _build(kind: str, tag: str, folder: Path) -> None:
     _run("docker", "build", "--quiet", "--network", "none", "--tag", tag, str(context))
 
 
-def _prometheus() -> Path:
-    program = shutil.which("prometheus")
-    if program is None:
-        raise SystemExit("prometheus is not installed (Debian, Ubuntu: apt-get install prometheus).")
-    return Path(program)
+def _debians(name: str) -> Callable[[], Path]:
+    """A program of the package of its name."""
+
+    def find() -> Path:
+        program = shutil.which(name)
+        if program is None:
+            raise SystemExit(f"{name} is not installed (Debian, Ubuntu: apt-get install {name}).")
+        return Path(program)
+
+    return find
 
 
 _PROGRAMS: Final[dict[str, Callable[[], Path]]] = {
-    "prometheus": _prometheus,
+    "prometheus": _debians("prometheus"),
+    "alertmanager": _debians("prometheus-alertmanager"),
+    "blackbox": _debians("prometheus-blackbox-exporter"),
+    "postgres-exporter": _debians("prometheus-postgres-exporter"),
+    "redis-exporter": _debians("prometheus-redis-exporter"),
+    "node-exporter": _debians("prometheus-node-exporter"),
     "jaeger": programs.jaeger,
     "collector": programs.collector,
 }

@@ -107,6 +107,15 @@ def its_metrics_are_in_prometheus() -> None:
     eventually(lambda: value(calls) >= 1, "the collector's count of spans")
 
 
+def the_servers_and_the_edge_are_watched_too() -> None:
+    for query in ("max(pg_up)", "max(redis_up)", "min(probe_success)", 'min(up{job!="payflow"})'):
+        eventually(lambda query=query: value(query) == 1, f"{query} is 1")  # type: ignore[misc]
+    eventually(lambda: value("min(probe_ssl_earliest_cert_expiry) - time()") > 0, "when the certificate ends")
+    eventually(lambda: value("count(node_filesystem_avail_bytes)") >= 1, "the machine's disks")
+    status, alerts = ask("http://localhost:9093/api/v2/alerts")
+    assert status == 200, alerts
+
+
 def value(query: str) -> float:
     """What a query gives; -1 where it gives nothing."""
     status, answer = ask(f"{PROMETHEUS}/api/v1/query?query={quote(query)}")
@@ -158,6 +167,7 @@ CHECKS: Final[tuple[Callable[[], None], ...]] = (
     a_payment_through_the_edge_is_one_trace_over_all_services,
     its_log_lines_are_found_by_payment_and_by_trace,
     its_metrics_are_in_prometheus,
+    the_servers_and_the_edge_are_watched_too,
     a_service_that_is_stopped_raises_an_alert_that_ends_when_it_is_back,
     no_line_was_refused_and_no_collector_was_lost,
     all_of_it_fits_into_four_gigabytes,
