@@ -56,7 +56,7 @@ test-java: setup  ## The tests that need Java and Maven: histories of payments h
 	$(PYTHON) -m pytest -q spec/tests
 
 test-stack: setup  ## The tests against servers of the real stack, which they do not install (Java, Maven, Go; Debian: see .ci/run)
-	$(PYTHON) -m pytest -q tests/stack
+	PYTHONHASHSEED=0 $(PYTHON) -m pytest -q --numprocesses=3 --dist=loadscope --no-loadscope-reorder tests/stack
 
 test-kubernetes: setup  ## The chart on a real API server with hollow nodes; builds Kubernetes with Go at first (needs etcd)
 	$(PYTHON) -m payflow_dev.kubernetes.programs

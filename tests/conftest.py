@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -29,17 +30,25 @@ ConnectAs = Callable[[str], Awaitable[Database]]
 FOLDERS = ("faults", "simulation", "journeys", "security")
 
 
-# Before xdist's own hook, which reads the marks.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first what waits most."""
+    items.sort(key=lambda item: FOLDERS.index(_folder(item)) if _folder(item) in FOLDERS else len(FOLDERS))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Say what one worker runs alone, where several share the run: a file, and of the fault runs all.
 
     Fault runs put the machine under load and watch deadlines: one at a time.
     """
-    for item in items:
-        folder = _folder(item)
-        item.add_marker(pytest.mark.xdist_group("faults" if folder == "faults" else item.path.as_posix()))
-    items.sort(key=lambda item: FOLDERS.index(_folder(item)) if _folder(item) in FOLDERS else len(FOLDERS))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return "faults" if file.startswith("tests/faults/") else file
+
+    return ByFile(config, log)
 
 
 def _folder(item: pytest.Item) -> str:

@@ -31,7 +31,7 @@ def _shared() -> list[str]:
     # Cases that come out of a set have one order in all workers, and another one in the next run.
     os.environ.setdefault("PYTHONHASHSEED", str(secrets.randbelow(2**32)))
     workers = min((os.cpu_count() or 1) + 1, WORKERS_MAX)
-    return [f"--numprocesses={workers}", "--dist=loadgroup", "--no-loadscope-reorder"]
+    return [f"--numprocesses={workers}", "--dist=loadscope", "--no-loadscope-reorder"]
 
 
 def register(app: typer.Typer) -> None:
