@@ -131,7 +131,7 @@ async def test_a_vendor_that_says_nothing_is_not_waited_for(rig: Any, within_s: 
     (result,) = await rig.send(message, within_s=within_s)
 
     assert result == TemporaryFailure(NO_ANSWER, is_outage=True, is_unanswered=True)
-    assert time.monotonic() - began_at < (within_s or TIMEOUT_S) + 0.3
+    assert time.monotonic() - began_at < (within_s or TIMEOUT_S) + 1.5
 
 
 async def test_a_vendor_that_is_very_slow_counts_as_one_that_says_nothing(rig: Any) -> None:

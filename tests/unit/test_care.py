@@ -43,7 +43,8 @@ def test_alerts_name_metrics_that_exist_and_sections_of_runbooks_that_exist() ->
     links = re.findall(r"runbook: (\S+)#(\S+)", alerts)
 
     for metric in metrics:
-        assert f'"{metric}"' in source, metric
+        # A histogram is drawn by its parts; what has a colon is one of the rules themselves (`payflow:...`).
+        assert f'"{re.sub(r"_(bucket|count|sum)$", "", metric)}"' in source, metric
     for page, section in links:
         headings = re.findall(r"^## (.+)$", (ROOT / page).read_text(encoding="utf-8"), re.M)
         assert section in {heading.lower().replace(" ", "-") for heading in headings}, section
