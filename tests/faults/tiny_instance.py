@@ -47,7 +47,13 @@ async def _serve(name: str, sockets: list[socket.socket], on_ready: Callable[[],
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
+    under_way: set[asyncio.Task[None]] = set()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
         await reader.readuntil(b"\r\n\r\n")
         body = f"{name} {os.getpid()}".encode()
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
@@ -62,6 +68,10 @@ async def _serve(name: str, sockets: list[socket.socket], on_ready: Callable[[],
     await stop.wait()
     for server in servers:
         server.close()
+    # Who was let in before that is answered.
+    await asyncio.sleep(0.2)
+    if under_way:
+        await asyncio.wait(under_way, timeout=2)
 
 
 async def migrate(*, admin_url: str, services: tuple[str, ...], password_files: dict[str, Path]) -> bool:

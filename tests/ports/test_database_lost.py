@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import time
+from pathlib import Path
 
 import asyncpg
+import pytest
 
 from payflow.kernel.errors import Unavailable, UnknownOutcome
 from payflow.platform.postgres import Database
-from tests.conftest import ConnectAs
+from tests.conftest import ConnectAs, role_url
 
 
 async def terminate_all(admin: asyncpg.Connection) -> None:
@@ -53,3 +57,25 @@ async def test_a_lost_connection_is_told_as_unavailable_or_unknown(database_url:
     assert odd == []
     assert await database.fetchval("SELECT 1") == 1
     assert answered
+
+
+@pytest.mark.parametrize("ends_by", ["cancellation", "time"])
+async def test_a_server_that_is_silent_replaces_neither_a_cancellation_nor_what_is_said_of_it(
+    database_url: str, password_files: dict[str, Path], ends_by: str
+) -> None:
+    url = role_url(database_url, "account", password_files)
+    database = await Database.connect(url=url, pool_size=1, application="silent", command_timeout_s=0.5)
+    pid = await database.fetchval("SELECT pg_backend_pid()")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        asking = asyncio.create_task(database.fetchval("SELECT 1"))
+        if ends_by == "cancellation":
+            await asyncio.sleep(0.2)
+            asking.cancel()
+        (outcome,) = await asyncio.gather(asking, return_exceptions=True)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        await database.close()
+
+    expected = asyncio.CancelledError if ends_by == "cancellation" else Unavailable
+    assert isinstance(outcome, expected), repr(outcome)

@@ -16,7 +16,7 @@ import pytest
 from payflow.platform.valkey import Valkey, connect_valkey
 from payflow.run.embedded.valkey import wait_until_ready
 from payflow.services.gateway.freshness import LONG_AGO, LastWrites, NoReplica
-from tests.builders import NOON, FixedClock
+from tests.builders import FixedClock
 from tests.fakes_gateway import NOWHERE
 from tests.support.servers import server
 from tests.support.valkey_cluster import running_cluster
@@ -46,19 +46,66 @@ async def valkeys(valkey_url: str) -> AsyncIterator[tuple[Valkey, Valkey]]:
         await valkey.aclose()
 
 
+KEEP_S = 12
+
+
+async def begun(writes: LastWrites, clock: FixedClock) -> None:
+    """Let Valkey have had all that was written for as long as it matters."""
+    assert await writes.fresh_as_of("customer:nobody") is None
+    clock.move(timedelta(seconds=KEEP_S))
+
+
 async def test_a_change_at_one_gateway_is_known_to_the_other(valkeys: tuple[Valkey, Valkey]) -> None:
     clock, generation = FixedClock(), uuid4().hex
     first, second = (LastWrites(valkey=valkey, generation=generation, clock=clock, keep_s=10) for valkey in valkeys)
+    await begun(second, clock)
+    now = clock.now()
 
     await asyncio.gather(*(first.wrote([f"user:{number}", f"customer:{number}"]) for number in range(200)))
 
     told = [await second.fresh_as_of(f"customer:{number}") for number in (0, 199)]
-    assert all(instant is not None and timedelta(0) < instant - NOON < timedelta(seconds=1) for instant in told)
+    assert all(instant is not None and timedelta(0) < instant - now < timedelta(seconds=1) for instant in told)
     assert await second.fresh_as_of("customer:nobody") == LONG_AGO
 
 
+async def test_a_valkey_that_has_lost_its_memory_is_not_believed_until_that_cannot_matter_any_more(
+    valkeys: tuple[Valkey, Valkey],
+) -> None:
+    clock = FixedClock()
+    writes = LastWrites(valkey=valkeys[0], generation=uuid4().hex, clock=clock, keep_s=10)
+    await begun(writes, clock)
+    assert await writes.fresh_as_of("user:ada") == LONG_AGO
+    await writes.wrote(["user:ada"])
+
+    await valkeys[1].flushall()
+    flushed = [await writes.fresh_as_of("user:ada") for _ in range(2)]
+    clock.move(timedelta(seconds=KEEP_S))
+
+    assert flushed == [None, None]
+    assert await writes.fresh_as_of("user:ada") == LONG_AGO
+
+
+async def test_a_change_that_could_not_be_kept_sends_everybody_to_the_primary_for_as_long_as_it_matters(
+    valkeys: tuple[Valkey, Valkey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, generation = FixedClock(), uuid4().hex
+    first, second = (LastWrites(valkey=valkey, generation=generation, clock=clock, keep_s=10) for valkey in valkeys)
+    await begun(first, clock)
+    with monkeypatch.context() as patched:
+        patched.setattr(first, "_valkey", connect_valkey(NOWHERE))
+        await first.wrote(["user:ada"])
+    first._breaker.succeeded()
+
+    assert await first.fresh_as_of("user:bob") is None
+    assert await second.fresh_as_of("user:ada") is None
+    clock.move(timedelta(seconds=KEEP_S))
+    assert await second.fresh_as_of("user:ada") == LONG_AGO
+
+
 async def test_a_change_is_forgotten_when_no_replica_may_lack_it_any_more(valkeys: tuple[Valkey, Valkey]) -> None:
-    writes = LastWrites(valkey=valkeys[0], generation=uuid4().hex, clock=FixedClock(), keep_s=-1.7)
+    clock = FixedClock()
+    writes = LastWrites(valkey=valkeys[0], generation=uuid4().hex, clock=clock, keep_s=-1.7)
+    await begun(writes, clock)
 
     await writes.wrote(["user:ada"])
     at_once = await writes.fresh_as_of("user:ada")

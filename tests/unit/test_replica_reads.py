@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -9,7 +10,7 @@ import msgspec
 
 from payflow.contracts.account import AccountNotFound
 from payflow.kernel.errors import PayflowError, Unavailable
-from payflow.platform.replica import CLOCKS_DIFFER, Reads, ReplicaWatch
+from payflow.platform.replica import CLOCKS_DIFFER, LOOK_EVERY_S, Reads, ReplicaWatch
 from tests.builders import NOON, FixedClock
 
 LAG_MAX_S = 10.0
@@ -21,11 +22,15 @@ class Server:
     def __init__(self, place: int | None) -> None:
         self.place = place
         self.failure: PayflowError | None = None
+        self.renewals = 0
 
     async def fetchval(self, _query: str) -> int | None:
         if self.failure is not None:
             raise self.failure
         return self.place
+
+    async def renew(self) -> None:
+        self.renewals += 1
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -183,3 +188,53 @@ async def test_without_a_replica_the_primary_answers() -> None:
         return [store for _ in queries]
 
     assert await Reads("primary").answer([Query(None), Query(NOON)], work) == ["primary", "primary"]
+
+
+async def test_a_replica_that_was_promoted_is_left_and_its_connections_are_made_anew() -> None:
+    scene = Scene()
+    await scene.look()
+
+    scene.replica.place = None
+    await scene.look(after_s=0.25)
+
+    assert await scene.ask(Query(scene.long_ago)) == ["primary"]
+    assert scene.replica.renewals == 1
+
+
+async def test_another_replica_that_is_not_as_far_does_not_inherit_the_trust_in_the_one_before() -> None:
+    scene = Scene()
+    scene.primary.place = scene.replica.place = 300
+    await scene.look()
+
+    scene.primary.place, scene.replica.place = 310, 200
+    await scene.look(after_s=0.25)
+
+    assert await scene.ask(Query(scene.long_ago)) == ["primary"]
+
+
+async def test_a_replica_that_times_out_is_replaced_by_the_primary_at_once() -> None:
+    scene = Scene()
+    await scene.look()
+    scene.failure = TimeoutError()  # type: ignore[assignment]
+
+    assert await scene.ask(Query(scene.long_ago)) == ["primary"]
+
+
+async def test_while_a_replica_owes_an_answer_nobody_is_sent_there() -> None:
+    scene = Scene()
+    await scene.look()
+    is_answering = asyncio.Event()
+
+    async def late(_query: str) -> int:
+        await is_answering.wait()
+        return 100
+
+    scene.replica.fetchval = late  # type: ignore[method-assign,assignment]
+    looking = asyncio.create_task(scene.watch.look())
+    await asyncio.sleep(2 * LOOK_EVERY_S + 0.1)
+    meanwhile = await scene.ask(Query(scene.long_ago))
+    is_answering.set()
+    await looking
+
+    assert meanwhile == ["primary"]
+    assert await scene.ask(Query(scene.long_ago)) == ["replica"]

@@ -7,8 +7,11 @@ service's role may do and nothing more. The event log's schema is made first.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import hmac
 import re
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from importlib import resources
@@ -17,12 +20,17 @@ from typing import Any, Final
 
 import asyncpg
 import msgspec
+import structlog
 
 from payflow.platform.pooling import keep_with_role
+
+log = structlog.get_logger(__name__)
 
 # Any constant: it only has to differ from other users of advisory locks in this database.
 _LOCK_KEY: Final = 0x5041_5946_4C4F_57
 _COLLISIONS_MAX: Final = 12
+# As PostgreSQL's own (scram_iterations).
+_ITERATIONS: Final = 4096
 # Whose role watches the server and belongs to no service.
 MONITOR: Final = "monitor"
 _FILE: Final = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
@@ -84,6 +92,23 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def _verifier(password: str) -> str:
+    """What the server keeps of a password (SCRAM-SHA-256, RFC 5803), so that no statement has the password itself.
+
+    Servers keep statements' texts (pg_stat_statements, logs), which others may read.
+    """
+    if not password.isascii():
+        return _literal(
+            password
+        )  # The server prepares other letters by SASLprep, which the library here does not have.
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ITERATIONS)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    kept, stored_text, server_text = (base64.b64encode(part).decode() for part in (salt, stored, server))
+    return _literal(f"SCRAM-SHA-256${_ITERATIONS}:{kept}${stored_text}:{server_text}")
+
+
 def _read_password(file: str | Path) -> str:
     return Path(file).read_text(encoding="utf-8").strip()
 
@@ -94,7 +119,7 @@ async def _ensure_role_and_schema(connection: asyncpg.Connection[Any], service: 
     if not exists:
         await connection.execute(f"CREATE ROLE {role} LOGIN")
     if password is not None:
-        await connection.execute(f"ALTER ROLE {role} PASSWORD {_literal(password)}")
+        await connection.execute(f"ALTER ROLE {role} PASSWORD {_verifier(password)}")
     await keep_with_role(connection, role=role, schema=service)
     await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {service}")
     await connection.execute(f"GRANT USAGE ON SCHEMA {service} TO {role}")
@@ -182,5 +207,11 @@ async def _ensure_monitor(connection: asyncpg.Connection[Any], password: str) ->
     role = f"payflow_{MONITOR}"
     if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
         await connection.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 5")
-    await connection.execute(f"GRANT pg_monitor TO {role}")
-    await connection.execute(f"ALTER ROLE {role} PASSWORD {_literal(password)}")
+    await connection.execute(f"ALTER ROLE {role} PASSWORD {_verifier(password)}")
+    if await connection.fetchval("SELECT pg_has_role($1, 'pg_monitor', 'MEMBER')", role):
+        return
+    try:
+        await connection.execute(f"GRANT pg_monitor TO {role}")
+    except asyncpg.InsufficientPrivilegeError:
+        # An owner that is no superuser may not; nothing but the exporter's figures hangs on it.
+        log.warning("migrate.monitor_sees_little", to_run=f"GRANT pg_monitor TO {role}")

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import asyncpg
 import msgspec
 import structlog
+from asyncpg.connect_utils import SessionAttribute
 from prometheus_client import Counter, Histogram
 
 from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
@@ -58,6 +59,7 @@ _connections: Final = LiveGauge("payflow_postgres_connections", "Connections of 
 _connections_max: Final = LiveGauge("payflow_postgres_connections_max", "Connections that the pool may have.")
 _waiting: Final = LiveGauge("payflow_postgres_waiting", "Use cases that wait for a connection of the pool.")
 _OUT_OF_RESOURCES: Final = (asyncpg.TooManyConnectionsError, asyncpg.DiskFullError, asyncpg.OutOfMemoryError)
+_ANY_SERVER: Final = "target_session_attrs"
 # It answers, and will not have us: waiting for it does not help.
 _REFUSED: Final = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 
@@ -135,9 +137,12 @@ class Database:
         schema: str = "",
         pooling: Pooling = "session",
         command_timeout_s: float = 30,
+        is_primary: bool = True,
     ) -> Database:
         """Open the pool (lazily: the first connection is made by the first query).
 
+        `is_primary`: no connection to a standby is used, also where the address leads to one for a moment (a failover);
+        an address may say otherwise itself (`target_session_attrs`).
         `schema` becomes the search path; with `pooling` by transaction the role must keep it (`keeps_search_path`).
         """
         by_transaction = pooling == "transaction"
@@ -155,8 +160,13 @@ class Database:
             # 0: the unnamed statement, parsed and run on one server connection.
             statement_cache_size=0 if by_transaction else 100,
             command_timeout=command_timeout_s,
+            target_session_attrs=SessionAttribute.read_write if is_primary and _ANY_SERVER not in url else None,
         )
         return cls(pool)
+
+    async def renew(self) -> None:
+        """Use none of the present connections again: the next use case gets a new one."""
+        await self._pool.expire_connections()
 
     async def close(self) -> None:
         """Close every connection, waiting at most 2 s for those in use."""
@@ -232,8 +242,9 @@ class Database:
             raise Unavailable("The database is no longer the primary.") from error
         finally:
             _holds_connection.reset(token)
-            # A connection that is lost right now gives itself back, and the pool then has nothing left to release.
-            with suppress(asyncpg.InternalClientError):
+            # A connection that is lost right now gives itself back, and the pool then has nothing left to release; one
+            # whose server is silent is not taken back in time. Either way, what ended the block is what counts.
+            with suppress(*_LOST_CONNECTION):
                 # Shielded: a cancelled use case must still give its connection back.
                 await asyncio.shield(self._pool.release(connection))
 

@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Final, Generic, Protocol, TypeVar
 
 import asyncpg
@@ -29,7 +30,7 @@ LOOK_EVERY_S: Final = 0.25
 # What two processes that both follow the primary's clock may differ by, with room to spare.
 CLOCKS_DIFFER: Final = timedelta(seconds=1)
 # A replica that says nothing for so long is not waited for: the primary answers.
-REPLICA_TIMEOUT_S: Final = 3.0
+REPLICA_TIMEOUT_S: Final = 1.0
 _PRIMARY_PLACE: Final = "SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint"
 # Of a server that is no replica, which it may have become since, nothing is known.
 _REPLICA_PLACE: Final = (
@@ -70,6 +71,9 @@ class ReplicaWatch:
         # (an instant, the place in the log that the primary had reached by then), oldest first.
         self._places: deque[tuple[datetime, int]] = deque()
         self._has_all_until: datetime | None = None
+        self._replayed = 0
+        # When the look began that is not answered yet.
+        self._asked_at: float | None = None
         self._is_told = False
         _lag_s.watch(self, lambda one: one.lag_s)
 
@@ -84,6 +88,8 @@ class ReplicaWatch:
         """Whether the replica shows everything that a query must see, and is not too old for anybody."""
         if fresh_as_of is None or self._has_all_until is None:
             return False
+        if self._asked_at is not None and monotonic() - self._asked_at > 2 * LOOK_EVERY_S:
+            return False  # It is silent at this moment.
         if self._clock.now() - self._has_all_until > self._lag_max:
             return False
         return self._has_all_until >= fresh_as_of + CLOCKS_DIFFER
@@ -100,6 +106,7 @@ class ReplicaWatch:
             self._places.append((instant, int(await self._primary.fetchval(_PRIMARY_PLACE))))
         except (PayflowError, asyncpg.PostgresError) as error:
             log.debug("replica.primary_silent", error=repr(error))
+        self._asked_at = monotonic()
         try:
             async with asyncio.timeout(REPLICA_TIMEOUT_S):
                 replayed = await self._replica.fetchval(_REPLICA_PLACE)
@@ -107,9 +114,17 @@ class ReplicaWatch:
             self.distrust()
             self._tell(error)
             return
+        finally:
+            self._asked_at = None
         if replayed is None:
+            # It was promoted, which closes no connection: the next ones are made to whoever is the replica now.
             self.distrust()
+            await self._replica.renew()
             return
+        if replayed < self._replayed:
+            # Another one answers, which is not as far as the one before: its connections may be among ours already.
+            self.distrust()
+        self._replayed = replayed
         self._is_told = False
         while self._places and self._places[0][1] <= replayed:
             self._has_all_until = self._places.popleft()[0]
@@ -165,7 +180,7 @@ class Reads(Generic[S_co]):
         assert self._replica is not None
         try:
             found = await work([queries[index] for index in chosen], self._replica)
-        except (Unavailable, asyncpg.PostgresError) as error:
+        except (Unavailable, asyncpg.PostgresError, TimeoutError) as error:
             log.warning("replica.failed", error=repr(error))
             self._watch.distrust()
             _reads.labels("primary_failed").inc(len(chosen))

@@ -146,6 +146,7 @@ class Runtime:
             schema=self.service,
             pooling=common.postgres_pooling,
             command_timeout_s=REPLICA_TIMEOUT_S,
+            is_primary=False,
         )
         self.on_close(replica.close)
         watch = ReplicaWatch(

@@ -29,6 +29,9 @@ EDGE_PREFIX: Final = "10.214.240"
 _EDGE: Final = f"${{EDGE_PREFIX:-{EDGE_PREFIX}}}"
 _EDGE_NUMBER_NGINX: Final = 10
 _DATABASE: Final = "${POSTGRES_ADDRESS:-postgres-db:5432}/${POSTGRES_DATABASE:-payflow}"
+_DIRECT_DATABASE: Final = (
+    "${POSTGRES_DIRECT_ADDRESS:-${POSTGRES_ADDRESS:-postgres-db:5432}}/${POSTGRES_DATABASE:-payflow}"
+)
 _BASE_IMAGE: Final = "${BASE_IMAGE:-python:3.13-slim-bookworm}"
 
 # Megabytes, from what each was seen to need, with half as much again. The limits of everything together, what watches
@@ -219,7 +222,8 @@ def _migrate() -> Block:
         "command": ["migrate", "--passwords-dir", f"{DATA}/secrets/roles"],
         "environment": _assigned(_owner()),
         "volumes": [f"operator:{DATA}:ro"],
-        "networks": ["data"],
+        # The second has a way out, to a PostgreSQL that is somebody's own.
+        "networks": ["data", "backend"],
         "depends_on": {
             "secrets": {"condition": "service_completed_successfully"},
             "postgres-db": {"condition": "service_healthy"},
@@ -257,7 +261,8 @@ def _command_line() -> Block:
 def _owner() -> dict[str, str]:
     return {
         "PAYFLOW_ENV": "${PAYFLOW_ENV:-development}",
-        "PAYFLOW_POSTGRES_URL": f"postgresql://${{POSTGRES_OWNER:-payflow}}@{_DATABASE}",
+        # Past PgBouncer, if there is one: what is changed here needs one session.
+        "PAYFLOW_POSTGRES_URL": f"postgresql://${{POSTGRES_OWNER:-payflow}}@{_DIRECT_DATABASE}",
         "PAYFLOW_POSTGRES_PASSWORD_FILE": f"{DATA}/secrets/postgres_owner",
     }
 

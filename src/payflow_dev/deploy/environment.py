@@ -54,6 +54,13 @@ _COMPOSE: Final = (
 )
 _DATABASE: Final = (
     Variable("POSTGRES_ADDRESS", "postgres-db:5432", "host and port of PostgreSQL 18; yours in place of the container"),
+    Variable("POSTGRES_DIRECT_ADDRESS", None, "host and port of PostgreSQL itself for migrations, past PgBouncer"),
+    Variable(
+        "POSTGRES_EXPORTER_URI",
+        "postgres-db:5432/payflow?sslmode=disable",
+        "where the exporter of PostgreSQL's figures finds it",
+    ),
+    Variable("REDIS_EXPORTER_ADDR", "redis://redis-cache:6379", "where the exporter of Redis's figures finds it"),
     Variable("POSTGRES_DATABASE", "payflow", "name of the database"),
     Variable("POSTGRES_OWNER", "payflow", "role that owns it and may make roles; each service gets a role of its own"),
     Variable("POSTGRES_PASSWORD", None, "its password, for a PostgreSQL of yours; one is made for the container"),

@@ -240,16 +240,19 @@ async def test_a_database_that_is_gone_pages_somebody(world: World) -> None:
     await asyncio.to_thread(world.told, "PostgresDown", "resolved")
 
 
-def test_an_alert_goes_to_those_whom_its_severity_names_and_not_behind_its_cause() -> None:
+def test_an_alert_goes_to_those_whom_its_severity_names_and_a_dead_processs_log_is_no_news() -> None:
     with running_alertmanager() as alerts:
-        alerts.raise_alert("PostgresDown", severity="page")
-        alerts.raise_alert("BreakerOpen", severity="page", process="confirm", callee="account")
+        alerts.raise_alert("ProcessDown", severity="page", process="kyc")
+        alerts.raise_alert("ErrorsLogged", severity="ticket", process="kyc")
+        alerts.raise_alert("ErrorsLogged", severity="ticket", process="risk")
         alerts.raise_alert("CertificateExpires", severity="ticket", instance="https://x")
 
-        alerts.listener.wait_for(lambda told: told.name == "PostgresDown", seconds=20)
+        alerts.listener.wait_for(lambda told: told.name == "ProcessDown", seconds=20)
+        alerts.listener.wait_for(lambda told: told.name == "ErrorsLogged", seconds=20)
         alerts.listener.wait_for(lambda told: told.name == "CertificateExpires", seconds=20)
 
-    assert {(told.name, told.to) for told in alerts.listener.told} == {
-        ("PostgresDown", "pages"),
-        ("CertificateExpires", "tickets"),
+    assert {(told.name, told.to, told.labels.get("process")) for told in alerts.listener.told} == {
+        ("ProcessDown", "pages", "kyc"),
+        ("ErrorsLogged", "tickets", "risk"),
+        ("CertificateExpires", "tickets", None),
     }

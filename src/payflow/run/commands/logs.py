@@ -120,7 +120,8 @@ def _files(instance: Instance, service: str | None) -> list[Path]:
         wanted = {service, row.name} if row else {service}
         if row is not None and service == row.service:
             # `gateway` means both of them.
-            wanted |= {path.stem for path in found if path.stem.startswith(f"{service}-")}
+            prefix = f"{service.replace('_', '-')}-"
+            wanted |= {path.stem for path in found if path.stem.startswith(prefix)}
         found = [path for path in found if path.stem in wanted]
     if not found:
         what = f"log of {service}" if service else "log"

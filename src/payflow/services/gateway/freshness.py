@@ -34,6 +34,10 @@ _failures: Final = Counter(
 )
 
 
+def _instant(milliseconds: bytes | str | int) -> datetime:
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+
+
 class Freshness(Protocol):
     """Remembers who wrote when."""
 
@@ -71,9 +75,13 @@ class LastWrites:
         self._clock = clock
         # Of the same hash tag as the guard's keys: one pipeline, one node.
         self._prefix = f"{{payflow:{generation}}}:wrote:"
-        self._keep_ms = int((timedelta(seconds=keep_s) + 2 * CLOCKS_DIFFER).total_seconds() * 1000)
+        self._keep = timedelta(seconds=keep_s) + 2 * CLOCKS_DIFFER
+        self._keep_ms = int(self._keep.total_seconds() * 1000)
         # A Valkey that does not answer holds up those who find that out, not everybody.
         self._breaker = Breaker()
+        # Kept without an end: since when Valkey has all that was written. It is gone when Valkey has lost its memory.
+        self._since = f"{{payflow:{generation}}}:wrote-since"
+        self._has_lost_some = False
         self._turns: Turns[str, None] = Turns(self._write, batch_max=_BATCH_MAX)
 
     async def wrote(self, who: Sequence[str]) -> None:
@@ -84,10 +92,21 @@ class LastWrites:
         """See Freshness."""
         try:
             async with self._reached():
-                known = await self._valkey.get(self._prefix + who)
+                known, since = await self._valkey.mget(self._prefix + who, self._since)
+                if since is None or self._has_lost_some:
+                    await self._begin_anew()
+                    return None
         except (Unavailable, TimeoutError):
             return None
-        return LONG_AGO if known is None else datetime.fromtimestamp(int(known) / 1000, UTC)
+        if self._clock.now() - _instant(since) < self._keep:
+            # What was written before that nobody knows, and a replica may still lack it.
+            return None
+        return LONG_AGO if known is None else _instant(known)
+
+    async def _begin_anew(self) -> None:
+        """From now on Valkey has all that is written."""
+        await self._valkey.set(self._since, int(self._clock.now().timestamp() * 1000))
+        self._has_lost_some = False
 
     async def _write(self, who: list[str]) -> list[None]:
         instant = int(self._clock.now().timestamp() * 1000) + 1
@@ -98,6 +117,7 @@ class LastWrites:
                     pipeline.set(self._prefix + name, instant, px=self._keep_ms)
                 await pipeline.execute()
         except (Unavailable, TimeoutError) as error:
+            self._has_lost_some = True
             _failures.inc(len(who))
             log.warning("freshness.not_kept", writes=len(who), error=repr(error))
         return [None] * len(who)
