@@ -113,7 +113,8 @@ class KafkaLog(Log):
         """Wait until every version of every payment of `stream` had its effect."""
 
         async def are_had() -> bool:
-            return len(await self.effects()) >= payments * versions
+            of_stream = [subject for subject, _ in await self.effects() if subject.startswith("payment-")]
+            return len(of_stream) >= payments * versions
 
         await until(are_had, seconds=self.patience_s)
 

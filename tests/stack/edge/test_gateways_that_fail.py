@@ -97,7 +97,7 @@ def test_a_gateway_that_fails_again_and_again_is_left_out_for_a_while(alone: tup
     for _ in range(40):
         ask(nginx.http, request("GET", "/payments"))
 
-    assert 1 <= sum("," in line["upstream"] for line in nginx.log()) <= 15
+    assert 1 <= sum("," in line["payflow.upstream"] for line in nginx.log()) <= 15
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

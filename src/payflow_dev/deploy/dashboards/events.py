@@ -53,7 +53,7 @@ _PANELS: Final = (
     Panel(
         "Waiting in PostgreSQL, batches",
         [
-            Line("max by (consumer) (payflow_event_lag_batches)", "{{consumer}}"),
+            Line(or_none("max by (consumer) (payflow_event_lag_batches)"), "{{consumer}}"),
             Line("max(payflow_outbox_unsent_batches) or vector(0)", "to be published to Kafka"),
         ],
     ),

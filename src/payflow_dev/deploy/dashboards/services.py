@@ -97,7 +97,10 @@ _PANELS: Final = (
         [Line(rate("payflow_events_consumed_total", by="consumer"), "{{consumer}}")],
         "reqps",
     ),
-    Panel("Batches of events not yet read", [Line("max by (consumer) (payflow_event_lag_batches)", "{{consumer}}")]),
+    Panel(
+        "Batches of events not yet read",
+        [Line(or_none("max by (consumer) (payflow_event_lag_batches)"), "{{consumer}}")],
+    ),
     Panel(
         "Times that a consumer waited",
         [Line(or_none(rate("payflow_event_waits_total", by="consumer")), "{{consumer}}")],
