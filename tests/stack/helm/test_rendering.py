@@ -108,6 +108,8 @@ def test_alerts_are_the_ones_that_prometheus_is_given() -> None:
 
     given = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))
 
+    # All but what exporters see: in a cluster those would be other people's servers.
+    given["groups"] = [group for group in given["groups"] if group["name"] != "payflow-servers"]
     assert rule["spec"] == given
 
 

@@ -164,7 +164,7 @@ async def test_a_service_that_stands_still_pages_somebody_who_is_told_when_it_is
     assert (told.to, back.to) == ("pages", "pages")
 
 
-async def test_payments_that_cannot_be_made_page_somebody(world: World) -> None:
+async def test_payments_that_take_long_page_somebody(world: World) -> None:
     async with a_payer(world.system) as (payer, payee):
         assert (await payer.pay(payee.account, "1.00")).status == 200
         is_over = asyncio.Event()
@@ -172,12 +172,18 @@ async def test_payments_that_cannot_be_made_page_somebody(world: World) -> None:
         async def pay_on() -> None:
             while not is_over.is_set():
                 await payer.pay(payee.account, "1.00")
-                await asyncio.sleep(0.1)
 
-        work = [asyncio.create_task(pay_on()) for _ in range(8)]
+        async def hold_up() -> None:
+            pid = int((await asyncio.to_thread(world.system.processes))["account"]["pid"])
+            while not is_over.is_set():
+                os.kill(pid, signal.SIGSTOP)
+                await asyncio.sleep(1)
+                os.kill(pid, signal.SIGCONT)
+                await asyncio.sleep(0.2)
+
+        work = [asyncio.create_task(pay_on()) for _ in range(4)] + [asyncio.create_task(hold_up())]
         try:
-            async with kept_down(world.system, "confirm"):
-                burning = await asyncio.to_thread(world.told, "PaymentErrorsBurn")
+            burning = await asyncio.to_thread(world.told, "SlowPaymentsBurn")
         finally:
             is_over.set()
             await asyncio.gather(*work, return_exceptions=True)
