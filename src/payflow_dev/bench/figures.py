@@ -55,6 +55,7 @@ def section(kept: Sequence[Kept], pictures: Sequence[str]) -> str:
         ("Overload", "overload"),
         ("Memory over many payments", "memory"),
         ("A customer's long day", "velocity"),
+        ("Kafka and telemetry, and how long events take", "stack"),
     ):
         runs = [each for each in kept if each.report.settings.mode == mode and each.report.goals]
         if runs:
