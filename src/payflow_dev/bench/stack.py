@@ -16,6 +16,7 @@ from payflow_dev.bench.display import Display
 from payflow_dev.bench.goals import Goal
 from payflow_dev.bench.machine import machine_facts
 from payflow_dev.bench.modes import Plan
+from payflow_dev.bench.money import MoneyReport
 from payflow_dev.bench.options import Options
 from payflow_dev.bench.report import Report, Stack, Variation
 from payflow_dev.bench.results import Step
@@ -44,27 +45,21 @@ class _Member(NamedTuple):
 
 
 def play_stack(options: Options, display: Display) -> Report:
-    """Start all four, pay on one after the other in rounds, then look at how long events take, then at the money."""
-    rounds = len(options.connections)
-    seconds = 4 * (_START_PLAN_S + (rounds + 1) * (options.seconds + _SETTLE_PLAN_S))
-    display.plan(seconds + 2 * EVENTS_LOADS * (options.seconds + _SETTLE_PLAN_S))
+    """Pay on all four in rounds, then look how long events take with each log alone; everybody's money is checked."""
+    step_s = options.seconds + _SETTLE_PLAN_S
+    beside_s = 4 * (_START_PLAN_S + (len(options.connections) + 1) * step_s)
+    display.plan(beside_s + 2 * (_START_PLAN_S + (EVENTS_LOADS + 1) * step_s))
     with ExitStack() as stack:
         members = _start(stack, options, display)
         steps = _take_turns(members, options)
-        best_per_s = max(step.payments_per_s for step in steps if step.group == POSTGRES)
-        delays: list[Delay] = []
-        for member in members[:2]:
-            further, found = measure_delays(
-                member.run, member.target, log=member.name, best_per_s=best_per_s, seconds=options.seconds
-            )
-            steps += further
-            delays += found
         money = {member.name: member.run.check_money() for member in members}
         facts = machine_facts(data_dir=_data_dir(members[0].target))
     variations = [
         variation_of(name, steps, is_money_right=found is not None and found.is_right) for name, found in money.items()
     ]
-    wrong = [report for report in money.values() if report is not None and not report.is_right]
+    further, delays, alone = _measure_alone(options, display)
+    steps += further
+    wrong = [report for report in (*money.values(), *alone) if report is not None and not report.is_right]
     return Report(
         machine=facts,
         settings=members[0].run.settings(),
@@ -78,24 +73,47 @@ def play_stack(options: Options, display: Display) -> Report:
     )
 
 
+def _measure_alone(options: Options, display: Display) -> tuple[list[Step], list[Delay], list[MoneyReport | None]]:
+    """How long events take through each log, with nothing beside it on the machine."""
+    steps, delays, money = list[Step](), list[Delay](), list[MoneyReport | None]()
+    for name, flags in ((POSTGRES, ()), (KAFKA, ("--kafka",))):
+        with _member(name, flags, {}, options, display) as member:
+            best = member.run.step(max(options.connections), Plan(group=f"{name}, alone"))
+            further, found = measure_delays(
+                member.run, member.target, log=name, best_per_s=best.payments_per_s, seconds=options.seconds
+            )
+            steps += [best, *further]
+            delays += found
+            money.append(member.run.check_money())
+    return steps, delays, money
+
+
 def _start(stack: ExitStack, options: Options, display: Display) -> list[_Member]:
     """The four instances, with their customers made and warmed up. They stay up all the time: what an idle one takes is
     the same for all."""
     telemetry = {"PAYFLOW_OTLP_ENDPOINT": stack.enter_context(_collector())}
-    members = []
-    for name, flags, settings in (
-        (POSTGRES, (), {}),
-        (KAFKA, ("--kafka",), {}),
-        (TELEMETRY, (), telemetry),
-        (BOTH, ("--kafka",), telemetry),
-    ):
-        display.phase(f"starting an instance: {name}", _START_PLAN_S)
-        target = stack.enter_context(own_target(*flags, keeps=False, **settings))
+    return [
+        stack.enter_context(_member(name, flags, settings, options, display))
+        for name, flags, settings in (
+            (POSTGRES, (), {}),
+            (KAFKA, ("--kafka",), {}),
+            (TELEMETRY, (), telemetry),
+            (BOTH, ("--kafka",), telemetry),
+        )
+    ]
+
+
+@contextmanager
+def _member(
+    name: str, flags: Sequence[str], settings: dict[str, str], options: Options, display: Display
+) -> Iterator[_Member]:
+    """One instance, ready to be paid on."""
+    display.phase(f"starting an instance: {name}", _START_PLAN_S)
+    with own_target(*flags, keeps=False, **settings) as target:
         run = Run(options, target, display)
         run.prepare()
         run.warm_up()
-        members.append(_Member(name, target, run))
-    return members
+        yield _Member(name, target, run)
 
 
 def _take_turns(members: Sequence[_Member], options: Options) -> list[Step]:

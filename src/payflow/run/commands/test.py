@@ -30,7 +30,7 @@ def _shared() -> list[str]:
     """The whole suite is shared by several workers: much of it waits, for servers to start and deadlines to pass."""
     # Cases that come out of a set have one order in all workers, and another one in the next run.
     os.environ.setdefault("PYTHONHASHSEED", str(secrets.randbelow(2**32)))
-    workers = min(2 * (os.cpu_count() or 1), WORKERS_MAX)
+    workers = min((os.cpu_count() or 1) + 1, WORKERS_MAX)
     return [f"--numprocesses={workers}", "--dist=loadscope", "--no-loadscope-reorder"]
 
 
