@@ -260,7 +260,7 @@ async def test_three_hundred_payments_in_one_batch_are_each_booked_once(town: To
 
     answers = await town.partner_bank.submit(payments)
     for _ in range(5):
-        # On a busy machine the bank may take longer than it is waited for: asked again, each is booked once all the same.
+        # On a busy machine it may take longer than it is waited for: asked again, each is booked once all the same.
         if all(answer.status is BankStatus.ACCEPTED for answer in answers):  # type: ignore[union-attr]
             break
         await asyncio.sleep(1)
