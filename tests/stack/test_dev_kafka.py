@@ -14,7 +14,15 @@ import psutil
 from payflow.platform.eventlog.kafka.config import kafka_of
 from payflow.platform.eventlog.kafka.topics import ensure_topics
 from payflow.platform.settings import CommonSettings, read_settings
+from payflow_dev.kafka.node import new_cluster_id
 from tests.support.system import LAUNCHER, free_port_base
+
+
+def test_an_id_of_a_cluster_is_never_taken_for_an_option() -> None:
+    ids = [new_cluster_id() for _ in range(2_000)]
+
+    assert len(set(ids)) == 2_000
+    assert not [id for id in ids if id.startswith("-")]
 
 
 def test_it_runs_brokers_prints_their_settings_starts_a_dead_one_again_and_stops_with_ctrl_c() -> None:

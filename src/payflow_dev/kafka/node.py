@@ -60,8 +60,14 @@ _SMALL: Final[dict[str, str]] = {
 
 
 def new_cluster_id() -> str:
-    """A fresh id: nodes of another cluster on the same ports are then refused, not joined."""
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    """A fresh id: nodes of another cluster on the same ports are then refused, not joined.
+
+    As Kafka's own ids it never begins with a dash, which a command line would take for an option.
+    """
+    while True:
+        id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not id.startswith("-"):
+            return id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +139,9 @@ class Node:
         """Make the storage, once; blocks for a second. Raises CalledProcessError."""
         if (self.folder / "log" / "meta.properties").exists():
             return
-        arguments = ["kafka.tools.StorageTool", "format", "-t", self.cluster_id, "-c", str(self._properties_file)]
+        # One word: an id may begin with a dash.
+        cluster = f"--cluster-id={self.cluster_id}"
+        arguments = ["kafka.tools.StorageTool", "format", cluster, "-c", str(self._properties_file)]
         subprocess.run(
             [self.java, "-Xmx64m", *self._options(), *arguments, "--ignore-formatted"],
             env=self.environment,

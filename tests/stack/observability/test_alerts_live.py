@@ -13,7 +13,7 @@ import signal
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import aiohttp
 import asyncpg
+import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,6 +31,7 @@ from cryptography.x509.oid import NameOID
 from payflow.run import control
 from payflow.run.local_rpc import local_services
 from payflow.run.registry import SERVICES
+from payflow.run.supervisor.status import read_status
 from payflow_dev.bench.target import owner_url
 from payflow_dev.deploy.prometheus import Watched
 from tests.support.alertmanager import Alertmanager, Told, running_alertmanager
@@ -37,7 +39,7 @@ from tests.support.api import Api, Customer, Factory
 from tests.support.exporters import running_exporter, server_exporters
 from tests.support.prometheus import Prometheus, running_prometheus
 from tests.support.servers import ROOT
-from tests.support.system import RELAXED, System, kill, running_system
+from tests.support.system import RELAXED, System, running_system
 
 pytestmark = pytest.mark.timeout(240)
 PATIENCE_S = 90.0
@@ -67,10 +69,12 @@ async def kept_down(system: System, name: str) -> AsyncIterator[None]:
 
     async def keep_down() -> None:
         while not is_over.is_set():
-            pid = system.processes()[name]["pid"]
-            if pid:
-                kill(int(pid))
-            await asyncio.sleep(0.3)
+            status = read_status(system.instance)
+            pids = [one.pid for one in status.processes if one.name == name] if status else []
+            for pid in filter(None, pids):
+                with suppress(psutil.NoSuchProcess):
+                    psutil.Process(pid).kill()
+            await asyncio.sleep(0.05)
 
     keeping = asyncio.create_task(keep_down())
     try:
