@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from payflow.platform.valkey import Valkey, connect_valkey
-from payflow.run.embedded.valkey import wait_until_ready
 from payflow.services.gateway.freshness import LONG_AGO, LastWrites, NoReplica
 from tests.builders import FixedClock
 from tests.fakes_gateway import NOWHERE
-from tests.support.servers import server
-from tests.support.valkey_cluster import running_cluster
+from tests.support.valkey_cluster import KINDS, running_valkey
 
 
-@pytest.fixture(scope="module", params=["one server", "a cluster"])
+@pytest.fixture(scope="module", params=KINDS)
 def valkey_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    directory = Path(tempfile.mkdtemp(prefix="pf-f-", dir="/tmp"))
-    directory.chmod(0o755)
-    (directory / "secrets").mkdir(mode=0o700)
-    (directory / "run").mkdir()
-    if request.param == "a cluster":
-        with running_cluster(directory, replicas=0) as cluster:
-            yield cluster.url
-    else:
-        with server("valkey", directory) as url:
-            wait_until_ready(path=Path(url.removeprefix("unix://")), seconds=15)
-            yield url
-    shutil.rmtree(directory, ignore_errors=True)
+    with running_valkey(request.param) as url:
+        yield url
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ Valkey is one server, and then a cluster: the same must hold of both.
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -26,27 +24,15 @@ from payflow.services.gateway.guard import Ask
 from payflow.services.gateway.store import PostgresStore
 from payflow.services.gateway.usecases.sessions import SignOut
 from tests.fakes_gateway import NOWHERE, FakeGatewayStore, GatewayWorld
-from tests.support.servers import server
-from tests.support.valkey_cluster import running_cluster
+from tests.support.valkey_cluster import KINDS, running_valkey
 
 Connect = Callable[[str], Awaitable[Database]]
 
 
-@pytest.fixture(scope="module", params=["one server", "a cluster"])
+@pytest.fixture(scope="module", params=KINDS)
 def valkey_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A real Valkey in a directory of its own: a server that starts clears the sockets of the directory it is given,
-    PostgreSQL's too."""
-    directory = Path(tempfile.mkdtemp(prefix="pf-v-", dir="/tmp"))
-    directory.chmod(0o755)
-    (directory / "secrets").mkdir(mode=0o700)
-    (directory / "run").mkdir()
-    if request.param == "a cluster":
-        with running_cluster(directory, replicas=0) as cluster:
-            yield cluster.url
-    else:
-        with server("valkey", directory) as url:
-            yield url
-    shutil.rmtree(directory, ignore_errors=True)
+    with running_valkey(request.param) as url:
+        yield url
 
 
 @dataclass

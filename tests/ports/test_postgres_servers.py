@@ -13,9 +13,9 @@ import pytest
 
 from payflow.kernel.errors import Unavailable
 from payflow.platform.postgres import Database
-from payflow.platform.servers import UNACKNOWLEDGED_MAX_S, Connector, addresses_of
+from payflow.platform.servers import UNACKNOWLEDGED_MAX_S, Connector, addresses_of, wire_of
 from tests.support.ports import free_ports
-from tests.support.postgres_node import PostgresNode, running_postgres, server_folder
+from tests.support.postgres_node import PostgresNode, running_postgres, running_standby, server_folder
 
 ANSWER = "SELECT pg_is_in_recovery()"
 
@@ -28,13 +28,8 @@ def primary() -> Iterator[PostgresNode]:
 
 @pytest.fixture(scope="module")
 def standby(primary: PostgresNode) -> Iterator[PostgresNode]:
-    node = PostgresNode(primary.folder)
-    node.copy_of(primary)
-    try:
-        node.start()
+    with running_standby(primary) as node:
         yield node
-    finally:
-        node.stop()
 
 
 @pytest.fixture
@@ -86,8 +81,9 @@ async def test_where_none_is_the_primary_it_is_unavailable(primary: PostgresNode
 
 async def test_the_kernel_gives_up_a_server_that_vanishes(primary: PostgresNode) -> None:
     connection: asyncpg.Connection[asyncpg.Record] = await Connector(primary.url())()
-    wire = connection._transport  # type: ignore[attr-defined]
-    with socket.socket(fileno=os.dup(wire.get_extra_info("socket").fileno())) as same:
+    found = wire_of(connection)
+    assert found is not None
+    with socket.socket(fileno=os.dup(found.fileno())) as same:
         timeout_ms = same.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
         is_kept_alive = same.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     await connection.close()

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from payflow.run import control
-from payflow_dev.bench.target import owner_url
+from payflow.run.inspection import owner_url
 from tests.support.ports import free_ports
 from tests.support.programs import require_program
 from tests.support.system import System
@@ -65,7 +64,7 @@ def server_exporters(system: System, logs: Path) -> Iterator[dict[str, str]]:
 
 def _as_libpq_has_it(system: System) -> str:
     """The instance's database, the socket's folder as host."""
-    base, _, query = owner_url(control.require_running(system.instance)).partition("?")
+    base, _, query = owner_url(system.instance.data_dir).partition("?")
     user, _, password = base.removeprefix("postgresql://").split("@")[0].partition(":")
     host = next(part.removeprefix("host=") for part in query.split("&") if part.startswith("host="))
     return f"host={host} user={user} password={password} dbname=payflow sslmode=disable"

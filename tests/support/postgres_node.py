@@ -163,3 +163,15 @@ def running_postgres(folder: Path, **settings: str) -> Iterator[PostgresNode]:
         yield node
     finally:
         node.stop()
+
+
+@contextmanager
+def running_standby(primary: PostgresNode) -> Iterator[PostgresNode]:
+    """A started server that streams from another one."""
+    node = PostgresNode(primary.folder)
+    node.copy_of(primary)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +17,15 @@ import redis
 from redis.exceptions import RedisError
 
 from payflow.run.embedded.binaries import valkey_server
+from payflow.run.embedded.valkey import wait_until_ready
 from tests.support.ports import free_ports, wait_for_port
+from tests.support.servers import server
 
 # Below this the nodes themselves, on a busy machine, take one another for dead.
 NODE_TIMEOUT_MS: Final = 2000
 _FORM_S: Final = 60.0
 _SLOTS: Final = 16384
+KINDS: Final = ("one server", "a cluster")
 
 
 class ValkeyCluster:
@@ -147,3 +152,23 @@ def running_cluster(folder: Path, *, replicas: int = 1) -> Iterator[ValkeyCluste
         yield cluster
     finally:
         cluster.stop()
+
+
+@contextmanager
+def running_valkey(kind: str) -> Iterator[str]:
+    """The address of a real Valkey of this kind (KINDS), in a directory of its own: a server that starts clears the
+    sockets of the directory that it is given, PostgreSQL's too."""
+    directory = Path(tempfile.mkdtemp(prefix="pf-v-", dir="/tmp"))
+    directory.chmod(0o755)
+    (directory / "secrets").mkdir(mode=0o700)
+    (directory / "run").mkdir()
+    try:
+        if kind == "a cluster":
+            with running_cluster(directory, replicas=0) as cluster:
+                yield cluster.url
+        else:
+            with server("valkey", directory) as url:
+                wait_until_ready(path=Path(url.removeprefix("unix://")), seconds=15)
+                yield url
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

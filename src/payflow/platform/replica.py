@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import asyncpg
 import structlog
@@ -22,7 +22,6 @@ from prometheus_client import Counter
 from payflow.kernel.clock import Clock
 from payflow.kernel.errors import PayflowError, Unavailable
 from payflow.platform.measures import LiveGauge
-from payflow.platform.postgres import Database
 
 log = structlog.get_logger(__name__)
 
@@ -60,10 +59,22 @@ class MayBeOld(Protocol):
 Q = TypeVar("Q", bound=MayBeOld)
 
 
+class Server(Protocol):
+    """What is asked of either database."""
+
+    async def fetchval(self, query: str, /) -> Any:
+        """The one value of a query. Raises PayflowError, asyncpg's errors."""
+        ...
+
+    async def renew(self) -> None:
+        """Use none of the present connections again."""
+        ...
+
+
 class ReplicaWatch:
     """Knows up to which instant the replica has everything."""
 
-    def __init__(self, *, primary: Database, replica: Database, clock: Clock, lag_max_s: float) -> None:
+    def __init__(self, *, primary: Server, replica: Server, clock: Clock, lag_max_s: float) -> None:
         self._primary = primary
         self._replica = replica
         self._clock = clock

@@ -57,11 +57,17 @@ class Connector:
         raise last
 
 
+def wire_of(connection: asyncpg.Connection[Any]) -> socket.socket | None:
+    """The socket of a connection; asyncpg has no word for it. None where it is not to be had."""
+    wire = getattr(connection, "_transport", None)
+    found: socket.socket | None = None if wire is None else wire.get_extra_info("socket")
+    return found
+
+
 def _notice_soon(connection: asyncpg.Connection[Any]) -> None:
     """Have the kernel give a connection up when its other end has vanished; where it can (Linux) and is asked (TCP)."""
-    # asyncpg has no word for it, nor for its socket; a descriptor of the same socket takes the options as well.
-    wire = getattr(connection, "_transport", None)
-    found = None if wire is None else wire.get_extra_info("socket")
+    # asyncpg sets no such options; a descriptor of the same socket takes them as well.
+    found = wire_of(connection)
     if found is None or not hasattr(socket, "TCP_USER_TIMEOUT"):
         return
     with suppress(OSError), socket.socket(fileno=os.dup(found.fileno())) as same:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import urllib.request
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+import aiohttp
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -108,15 +109,23 @@ def delay_goals(delays: Sequence[Delay]) -> list[Goal]:
 def _read(target: Target) -> Buckets:
     """The cumulative counts of every consumer's histogram, all processes together."""
     found: Buckets = defaultdict(lambda: defaultdict(float))
-    for url in _services(target):
-        with urllib.request.urlopen(f"{url}/metrics", timeout=_TIMEOUT_S) as answer:  # noqa: S310 - our own process
-            text = answer.read().decode()
+    for text in asyncio.run(_metrics_of(list(_services(target)))):
         for family in text_string_to_metric_families(text):
             if family.name == _METRIC:
                 for sample in family.samples:
                     if sample.name.endswith("_bucket"):
                         found[sample.labels["consumer"]][float(sample.labels["le"])] += sample.value
     return found
+
+
+async def _metrics_of(urls: Sequence[str]) -> list[str]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as session:
+
+        async def one(url: str) -> str:
+            async with session.get(f"{url}/metrics") as answer:
+                return await answer.text()
+
+        return await asyncio.gather(*map(one, urls))
 
 
 def _services(target: Target) -> Iterator[str]:

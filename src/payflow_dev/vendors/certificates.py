@@ -35,8 +35,8 @@ class Certificate:
         return context
 
 
-def make_certificate() -> Certificate:
-    """A fresh one, for a week."""
+def make_certificate(*, days: int = 7) -> Certificate:
+    """A fresh one, for so many days."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -48,7 +48,7 @@ def make_certificate() -> Certificate:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=7))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, SHA256())

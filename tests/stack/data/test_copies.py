@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import aiohttp
 import asyncpg
@@ -15,7 +15,7 @@ import pytest
 from payflow.run.inspection import owner_url
 from payflow.run.registry import SERVICES, service_names
 from payflow.run.supervisor.status import ProcessStatus, read_status
-from tests.stack.data.world import World, assert_books_are_as_told, assert_verified, world_of
+from tests.stack.data.world import World, assert_books_are_as_told, assert_verified
 from tests.support.api import eventually
 from tests.support.load import Load
 from tests.support.other_bank import NORDBANK
@@ -38,12 +38,6 @@ def system() -> Iterator[System]:
     settings = {"PAYMENT_LEASE_S": str(LEASE_S), "OTP_ISSUE_PER_CUSTOMER": "10000/15m"}
     with running_system(*options, **RELAXED, **settings) as system:
         yield system
-
-
-@pytest.fixture(scope="module")
-async def world(system: System) -> AsyncIterator[World]:
-    async with world_of(system) as world:
-        yield world
 
 
 def copies_of(system: System, service: str) -> list[ProcessStatus]:

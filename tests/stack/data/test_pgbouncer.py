@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import asyncpg
 import pytest
 
 from payflow.platform.postgres import Database
-from tests.stack.data.world import World, assert_verified, world_of
+from tests.stack.data.world import World, assert_verified
 from tests.support.api import eventually, new_key
 from tests.support.files import ended, lines_of, upload
 from tests.support.load import Load
@@ -45,12 +45,6 @@ def system(postgres: PostgresNode, bouncer_url: str) -> Iterator[System]:
     }
     with running_system(**RELAXED, **settings) as system:
         yield system
-
-
-@pytest.fixture(scope="module")
-async def world(system: System) -> AsyncIterator[World]:
-    async with world_of(system) as world:
-        yield world
 
 
 async def test_services_hold_no_connections_to_the_server_but_those_that_listen(

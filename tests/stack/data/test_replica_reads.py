@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.stack.data.world import World, assert_verified, world_of
+from tests.stack.data.world import World, assert_verified
 from tests.support.api import Customer, eventually
-from tests.support.postgres_node import PostgresNode, running_postgres, server_folder
+from tests.support.postgres_node import PostgresNode, running_postgres, running_standby, server_folder
 from tests.support.system import RELAXED, System, running_system
 
 LAG_MAX_S = 4.0
@@ -31,13 +31,8 @@ def primary() -> Iterator[PostgresNode]:
 
 @pytest.fixture(scope="module")
 def replica(primary: PostgresNode) -> Iterator[PostgresNode]:
-    node = PostgresNode(primary.folder)
-    node.copy_of(primary)
-    try:
-        node.start()
+    with running_standby(primary) as node:
         yield node
-    finally:
-        node.stop()
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +44,6 @@ def system(primary: PostgresNode, replica: PostgresNode) -> Iterator[System]:
     }
     with running_system(**RELAXED, **settings) as system:
         yield system
-
-
-@pytest.fixture(scope="module")
-async def world(system: System) -> AsyncIterator[World]:
-    async with world_of(system) as world:
-        yield world
 
 
 async def reads(system: System) -> dict[str, int]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import aiohttp
 import pytest
 
-from tests.stack.data.world import World, assert_books_are_as_told, assert_verified, world_of
+from tests.stack.data.world import World, assert_books_are_as_told, assert_verified
 from tests.support.api import eventually
 from tests.support.load import Load
 from tests.support.postgres_node import server_folder
@@ -34,12 +34,6 @@ def cluster() -> Iterator[ValkeyCluster]:
 def system(cluster: ValkeyCluster) -> Iterator[System]:
     with running_system(**RELAXED, PAYFLOW_REDIS_URL=cluster.url) as system:
         yield system
-
-
-@pytest.fixture(scope="module")
-async def world(system: System) -> AsyncIterator[World]:
-    async with world_of(system) as world:
-        yield world
 
 
 def keys_of(cluster: ValkeyCluster) -> dict[int, list[str]]:

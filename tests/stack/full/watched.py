@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
@@ -109,11 +110,16 @@ def its_metrics_are_in_prometheus() -> None:
 
 def the_servers_and_the_edge_are_watched_too() -> None:
     for query in ("max(pg_up)", "max(redis_up)", "min(probe_success)", 'min(up{job!="payflow"})'):
-        eventually(lambda query=query: value(query) == 1, f"{query} is 1")  # type: ignore[misc]
+        eventually(partial(is_one, query), f"{query} is 1")
     eventually(lambda: value("min(probe_ssl_earliest_cert_expiry) - time()") > 0, "when the certificate ends")
     eventually(lambda: value("count(node_filesystem_avail_bytes)") >= 1, "the machine's disks")
     status, alerts = ask("http://localhost:9093/api/v2/alerts")
     assert status == 200, alerts
+
+
+def is_one(query: str) -> bool:
+    """Whether a query gives 1."""
+    return value(query) == 1
 
 
 def value(query: str) -> float:

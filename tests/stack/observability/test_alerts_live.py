@@ -10,30 +10,23 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
 import asyncpg
 import psutil
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from payflow.run import control
+from payflow.run.inspection import owner_url
 from payflow.run.local_rpc import local_services
 from payflow.run.registry import SERVICES
 from payflow.run.supervisor.status import read_status
-from payflow_dev.bench.target import owner_url
 from payflow_dev.deploy.prometheus import Watched
+from payflow_dev.vendors.certificates import make_certificate
 from tests.support.alertmanager import Alertmanager, Told, running_alertmanager
 from tests.support.api import Api, Customer, Factory
 from tests.support.exporters import running_exporter, server_exporters
@@ -90,7 +83,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ExitStack() as stack:
         system = stack.enter_context(running_system(**RELAXED))
         alerts = stack.enter_context(running_alertmanager())
-        short_lived = stack.enter_context(_server_with_certificate(folder, days=5))
+        short_lived = stack.enter_context(_server_with_certificate(days=5))
         prober = stack.enter_context(
             running_exporter(
                 "blackbox", [f"--config.file={ROOT}/deploy/blackbox/blackbox.yml"], log=folder / "blackbox.log"
@@ -107,30 +100,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @contextmanager
-def _server_with_certificate(folder: Path, *, days: int) -> Iterator[str]:
+def _server_with_certificate(*, days: int) -> Iterator[str]:
     """An HTTPS server whose certificate ends in so many days."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=days))
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "short.pem"
-    pem.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers200)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.socket = make_certificate(days=days).server_context().wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"127.0.0.1:{server.server_address[1]}"
     server.shutdown()
@@ -196,7 +169,7 @@ async def test_payments_that_take_long_page_somebody(world: World) -> None:
 
 
 async def test_events_that_nobody_can_read_are_a_ticket_and_so_are_the_errors_about_them(world: World) -> None:
-    connection = await asyncpg.connect(owner_url(control.require_running(world.system.instance)))
+    connection = await asyncpg.connect(owner_url(world.system.instance.data_dir))
     for _ in range(8):
         await connection.execute(
             "INSERT INTO event_log.batch (types, events, event_count) VALUES ('{payment.completed}', '\\x00', 1)"
