@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from payflow.platform.context import current_span, current_traceparent
+from payflow.platform.ids import new_span_id, new_trace_id
 from payflow.platform.tracing import Kind, Span, Tracer, install
-from payflow.platform.tracing.span import new_span_id, new_trace_id
 
 
 class Traces:

@@ -14,11 +14,12 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from payflow.platform.ids import new_span_id, new_trace_id
 from payflow.platform.otlp import Telemetry
 from payflow.platform.otlp.metrics import as_metrics
 from payflow.platform.otlp.spans import SpanQueue
 from payflow.platform.tracing import Kind, installed, step
-from payflow.platform.tracing.span import Span, new_span_id, new_trace_id
+from payflow.platform.tracing.span import Span
 from payflow_dev.otlp.receiver import Receiver
 from payflow_dev.otlp.tree import tree_of
 from tests.builders_tracing import begin_root, traceparent

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Final
 
 from payflow.platform.context import current_traceparent
+from payflow.platform.ids import new_span_id, new_trace_id
 
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 _NO_TRACE: Final = b"0" * 32
@@ -19,12 +19,10 @@ def continue_trace(header: bytes | None, *, is_sampled: bool | None = None) -> s
     A header that breaks the rules of W3C Trace Context in any way counts as absent. `is_sampled` decides the sampled
     flag; None keeps the caller's, and a new trace is then not sampled.
     """
-    random = os.urandom(24).hex()
-    span_id = random[32:]
-    trace_id, flags = (_read(header) if header is not None else None) or (random[:32], "00")
+    trace_id, flags = (_read(header) if header is not None else None) or (new_trace_id(), "00")
     if is_sampled is not None:
         flags = "01" if is_sampled else "00"
-    return f"00-{trace_id}-{span_id}-{flags}"
+    return f"00-{trace_id}-{new_span_id()}-{flags}"
 
 
 def as_recorded(traceparent: str) -> str:

@@ -9,8 +9,9 @@ from uuid import UUID
 
 from payflow.contracts.operation import OperationSpec
 from payflow.kernel.errors import Overloaded, PayflowError
+from payflow.platform.ids import new_span_id
 from payflow.platform.lines import payment_id_of
-from payflow.platform.tracing.span import EVENTS_MAX, Kind, Span, Value, new_span_id
+from payflow.platform.tracing.span import EVENTS_MAX, Kind, Span, Value
 from payflow.platform.tracing.tracer import Tracer
 
 # These say that nobody knows what became of the work, or that it could not be done: always recorded. A refusal is no

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Final
 
 from payflow.kernel.envelope import Event
+from payflow.platform.ids import new_span_id
 from payflow.platform.tracing.answers import SAMPLED, joined
-from payflow.platform.tracing.span import LINKS_MAX, Kind, Span, new_span_id
+from payflow.platform.tracing.span import LINKS_MAX, Kind, Span
 from payflow.platform.tracing.tracer import installed, step
 
 EVENT_LOG: Final = "payflow_event_log"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from time import time_ns
@@ -109,13 +108,3 @@ class Span:
 def exemplar_of(span: Span | None) -> dict[str, str] | None:
     """What ties a measured value to its trace; None where the trace is not recorded."""
     return {"trace_id": span.trace_id} if span is not None and span.is_sampled else None
-
-
-def new_span_id() -> str:
-    """A fresh span id."""
-    return os.urandom(8).hex()
-
-
-def new_trace_id() -> str:
-    """A fresh trace id."""
-    return os.urandom(16).hex()

@@ -10,8 +10,9 @@ from typing import Final
 from prometheus_client import Counter
 
 from payflow.platform.context import current_span, current_traceparent
+from payflow.platform.ids import new_span_id, new_trace_id
 from payflow.platform.tracing.sampler import RateLimiter
-from payflow.platform.tracing.span import HELD_MAX, Kind, Span, new_span_id, new_trace_id
+from payflow.platform.tracing.span import HELD_MAX, Kind, Span
 
 # Of traces that nobody sampled, so many spans a second are kept for an error or a review: beyond that an outage would
 # send more than anybody reads.
