@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from uuid import UUID
 
 from payflow.services.account.domain.records import Balance
@@ -20,14 +19,17 @@ class KnownBalances:
         self._accounts_max = accounts_max
         self._balances: dict[UUID, Balance] = {}
 
-    def of(self, account_ids: Iterable[UUID]) -> dict[UUID, Balance]:
-        """Copies of the balances that are known; the others are left out."""
-        known = {}
+    def take(self, account_ids: Iterable[UUID]) -> dict[UUID, Balance]:
+        """The balances that are known, forgotten here: until it is written what becomes of them, nobody knows them.
+
+        Those that are not known are left out.
+        """
+        taken = {}
         for account_id in account_ids:
-            balance = self._balances.get(account_id)
+            balance = self._balances.pop(account_id, None)
             if balance is not None:
-                known[account_id] = replace(balance)
-        return known
+                taken[account_id] = balance
+        return taken
 
     def learn(self, balances: Iterable[Balance]) -> None:
         """These are the stored balances."""
@@ -37,8 +39,3 @@ class KnownBalances:
             self._balances[balance.account_id] = balance
         while len(self._balances) > self._accounts_max:
             del self._balances[next(iter(self._balances))]
-
-    def forget(self, account_ids: Iterable[UUID]) -> None:
-        """What is known of these was wrong, or may be."""
-        for account_id in account_ids:
-            self._balances.pop(account_id, None)

@@ -6,7 +6,6 @@ Every command carries its payment's id, so that each of them is safe to repeat.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
@@ -83,14 +82,12 @@ async def _transfer_at_once(
     now: datetime,
 ) -> Answers[Booked] | None:
     """Decide on balances known from before and write all in one statement; None when they turn out to be wrong."""
-    balances = known.of(account_ids)
+    balances = known.take(account_ids)
     unknown = [account_id for account_id in account_ids if account_id not in balances]
     if unknown:
         balances |= await store.balances(unknown)
     if len(balances) < len(account_ids):
         return None
-    # Until the answer is there nobody knows them, whatever happens on the way.
-    known.forget(account_ids)
     batch = Batch(balances=balances, outcomes=Outcomes(), now=now)
     answers = [batch.transfer(command, entry_id=ids.new()) for command in commands]
     is_written = await store.book_whole(
@@ -98,8 +95,10 @@ async def _transfer_at_once(
     )
     if not is_written:
         return None
-    at = batch.changes.at
-    known.learn(replace(balance, version=balance.version + 1, booked_at=at) for balance in balances.values())
+    for balance in balances.values():
+        balance.version += 1
+        balance.booked_at = batch.changes.at
+    known.learn(balances.values())
     return answers
 
 
