@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
@@ -400,6 +401,21 @@ async def test_json_comes_back_as_it_went_in(database_url: str) -> None:
     async with pool(database_url) as database:
         assert await database.fetchval("SELECT $1::jsonb", document) == document
         assert await database.fetchval("SELECT NULL::jsonb") is None
+
+
+@pytest.mark.parametrize("array", [[1, None, 3], (1, None, 3), {1: "a", None: "b", 3: "c"}.keys()])
+async def test_a_list_and_what_is_like_one_is_an_array(database_url: str, array: object) -> None:
+    async with pool(database_url) as database:
+        assert await database.fetchval("SELECT $1::bigint[]", array) == [1, None, 3]
+        assert await database.fetchval("SELECT cardinality($1::text[])", {"a", "b"}) == 2
+        assert await database.fetchval("SELECT $1::bigint[]", [[1, 2], [3, 4]]) == [[1, 2], [3, 4]]
+
+
+async def test_anything_else_is_refused_as_no_array_without_a_question_to_each_element(database_url: str) -> None:
+    async with pool(database_url) as database:
+        with pytest.raises(asyncpg.DataError, match="a sized iterable container expected"):
+            await database.fetchval("SELECT $1::bigint[]", deque([1, 2, 3]))
+        assert await database.fetchval("SELECT cardinality($1::text[])", ["still", "good"]) == 2
 
 
 def test_queries_are_found_by_their_names() -> None:

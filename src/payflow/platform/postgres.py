@@ -16,6 +16,7 @@ import asyncpg
 import msgspec
 import structlog
 from asyncpg.connect_utils import SessionAttribute
+from asyncpg.protocol import protocol as asyncpg_protocol
 from prometheus_client import Counter, Histogram
 
 from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
@@ -99,6 +100,13 @@ class Queries:
 def load_queries(package: str, name: str = "queries.sql") -> Queries:
     """Read the named queries that stand beside a service's `store.py`."""
     return Queries(resources.files(package).joinpath(name).read_text(encoding="utf-8"))
+
+
+# What is an array: asyncpg asks of each element whether it is "sized" or "iterable", to find arrays of arrays; asking
+# that of an abstract class costs more than encoding the element. A batch is some hundred arrays. Anything else than
+# these is refused by asyncpg as no array.
+_ARRAYS: Final[tuple[type, ...]] = (list, tuple, set, frozenset, type({}.keys()), type({}.values()))
+vars(asyncpg_protocol).update(IterableABC=_ARRAYS, SizedABC=_ARRAYS)
 
 
 async def _prepare_connection(connection: asyncpg.Connection[Any]) -> None:
