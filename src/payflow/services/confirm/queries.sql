@@ -29,7 +29,8 @@ WITH claimed AS (
            array_agg(reason)
       FROM unnest($27::uuid[], $28::int[], $29::text[], $30::text[], $31::text[])
            AS step (payment_id, version, source, target, reason)
-      JOIN claimed USING (payment_id)
+     -- IS TRUE has it look them up in a hash table, where a join would compare each with each.
+     WHERE (payment_id IN (SELECT payment_id FROM claimed)) IS TRUE
      GROUP BY payment_id
 ), in_hand AS (
     INSERT INTO claimed_batch (batch_id, look_at, payment_ids)
@@ -103,7 +104,7 @@ WITH saved AS (
     SELECT payment_id, max(version), array_agg(source), array_agg(target), array_agg(at), array_agg(reason)
       FROM unnest($17::uuid[], $18::int[], $19::text[], $20::text[], $21::timestamptz[], $22::text[])
            AS step (payment_id, version, source, target, at, reason)
-      JOIN saved USING (payment_id)
+     WHERE (payment_id IN (SELECT payment_id FROM saved)) IS TRUE
      GROUP BY payment_id
 )
 SELECT payment_id FROM saved;

@@ -23,16 +23,17 @@ WITH added AS (
            AS t (message_id, customer_id, kind, about, language, subject, body, short)
      ORDER BY about, kind
         ON CONFLICT (about, kind) DO NOTHING
-    RETURNING message_id, body IS NULL AS has_code
+    RETURNING message_id
 )
 INSERT INTO delivery (message_id, channel, place, has_code, next_try_at, state, tries, ended_at)
-SELECT added.message_id, way.channel, way.place, added.has_code, $8,
+SELECT way.message_id, way.channel, way.place, way.has_code, $8,
        CASE WHEN is_kept THEN 'DELIVERED' WHEN way.place = 0 THEN 'PENDING' ELSE 'WAITING' END,
        is_kept::integer, CASE WHEN is_kept THEN $8 END
-  FROM unnest($9::uuid[], $10::text[], $11::smallint[]) AS way (message_id, channel, place)
-  JOIN added USING (message_id)
+  FROM unnest($9::uuid[], $10::text[], $11::smallint[], $14::boolean[]) AS way (message_id, channel, place, has_code)
  CROSS JOIN LATERAL (
-       SELECT way.place = 0 AND way.channel = ANY($12::text[]) AND NOT added.has_code AS is_kept) AS kept;
+       SELECT way.place = 0 AND way.channel = ANY($12::text[]) AND NOT way.has_code AS is_kept) AS kept
+ -- IS TRUE has it look them up in a hash table, where a join would compare each with each.
+ WHERE (way.message_id IN (SELECT message_id FROM added)) IS TRUE;
 
 -- claim_codes --
 -- Take codes that nobody else is sending, with all the ways that have not failed for good. The lock is on every way of a

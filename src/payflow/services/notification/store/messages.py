@@ -37,7 +37,7 @@ class PostgresMessages:
         if not messages:
             return
         ways = [
-            (message.message_id, channel, place)
+            (message.message_id, channel, place, message.body is None)
             for message in messages
             for place, channel in enumerate(message.channels)
         ]
@@ -51,11 +51,12 @@ class PostgresMessages:
             [message.subject for message in messages],
             [message.body for message in messages],
             messages[0].created_at,
-            [message_id for message_id, _, _ in ways],
-            [channel for _, channel, _ in ways],
-            [place for _, _, place in ways],
+            [message_id for message_id, _, _, _ in ways],
+            [channel for _, channel, _, _ in ways],
+            [place for _, _, place, _ in ways],
             list(kept_by),
             [message.short for message in messages],
+            [has_code for _, _, _, has_code in ways],
         )
 
     async def claim_codes(
