@@ -26,6 +26,7 @@ from payflow.platform.eventlog.delivery import (
 )
 from payflow.platform.eventlog.origin import read_events
 from payflow.platform.eventlog.outbox import CHANNEL
+from payflow.platform.eventlog.rests import Rests
 from payflow.platform.postgres import Connection, Database
 from payflow.platform.servers import Connector
 
@@ -33,10 +34,6 @@ log = structlog.get_logger(__name__)
 
 BATCHES_PER_READ: Final = 200
 LOOK_ANYWAY_S: Final = 1.0
-# How long a consumer rests after it has read something, so that what comes right behind is read together: a little at
-# first, twice as long after each further reading, until a look finds nothing. A lone event is never kept waiting.
-REST_S: Final = 0.02
-REST_MAX_S: Final = 0.16
 PASS_OVER_AFTER: Final = 1000
 COMPLAIN_AFTER: Final = 5
 # The log is searched by when something was written, and events tell when they happened: earlier, by another clock.
@@ -83,7 +80,9 @@ class Consumer:
         self._seen = self._stored = 0
         # Up to here events went to Kafka at some time: of those, some may have been handled from there.
         self._relayed = 0
-        self._rest_s = REST_S
+        self._rests = Rests()
+        # Events that were read since the last rest.
+        self._read_events = 0
 
     async def run(self) -> None:
         """Consume until cancelled; whatever is not an event's own fault is waited out, up to 2 s at a time."""
@@ -98,10 +97,9 @@ class Consumer:
                     continue
                 self._failures = 0
                 if busy:
-                    await asyncio.sleep(self._rest_s)
-                    self._rest_s = min(2 * self._rest_s, REST_MAX_S)
+                    await asyncio.sleep(self._rests.after(self._read_events))
+                    self._read_events = 0
                 else:
-                    self._rest_s = REST_S
                     with suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_ANYWAY_S):
                             await self._wake.wait()
@@ -184,6 +182,7 @@ class Consumer:
                 "UPDATE event_log.consumer SET position = $2, updated_at = now() WHERE name = $1", self._name, last
             )
         self._seen = self._stored = last
+        self._read_events += len(handed)
         self._deliverer.tell(done)
         return True
 

@@ -20,7 +20,7 @@ from prometheus_client import Counter, Gauge
 from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError
 from payflow.platform.eventlog import dead_letters
-from payflow.platform.eventlog.consumer import COMPLAIN_AFTER, REST_MAX_S, REST_S, UNREADABLE
+from payflow.platform.eventlog.consumer import COMPLAIN_AFTER, UNREADABLE
 from payflow.platform.eventlog.dead_letters import RELAY
 from payflow.platform.eventlog.delivery import dead, waits
 from payflow.platform.eventlog.kafka.config import Kafka
@@ -28,6 +28,7 @@ from payflow.platform.eventlog.kafka.publisher import Publisher
 from payflow.platform.eventlog.kafka.wire import Outgoing, to_record
 from payflow.platform.eventlog.origin import flaw_of, read_events
 from payflow.platform.eventlog.outbox import CHANNEL
+from payflow.platform.eventlog.rests import Rests
 from payflow.platform.postgres import Connection, Database
 from payflow.platform.servers import Connector
 from payflow.platform.tracing.events import publishing
@@ -112,7 +113,7 @@ class OutboxRelay:
     async def _relay(self) -> None:
         await self._database.fetchval("SELECT event_log.read_from_kafka(true)")
         async with self._connected() as lock:
-            is_mine, rest_s = False, REST_S
+            is_mine, rests = False, Rests()
             while True:
                 if is_mine:
                     await lock.fetchval("SELECT 1")
@@ -120,20 +121,18 @@ class OutboxRelay:
                     is_mine = bool(await lock.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY))
                     if is_mine:
                         log.info("relay.took_over")
-                has_more = await self._look(lock, is_mine=is_mine)
+                published = await self._look(lock, is_mine=is_mine)
                 self._failures = 0
-                if has_more:
-                    await asyncio.sleep(rest_s)
-                    rest_s = min(2 * rest_s, REST_MAX_S)
+                if published is not None:
+                    await asyncio.sleep(rests.after(published))
                     continue
-                rest_s = REST_S
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S if is_mine else STAND_BY_S):
                         await self._wake.wait()
                 self._wake.clear()
 
-    async def _look(self, lock: asyncpg.Connection[Any], *, is_mine: bool) -> bool:
-        """Publish what is next, if it is this process's turn; whether there may be more."""
+    async def _look(self, lock: asyncpg.Connection[Any], *, is_mine: bool) -> int | None:
+        """Publish what is next, if it is this process's turn: how many events; None when there was nothing to do."""
         row = await self._database.fetchrow(
             "SELECT done, last, has_retries, "
             "coalesce(extract(epoch FROM clock_timestamp() - waits_since), 0)::float8 AS waits_s "
@@ -144,13 +143,13 @@ class OutboxRelay:
         _unsent.set(max(0, last - done))
         _unsent_s.set(max(0.0, waits_s))
         if not is_mine:
-            return False
+            return None
         if last > done:
-            await self._take_turn(lock, after=done)
-            return True
-        return bool(has_retries) and await self._retry(lock)
+            return await self._take_turn(lock, after=done)
+        return 1 if has_retries and await self._retry(lock) else None
 
-    async def _take_turn(self, lock: asyncpg.Connection[Any], *, after: int) -> None:
+    async def _take_turn(self, lock: asyncpg.Connection[Any], *, after: int) -> int:
+        """Publish a stretch of the outbox behind a position; how many events."""
         turn = _prepare(
             await self._database.fetch(
                 "SELECT id, position, source, events FROM event_log.batch "
@@ -168,13 +167,15 @@ class OutboxRelay:
             )
             if moved == "UPDATE 0":
                 log.warning("relay.overtaken", after=after)
-                return
+                return 0
             for index, cause in sorted(refused.items()):
                 event, position, source = turn.events[index]
                 turn.set_aside.append(_SetAside(event.id, position, source, [event], f"refused by Kafka: {cause}"))
             for flawed in turn.set_aside:
                 await _set_aside(connection, flawed)
-        _published.inc(len(turn.records) - len(refused))
+        published = len(turn.records) - len(refused)
+        _published.inc(published)
+        return published
 
     async def _publish(self, lock: asyncpg.Connection[Any], records: list[Outgoing]) -> dict[int, str]:
         """Publish, and keep the lock alive meanwhile. Gives up when the lock is lost."""

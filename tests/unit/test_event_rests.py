@@ -1,0 +1,56 @@
+"""A reader of the event log rests by the rate of events, so that a lone one does not wait and many share a reading."""
+
+from __future__ import annotations
+
+import pytest
+
+from payflow.platform.eventlog.rests import REST_MAX_S, REST_MIN_S, Rests
+
+
+class Seconds:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def rest_at(per_s: float, *, for_s: float = 5.0) -> float:
+    """The rest that a reader comes to which reads whatever came since, after each rest."""
+    clock = Seconds()
+    rests, rest, ends_at = Rests(clock), REST_MIN_S, clock.now + for_s
+    while clock.now < ends_at:
+        clock.now += rest
+        rest = rests.after(round(per_s * rest))
+    return rest
+
+
+def test_after_a_lone_event_there_is_hardly_any_rest() -> None:
+    assert Rests(Seconds()).after(1) == REST_MIN_S
+
+
+def test_after_nothing_there_is_the_least_rest() -> None:
+    assert Rests(Seconds()).after(0) == REST_MIN_S
+
+
+@pytest.mark.parametrize("per_s", [600, 1000, 5000])
+def test_under_load_the_rest_is_the_longest(per_s: float) -> None:
+    assert rest_at(per_s) == REST_MAX_S
+
+
+def test_it_grows_with_the_rate() -> None:
+    clock = Seconds()
+    rests = Rests(clock)
+    grown = [rests.after(20) for _ in range(10)]
+
+    assert grown == sorted(grown)
+    assert grown[0] < grown[5]
+
+
+def test_a_second_later_a_burst_is_nearly_forgotten() -> None:
+    clock = Seconds()
+    rests = Rests(clock)
+    assert rests.after(1000) == REST_MAX_S
+    clock.now += 6
+
+    assert rests.after(1) < 0.01
