@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return _scope(nodeid)
 
     return ByScope(config, log)
+
+
+# When each worker last finished a test, by the worker's name.
+_done_at: dict[str, float] = {}
+
+
+def pytest_runtest_logreport(report: Any) -> None:
+    """Note when each worker was last heard of."""
+    node = getattr(report, "node", None)
+    if node is not None:
+        _done_at[node.gateway.id] = time.monotonic()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell how long each worker had nothing to do at the end: what comes first is chosen in FIRST."""
+    if _done_at:
+        idle = (f"{name} {max(_done_at.values()) - at:.0f} s" for name, at in sorted(_done_at.items()))
+        terminalreporter.write_line(f"idle at the end: {', '.join(idle)}")
 
 
 def _scope(nodeid: str) -> str:
