@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,12 @@ from tests.builders import NOON, FixedClock, new_id
 from tests.fakes_notification import FakeContacts, FakeDemoChannel, FakeNotificationStore
 
 
+@cache
+def shipped_templates() -> FileTemplates:
+    """The texts that come with the service, read and compiled once."""
+    return FileTemplates.load()
+
+
 class RisingIds:
     """Identifiers that rise also within one millisecond, so that "newest first" can be told."""
 
@@ -50,7 +57,7 @@ class World:
         self.clock = clock
         self.ids = RisingIds()
         self.contacts = FakeContacts()
-        self.templates = FileTemplates.load()
+        self.templates = shipped_templates()
         self.customer_id = f"cust_{new_id().hex}"
         self.use(demo, LogChannel())
 

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,33 +27,84 @@ SERVICE_NAMES = sorted({row.service for row in (*SERVICES, OTHER_BANK)})
 
 ConnectAs = Callable[[str], Awaitable[Database]]
 
-# What waits most comes first, so that no worker is left alone with it at the end.
-FOLDERS = ("faults", "simulation", "journeys", "security")
+# What one worker runs alone, in one go: fault runs put the machine under load and watch deadlines, one at a time; and
+# the journeys share an instance, which each worker that has any starts for itself.
+TOGETHER = ("faults", "journeys")
+# Files of these folders that have an instance of their own, or none.
+APART = (
+    "faults/test_closed_binaries.py",
+    "faults/test_production_mode.py",
+    "journeys/test_channels.py",
+    "journeys/test_new_service.py",
+)
+# Each test of these starts an instance of its own.
+TEST_BY_TEST = ("faults/test_supervisor.py",)
+# What takes longest comes first, so that no worker is left alone with it at the end. A worker that has nothing else to
+# do is given what comes last: many small things.
+FIRST = (
+    "faults",
+    "journeys",
+    "journeys/test_new_service.py",
+    "simulation",
+    "faults/test_production_mode.py",
+    "journeys/test_channels.py",
+    "ports",
+    "security",
+    "faults/test_supervisor.py",
+    "unit/test_launcher.py",
+    "unit",
+    "architecture",
+    "faults/test_closed_binaries.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what waits most."""
-    items.sort(key=lambda item: FOLDERS.index(_folder(item)) if _folder(item) in FOLDERS else len(FOLDERS))
+    """Put first what takes longest."""
+    items.sort(key=lambda item: _rank(_scope(item.nodeid)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Say what one worker runs alone, where several share the run: a file, and of the fault runs all.
-
-    Fault runs put the machine under load and watch deadlines: one at a time.
-    """
+    """Say what one worker runs alone, where several share the run: see `_scope`."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByFile(LoadScopeScheduling):
+    class ByScope(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.split("::", 1)[0]
-            return "faults" if file.startswith("tests/faults/") else file
+            return _scope(nodeid)
 
-    return ByFile(config, log)
+    return ByScope(config, log)
 
 
-def _folder(item: pytest.Item) -> str:
-    return item.path.relative_to(Path(__file__).parent).parts[0]
+# When each worker last finished a test, by the worker's name.
+_done_at: dict[str, float] = {}
+
+
+def pytest_runtest_logreport(report: Any) -> None:
+    """Note when each worker was last heard of."""
+    node = getattr(report, "node", None)
+    if node is not None:
+        _done_at[node.gateway.id] = time.monotonic()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell how long each worker had nothing to do at the end: what comes first is chosen in FIRST."""
+    if _done_at:
+        idle = (f"{name} {max(_done_at.values()) - at:.0f} s" for name, at in sorted(_done_at.items()))
+        terminalreporter.write_line(f"idle at the end: {', '.join(idle)}")
+
+
+def _scope(nodeid: str) -> str:
+    """What is run by one worker, in one go: a file, as a rule."""
+    path = nodeid.removeprefix("tests/").split("::", 1)[0]
+    folder = path.split("/", 1)[0]
+    if path in TEST_BY_TEST:
+        return nodeid.removeprefix("tests/")
+    return folder if folder in TOGETHER and path not in APART else path
+
+
+def _rank(scope: str) -> int:
+    path = scope.split("::", 1)[0]
+    return next((FIRST.index(name) for name in (path, path.split("/", 1)[0]) if name in FIRST), len(FIRST))
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +139,9 @@ def postgres_url(server_dir: Path, password_files: dict[str, Path]) -> Iterator[
 async def _make_template(url: str, password_files: dict[str, Path]) -> None:
     await wait_until_ready(url=url, seconds=30)
     connection = await asyncpg.connect(url)
+    # Nobody cuts this server's power: what must outlive that is tested on instances, which write as production does.
+    await connection.execute("ALTER SYSTEM SET fsync = off")
+    await connection.execute("SELECT pg_reload_conf()")
     await connection.execute(f"CREATE DATABASE {TEMPLATE}")
     await connection.close()
     await migrate(

@@ -69,6 +69,7 @@ from payflow.services.gateway.routes.services import Services
 from payflow.services.gateway.tokens import JwtAccessTokens
 from tests.builders import NOON, new_id
 from tests.fakes_bulk import FakeBulk
+from tests.shared_routes import shared_routes
 
 NOWHERE = "unix:///nonexistent/valkey.sock"
 
@@ -605,8 +606,12 @@ class GatewayWorld:
             gate=self.gate,
             others={Bulk: in_process(Bulk, self.bulk, caller="gateway")},
         )
-        settings = GatewaySettings(token_keys_dir=str(keys_dir), bank_wait_s=2.0)
-        app = public_app(settings=settings, gate=self.gate, services=services, keys=self.keys)
+        self.serve(services, GatewaySettings(token_keys_dir=str(keys_dir), bank_wait_s=2.0))
+
+    def serve(self, services: Services, settings: GatewaySettings) -> None:
+        """Answer requests with these services."""
+        with shared_routes():
+            app = public_app(settings=settings, gate=self.gate, services=services, keys=self.keys)
         self.app = EdgeLayer(app, service="gateway", public=True, bounds_own_body=BOUNDS_OWN_BODY)
         self.client = Client(self.app)
 

@@ -45,7 +45,6 @@ from payflow.contracts.returns import Returns
 from payflow.contracts.risk import AssessPayment, Risk
 from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError
-from payflow.platform.http.edge import EdgeLayer
 from payflow.platform.ids import UuidV7
 from payflow.platform.rpc import in_process
 from payflow.services.account.api import AccountApi
@@ -55,7 +54,7 @@ from payflow.services.audit.api import AuditApi
 from payflow.services.confirm.domain import FourEyes, ReturnDeadlines
 from payflow.services.confirm.ports import ReturnPorts
 from payflow.services.confirm.return_api import ReturnsApi
-from payflow.services.gateway.app import BOUNDS_OWN_BODY, GatewaySettings, public_app
+from payflow.services.gateway.app import GatewaySettings
 from payflow.services.gateway.routes.openapi import openapi_document
 from payflow.services.gateway.routes.services import Services
 from payflow.services.kyc.api import KycApi
@@ -63,16 +62,16 @@ from payflow.services.notification.api import NotificationApi, WebhooksApi
 from payflow.services.notification.channel_api import CallbacksApi, DevicesApi
 from payflow.services.notification.channels.twilio_callbacks import TwilioCallbacks
 from payflow.services.notification.domain.addresses import AddressPolicy
-from payflow.services.notification.templates import FileTemplates
 from payflow.services.ofac.api import OfacApi
 from payflow.services.ofac.index import loaded_lists
 from payflow.services.risk.api import RiskApi
 from payflow.services.risk.rules import default_rules
 from tests.builders import NOON, FixedClock, new_id
+from tests.builders_notification import shipped_templates
 from tests.fakes import FakeAccountStore
 from tests.fakes_audit import FakeAuditStore, FakeHeads
 from tests.fakes_confirm import FakeConfirmStore, FakeRisk
-from tests.fakes_gateway import Client, FakeConfirm, GatewayWorld, Reply, a_payment
+from tests.fakes_gateway import FakeConfirm, GatewayWorld, Reply, a_payment
 from tests.fakes_kyc import FakeKycStore
 from tests.fakes_notification import FakeChannel, FakeContacts, FakeDevices, FakeNotificationStore
 from tests.fakes_ofac import FakeOfacStore
@@ -228,7 +227,7 @@ class OperatorWorld(GatewayWorld):
                 channels=[FakeChannel("sms"), FakeChannel("email")],
                 demo=None,
                 contacts=FakeContacts(),
-                templates=FileTemplates.load(),
+                templates=shipped_templates(),
                 clock=clock,
                 ids=ids,
             ),
@@ -268,10 +267,7 @@ class OperatorWorld(GatewayWorld):
                 contract: in_process(contract, made, caller="gateway") for contract, made in implementations.items()
             },
         )
-        settings = GatewaySettings(token_keys_dir=str(keys_dir))
-        app = public_app(settings=settings, gate=self.gate, services=services, keys=self.keys)
-        self.app = EdgeLayer(app, service="gateway", public=True, bounds_own_body=BOUNDS_OWN_BODY)
-        self.client = Client(self.app)
+        self.serve(services, GatewaySettings(token_keys_dir=str(keys_dir)))
         self._tokens: dict[Role, str] = {}
 
     async def as_role(self, role: Role, method: str, path: str, body: Any = None, **more: Any) -> Reply:

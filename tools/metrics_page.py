@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+# How the name of each metric begins.
+PREFIX: Final = "payflow_"
 _KINDS: Final = {"Counter": "counter", "Gauge": "gauge", "Histogram": "histogram", "LiveGauge": "gauge"}
 
 HEAD: Final = """\
@@ -44,7 +46,10 @@ def metrics(root: Path = ROOT) -> list[Metric]:
     """Every metric of the product, by name."""
     found: list[Metric] = []
     for path in sorted((root / "src" / "payflow").rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if PREFIX not in text:
+            continue
+        tree = ast.parse(text)
         constants = _constants(tree)
         counted_by = path.parts[path.parts.index("services") + 1] if "services" in path.parts else "platform"
         for call in _definitions(tree):
@@ -68,7 +73,7 @@ def _definitions(tree: ast.Module) -> Iterator[ast.Call]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _callee(node) in _KINDS and node.args:
             first = node.args[0]
-            if isinstance(first, ast.Constant) and str(first.value).startswith("payflow_"):
+            if isinstance(first, ast.Constant) and str(first.value).startswith(PREFIX):
                 yield node
 
 

@@ -40,6 +40,7 @@ from payflow.contracts.account import (
     VerifyLedger,
 )
 from payflow.contracts.agents import DEMO_AGENTS, AgentDirectory, read_agents
+from payflow.kernel.errors import PayflowError
 from payflow.kernel.money import UnknownCurrency
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Outbox
@@ -71,7 +72,9 @@ class World:
 
     async def customer(self) -> str:
         customer_id = f"cust_{new_id().hex[-12:]}"
-        await self.operator.create_customers([NewCustomer(customer_id=customer_id, name="Ada Byron", country="GB")])
+        new = NewCustomer(customer_id=customer_id, name="Ada Byron", country="GB")
+        (made,) = await self.operator.create_customers([new])
+        assert not isinstance(made, PayflowError), made
         return customer_id
 
     async def account(self, balance: int = 0, *, currency: str = "USD", customer_id: str | None = None) -> AccountView:

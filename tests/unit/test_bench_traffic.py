@@ -8,9 +8,8 @@ from statistics import mean, median, stdev
 
 from payflow.contracts.agents import DEMO_AGENTS, read_agents
 from payflow.contracts.ofac import ScreeningOutcome
-from payflow.services.ofac.domain.index import NameIndex
 from payflow.services.ofac.domain.screening import screen_name
-from payflow.services.ofac.lists import bundled_lists
+from payflow.services.ofac.index import loaded_lists
 from payflow_dev.bench.population import (
     AMOUNT_MAX_MINOR,
     INTER_BANK_CREDITORS,
@@ -90,7 +89,7 @@ def test_customers_have_ids_and_accounts_of_their_own() -> None:
 
 
 def test_no_customer_s_name_is_near_a_sanctioned_one() -> None:
-    index = NameIndex(lists=bundled_lists())
+    index = loaded_lists().index
 
     stopped = [name for name in possible_names() if screen_name(index, name, "NL").outcome != ScreeningOutcome.CLEAR]
 

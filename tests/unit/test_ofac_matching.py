@@ -23,6 +23,7 @@ from payflow.services.ofac.domain import (
 )
 from payflow.services.ofac.domain.lru import Lru
 from payflow.services.ofac.domain.names import heavy_tokens
+from payflow.services.ofac.index import loaded_lists
 from payflow.services.ofac.lists import bundled_lists
 
 CLEAR, POSSIBLE_MATCH = ScreeningOutcome.CLEAR, ScreeningOutcome.POSSIBLE_MATCH
@@ -103,7 +104,7 @@ ORDINARY_WORDS = names_in("""
 NAMESAKES = {"Zhang Wei", "Anastasia Kuznetsova", "Olena Bondarenko"}
 
 LISTS = bundled_lists()
-INDEX = NameIndex(lists=LISTS)
+INDEX = loaded_lists().index
 SAMPLE = Random(20240503).sample(LISTS[0].entries, 500)
 
 
