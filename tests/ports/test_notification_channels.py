@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,12 +16,14 @@ from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
 from payflow.contracts.notification import Preferences
+from payflow.services.notification.channels.vendor import VendorChannel
 from payflow.services.notification.domain import (
     NO_ANSWER,
     NO_TIME_LEFT,
     NOT_REACHED,
     UNREADABLE_ANSWER,
     VENDOR_OUT,
+    Outgoing,
     PermanentFailure,
     Sent,
     TemporaryFailure,
@@ -205,6 +208,29 @@ async def test_a_code_that_gets_no_place_in_time_is_told_so(rig: Any) -> None:
 
     assert {result.reason for result in results} <= {NO_ANSWER, NO_TIME_LEFT, VENDOR_OUT}
     assert not any(isinstance(result, Sent) for result in results)
+
+
+async def test_a_call_that_misses_its_end_is_ended_all_the_same() -> None:
+    """As Python 3.11's `wait_for` does, where a cancellation comes together with an answer."""
+
+    class Deaf:
+        needs_contact = False
+
+        async def deliver(self, message: Outgoing) -> Sent:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(20)
+            await asyncio.sleep(20)
+            return Sent("V-1")
+
+    channel = VendorChannel(name="email", vendor=Deaf(), carries_codes=True, timeout_s=5, calls_max=1)
+    async with rigged("fake") as rig:
+        message = await rig.a_message(code="111111")
+    began_at = time.monotonic()
+
+    (result,) = await channel.send([message], within_s=0.2)
+
+    assert result == TemporaryFailure(NO_ANSWER, is_outage=True, is_unanswered=True)
+    assert time.monotonic() - began_at < 2
 
 
 async def test_neither_a_log_nor_a_result_names_a_code_a_key_or_an_address(

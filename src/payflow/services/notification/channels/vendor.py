@@ -42,6 +42,8 @@ TIMEOUT_S_MAX: Final = 10.0
 # So many rounds of calls are one batch: the last of them begins before its turn is over, however slow the vendor is.
 ROUNDS_PER_BATCH: Final = 2
 CODE_CALLS_MAX: Final = 64
+# A call whose time is up is cancelled again after this long, if it has not ended.
+_CANCEL_AGAIN_S: Final = 0.05
 # A vendor that does not answer is asked again after this long, and after twice as long each time, up to the second.
 OPEN_S_MIN: Final = 1.0
 OPEN_S_MAX: Final = 30.0
@@ -155,8 +157,7 @@ class VendorChannel:
 async def answered(call: Callable[[], Awaitable[SendResult]], *, timeout_s: float) -> SendResult:
     """What a call came to, also where nothing came of it."""
     try:
-        async with asyncio.timeout(timeout_s):
-            return await call()
+        return await _in_time(call(), timeout_s)
     except (TimeoutError, NoAnswer):
         return TemporaryFailure(NO_ANSWER, is_outage=True, is_unanswered=True)
     except NotReached:
@@ -169,6 +170,24 @@ async def answered(call: Callable[[], Awaitable[SendResult]], *, timeout_s: floa
         # A bug about one message must not keep its neighbours, and what it says may quote one.
         log.error("notification.channel_failed", error=type(error).__name__)
         return TemporaryFailure(type(error).__name__, is_unanswered=True)
+
+
+async def _in_time(call: Awaitable[SendResult], timeout_s: float) -> SendResult:
+    """What a call came to. Raises TimeoutError, having ended the call.
+
+    Cancelled again and again: Python 3.11's `wait_for`, which libraries use, forgets a cancellation that comes together
+    with what it waits for, and the call would go on until the library's own time-out.
+    """
+    task = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait({task}, timeout=timeout_s)
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CANCEL_AGAIN_S)
+    if task.cancelled():
+        raise TimeoutError
+    return task.result()
 
 
 def _says_nothing_of_the_vendor(result: SendResult) -> bool:
