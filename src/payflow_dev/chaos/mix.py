@@ -31,7 +31,7 @@ ABROAD: Final = (PAID_ABROAD, REFUSED_ABROAD, SILENT_ABROAD)
 LISTED_NAME: Final = "Rafael Caro Quintero"
 SCHEDULED_AFTER_S: Final = 3.0
 FILE_LINES: Final = (20, 100)
-FILE_SHARE: Final = 0.003
+FILE_SHARE: Final = 0.005
 RETURN_SHARE: Final = 0.05
 # What the first eight customers order first, so that every kind has been asked for when the first fault strikes.
 _BEGINNINGS: Final = ("later", "file", "cleared", "blocked", "later", "large", "returned", "declined")
