@@ -344,6 +344,11 @@ BUGS: Final = {
         (
             Change(
                 f"{_CONFIRM}/domain/payment.py",
+                "from datetime import datetime\n",
+                "from datetime import datetime, timedelta\n",
+            ),
+            Change(
+                f"{_CONFIRM}/domain/payment.py",
                 "        return self.execute_at is not None and now < self.execute_at\n",
                 "        return self.execute_at is not None and (self.execute_at - now).total_seconds() > 2\n",
             ),
