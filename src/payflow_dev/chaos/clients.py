@@ -48,8 +48,8 @@ class Clients:
         self.url = url
         self._urls = (url, url, *gateways)
         self._gateways = tuple(gateways)
-        self._customers = customers
-        self._tokens = tokens
+        self.customers = customers
+        self.tokens = tokens
         self.history = history
         self.wire, self.office = wire, office
         self._notification = services.client(Notification)
@@ -71,7 +71,7 @@ class Clients:
     def start(self) -> None:
         """Begin to pay."""
         self.open()
-        self._tasks = [asyncio.create_task(self._pay_on(payer)) for payer in range(len(self._customers))]
+        self._tasks = [asyncio.create_task(self._pay_on(payer)) for payer in range(len(self.customers))]
 
     def open(self) -> None:
         """Be able to pay, without beginning by oneself."""
@@ -134,21 +134,21 @@ class Clients:
         for order in orders:
             if self.office is not None and order.is_to_return and order.is_paid and order.creditor in self._ours:
                 payment = await self.read(order.payer, f"/payments/{order.key}")
-                customer_id = self._customers[order.payer].customer_id
+                customer_id = self.customers[order.payer].customer_id
                 await self.office.give_back(order, customer_id=customer_id, payment_id=payment["payment_id"])
 
     def new_order(self, *, payer: int, creditor: str, amount_minor: int, account: int = 0) -> Order:
         """An order beside what customers want by themselves; it is read at the end like all."""
         self._bursts += 1
-        debtor = self._customers[payer].accounts[account]
+        debtor = self.customers[payer].accounts[account]
         order = Order(payer, f"x{payer:03d}-{self._bursts:06d}", debtor, creditor, amount_minor)
         self.orders.append(order)
         return order
 
     async def same_request_at_once(self) -> int:
         """One request fifty times at the same moment, half to each gateway; how many were answered."""
-        payer = self._random.randrange(len(self._customers))
-        creditor = self._customers[payer - 1].accounts[0]
+        payer = self._random.randrange(len(self.customers))
+        creditor = self.customers[payer - 1].accounts[0]
         order = self.new_order(payer=payer, creditor=creditor, amount_minor=self._random.randint(100, SMALL_MAX_MINOR))
         each = [self.send(order, url=self._gateways[number % 2]) for number in range(SAME_REQUESTS)]
         answers = await asyncio.gather(*each)
@@ -158,9 +158,9 @@ class Clients:
     async def crossing(self) -> int:
         """Every pair of neighbours pays each other at the same moment, several times each way; how many payments."""
         orders = [
-            self.new_order(payer=payer, creditor=self._customers[payer ^ 1].accounts[0], amount_minor=100 + number)
+            self.new_order(payer=payer, creditor=self.customers[payer ^ 1].accounts[0], amount_minor=100 + number)
             for number in range(CROSSING_EACH_WAY)
-            for payer in range(len(self._customers) // 2 * 2)
+            for payer in range(len(self.customers) // 2 * 2)
         ]
         await asyncio.gather(*(self.to_the_end(order) for order in orders))
         return len(orders)
@@ -171,9 +171,9 @@ class Clients:
         One goes abroad, where its money is held for a while: what is held is not to be spent either.
         """
         # Not those who cancel what asks for a code, as such amounts do.
-        payers = [payer for payer in range(len(self._customers)) if not cancels_codes(payer)]
+        payers = [payer for payer in range(len(self.customers)) if not cancels_codes(payer)]
         payer = payers[self._bursts % len(payers)]
-        creditors = (SILENT_ABROAD, *(self._customers[payer - number].accounts[0] for number in (1, 2, 3)))
+        creditors = (SILENT_ABROAD, *(self.customers[payer - number].accounts[0] for number in (1, 2, 3)))
         orders = [
             self.new_order(payer=payer, creditor=creditor, amount_minor=OPENING_BALANCE_MINOR, account=1)
             for creditor in creditors
@@ -219,7 +219,7 @@ class Clients:
             order.is_cancelled = True
             await self._cancel(order)
             return
-        query = FindDemoCode(transaction_id=order.key, customer_id=self._customers[order.payer].customer_id)
+        query = FindDemoCode(transaction_id=order.key, customer_id=self.customers[order.payer].customer_id)
         (found,) = await self._notification.find_demo_codes([query])
         if not isinstance(found, PayflowError):
             order.code = found.code
@@ -239,7 +239,7 @@ class Clients:
 
     def customer_id(self, payer: int) -> str:
         """Who that is."""
-        return self._customers[payer].customer_id
+        return self.customers[payer].customer_id
 
     def url_of(self, payer: int) -> str:
         """The address that a customer uses."""
@@ -249,7 +249,7 @@ class Clients:
         self, payer: int, method: str, url: str, *, body: Any = None, data: Any = None, **more: str
     ) -> Answer:
         """Send a customer's request once."""
-        return await self.wire.ask(method, url, token=self._tokens[payer], body=body, data=data, **more)
+        return await self.wire.ask(method, url, token=self.tokens[payer], body=body, data=data, **more)
 
     async def _call(self, operation: str, order: Order, url: str) -> Answer:
         body = None if operation == "cancel" else self.body_of(order)
@@ -289,4 +289,4 @@ class Clients:
 
     async def read(self, payer: int, path: str) -> Any:
         """A GET that must be answered: repeated until it is; None for 404."""
-        return await self.wire.read(f"{self.url}{path}", token=self._tokens[payer])
+        return await self.wire.read(f"{self.url}{path}", token=self.tokens[payer])

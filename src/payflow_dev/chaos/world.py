@@ -21,7 +21,7 @@ from payflow.run import control
 from payflow.run.inspection import owner_url
 from payflow.run.instance import Instance
 from payflow.run.invariants.check import check_database
-from payflow.run.local_rpc import local_services
+from payflow.run.local_rpc import LocalServices, local_services
 from payflow_dev.bench.population import CURRENCY, OPENING_BALANCE_MINOR, Customer, make_customers
 from payflow_dev.bench.records import make_records, new_password, sign_in
 from payflow_dev.bench.target import LOOPBACK, Target, ended_by_sigterm, new_instance, remove, settings_for_ours
@@ -71,13 +71,21 @@ class World:
 
     setup: Setup
     instance: Instance
-    customers: list[Customer]
-    tokens: list[str]
     clients: Clients
     history: History
     tools: Tools
     bank_url: str
     missing: dict[str, str]
+
+    @property
+    def customers(self) -> Sequence[Customer]:
+        """Who pays."""
+        return self.clients.customers
+
+    @property
+    def tokens(self) -> Sequence[str]:
+        """What each of them signs in with."""
+        return self.clients.tokens
 
     async def heal_and_read(self, *, quiet_within_s: float = QUIET_WITHIN_S) -> float:
         """Let everything come to its end, then read it all into the history; the seconds until it was quiet."""
@@ -143,32 +151,13 @@ async def running_world(instance: Instance, setup: Setup) -> AsyncIterator[World
         await _tell_banks(urls["other-bank"])
         async with local_services(instance) as services:
             history = History(setup.history)
-            customers, tokens = await _people(instance, setup, history)
-            url, gateways, wire = f"http://{LOOPBACK}:{instance.port}", _gateways(proxies), Wire()
-            office = None
-            if setup.has_office:
-                staff = await hire(instance)
-                office = Office(staff=staff, url=url, gateways=gateways, history=history, wire=wire)
-            clients = Clients(
-                url=url,
-                gateways=gateways,
-                customers=customers,
-                tokens=tokens,
-                history=history,
-                services=services,
-                seed=setup.seed,
-                pause_s=setup.pause_s,
-                wire=wire,
-                office=office,
-            )
+            clients = await _clients(instance, setup, history, services=services, gateways=_gateways(proxies))
             owner = owner_url(instance.data_dir)
             link = PostgresLink(server_url=urls["postgres"], owner_url=owner, director=director)
             try:
                 yield World(
                     setup=setup,
                     instance=instance,
-                    customers=customers,
-                    tokens=tokens,
                     clients=clients,
                     history=history,
                     tools=Tools(processes, director, clients, link, owner, clocks, disk),
@@ -209,6 +198,30 @@ async def _tell_banks(url: str) -> None:
         session.put(f"{url}/control", data=msgspec.json.encode(BANKS)) as told,
     ):
         told.raise_for_status()
+
+
+async def _clients(
+    instance: Instance, setup: Setup, history: History, *, services: LocalServices, gateways: list[str]
+) -> Clients:
+    """The run's customers, and the bank's own people where there are any, all signed in."""
+    url, wire = f"http://{LOOPBACK}:{instance.port}", Wire()
+    customers, tokens = await _people(instance, setup, history)
+    office = None
+    if setup.has_office:
+        staff = await hire(instance)
+        office = Office(staff=staff, url=url, gateways=gateways, history=history, wire=wire)
+    return Clients(
+        url=url,
+        gateways=gateways,
+        customers=customers,
+        tokens=tokens,
+        history=history,
+        services=services,
+        seed=setup.seed,
+        pause_s=setup.pause_s,
+        wire=wire,
+        office=office,
+    )
 
 
 async def _people(instance: Instance, setup: Setup, history: History) -> tuple[list[Customer], list[str]]:
