@@ -14,7 +14,7 @@ from tests.simulation.nodes import Life, Link
 from tests.simulation.services import Risk
 from tests.simulation.weather import Fate
 
-RETURN_SHARE: Final = 0.03
+RETURN_SHARE: Final = 0.01
 RETURN_ENDS: Final = frozenset({ReturnState.COMPLETED, ReturnState.REJECTED, ReturnState.DECLINED, ReturnState.EXPIRED})
 TRIES_MAX: Final = 12
 OPERATORS: Final = ("olga", "omar")

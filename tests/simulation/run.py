@@ -178,7 +178,8 @@ class Simulation:
         )
         process = ConfirmProcess(life=life, ports=ports, returns=returns)
         self._duty(life, process.do_what_is_due, often_s=self._due_check_s)
-        self._duty(life, process.do_due_returns, often_s=self._due_check_s)
+        # Returns are few: looking for them as often as for payments would be most of what is simulated.
+        self._duty(life, process.do_due_returns, often_s=4 * self._due_check_s)
         return process
 
     def _build_account(self, life: Life) -> Any:
