@@ -129,6 +129,13 @@ class Clients:
         self.orders += file.orders
         await pay_by_file(clients=self, file=file, chance=self._random)
 
+    def send_file(self) -> None:
+        """Have somebody send a file now, beside what customers want by themselves."""
+        self._bursts += 1
+        payer = self._random.randrange(len(self.customers))
+        file = self._mix.file(payer, f"x{payer:03d}-{self._bursts:06d}")
+        self._tasks.append(asyncio.create_task(self.pay_by_file(file)))
+
     async def _ask_back(self, orders: Sequence[Order]) -> None:
         """Have the office return parts of what was paid within our ledger and is to come back."""
         for order in orders:

@@ -125,10 +125,13 @@ class Mix:
         name = f"c{payer:03d}-{number:06d}"
         beginning = _BEGINNINGS[payer] if number == 1 and payer < len(_BEGINNINGS) and not self._is_simple else None
         if beginning == "file" or (beginning is None and not self._is_simple and self._random.random() < FILE_SHARE):
-            lines = range(1, self._random.randint(*FILE_LINES) + 1)
-            orders = [self._order(payer, f"{name}-{line:03d}", in_file=True) for line in lines]
-            return File(payer, f"f-{name}", orders)
+            return self.file(payer, name)
         return self._order(payer, name, beginning)
+
+    def file(self, payer: int, name: str) -> File:
+        """A file of a customer's, with payments of all kinds but those for later."""
+        lines = range(1, self._random.randint(*FILE_LINES) + 1)
+        return File(payer, f"f-{name}", [self._order(payer, f"{name}-{line:03d}", in_file=True) for line in lines])
 
     def _order(self, payer: int, key: str, beginning: str | None = None, *, in_file: bool = False) -> Order:
         mine = self._customers[payer].accounts[0]

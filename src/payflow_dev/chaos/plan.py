@@ -64,6 +64,8 @@ OFFICE_EDGES: Final = (
     Edge("gateway-2", "ofac", "decide"),
     Edge("ofac", "confirm", "decide_review"),
 )
+# Files are few: what waits for one has somebody send one.
+FILE_OPERATIONS: Final = frozenset({"store_bulk_lines", "close_bulk"})
 # What a payment's steps commit, by the process and the table that only this step writes.
 WRITES: Final = (
     Edge("confirm", POSTGRES, "transactions"),
