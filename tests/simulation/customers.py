@@ -236,6 +236,9 @@ class Customers:
         self._count += 1
         when = self._world.loop.time() + 8 * self._world.chance.random()
         heapq.heappush(self._later, (when, self._count, request, code))
+        if not self._lanes:
+            # A review was decided after everybody had gone home.
+            self.open_lanes(1)
 
     async def _cancel(self, request: Request, *, after_s: float) -> None:
         await self._life.pause(after_s)
