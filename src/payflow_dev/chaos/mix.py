@@ -33,8 +33,19 @@ SCHEDULED_AFTER_S: Final = 3.0
 FILE_LINES: Final = (20, 100)
 FILE_SHARE: Final = 0.005
 RETURN_SHARE: Final = 0.05
-# What the first eight customers order first, so that every kind has been asked for when the first fault strikes.
-_BEGINNINGS: Final = ("later", "file", "cleared", "blocked", "later", "large", "returned", "declined")
+# What the first eight customers order first, by customer and number, so that every kind has been asked for when the first
+# fault strikes. The fifth to the eighth cancel what is for later.
+_BEGINNINGS: Final = {
+    (0, 1): "later",
+    (1, 1): "file",
+    (2, 1): "cleared",
+    (3, 1): "blocked",
+    (4, 1): "later",
+    (5, 1): "large",
+    (5, 2): "abroad",
+    (6, 1): "returned",
+    (7, 1): "declined",
+}
 
 
 @dataclass(slots=True)
@@ -123,7 +134,7 @@ class Mix:
     def next(self, payer: int, number: int) -> Order | File:
         """The `number`th wish of a customer, counted from 1: a payment, or a file of them."""
         name = f"c{payer:03d}-{number:06d}"
-        beginning = _BEGINNINGS[payer] if number == 1 and payer < len(_BEGINNINGS) and not self._is_simple else None
+        beginning = None if self._is_simple else _BEGINNINGS.get((payer, number))
         if beginning == "file" or (beginning is None and not self._is_simple and self._random.random() < FILE_SHARE):
             return self.file(payer, name)
         return self._order(payer, name, beginning)
@@ -165,6 +176,8 @@ class Mix:
         match beginning:
             case "later":
                 order.schedule(SCHEDULED_AFTER_S)
+            case "abroad":
+                order.creditor = PAID_ABROAD
             case "large":
                 order.amount_minor = LARGE_MINOR
             case "cleared" | "blocked":
