@@ -33,8 +33,8 @@ SCHEDULED_AFTER_S: Final = 3.0
 FILE_LINES: Final = (20, 100)
 FILE_SHARE: Final = 0.005
 RETURN_SHARE: Final = 0.05
-# What the first eight customers order first, by customer and number, so that every kind has been asked for when the first
-# fault strikes. The fifth to the eighth cancel what is for later.
+# What the first eight customers order first, by customer and number: every kind has been asked for when the first fault
+# strikes. Customers 4 to 7 cancel what is for later.
 _BEGINNINGS: Final = {
     (0, 1): "later",
     (1, 1): "file",
