@@ -9,6 +9,7 @@ from payflow.contracts.confirm import PaymentState
 from payflow.contracts.partner_bank import BankStatus
 from payflow.services.account.domain import HELD, Hold
 from payflow.services.confirm.domain import MACHINE, Payment
+from tests.simulation.checks_returns import ReturnsJudge
 from tests.simulation.customers import Customers, Request, in_short, told_nothing_happened
 from tests.simulation.ledger import LedgerTables
 from tests.simulation.nodes import SKEW_MAX_S
@@ -36,10 +37,11 @@ class Judge:
         books: OtherBank,
         instructions: dict[UUID, Instruction],
         customers: Customers,
+        returns: ReturnsJudge,
     ) -> None:
         self._world, self._payments, self._ledger = world, payments, ledger
         self._risk, self._otp, self._books, self._customers = risk, otp, books, customers
-        self._instructions = instructions
+        self._instructions, self._returns = instructions, returns
         self._moved: dict[UUID, dict[str, int]] = {}
 
     def check_quiet(self) -> None:
@@ -47,6 +49,7 @@ class Judge:
         for payment in self._payments.unfinished.values():
             if payment.state not in RESTS or payment.due_at is None:
                 self._world.break_(f"still {payment.state} after everything has healed", payment.payment_id)
+        self._returns.check_quiet()
 
     def check_end(self) -> None:
         """After every deadline has passed."""
@@ -55,6 +58,7 @@ class Judge:
         self._check_ledger()
         for payment in self._payments.payments.values():
             self._check_payment(payment)
+        self._returns.check_end(self._moved)
         self._check_nothing_else_was_paid()
         self._check_events()
         for request in self._customers.requests:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -65,6 +65,8 @@ class Customers:
         self._count = 0
         self._lanes = 0
         self.requests: list[Request] = []
+        # Called with each payment that its customer hears to be completed, once.
+        self.on_paid: Callable[[PaymentView], None] = lambda view: None
         # The cases that an officer has decided, by review id, and how.
         self.decided: dict[UUID, bool] = {}
 
@@ -191,6 +193,8 @@ class Customers:
                 self._world.break_(f"told first as {in_short(request.told)}, then as {in_short(view)}", view.payment_id)
         elif is_final:
             request.told, request.told_at = view, self._world.loop.time()
+            if view.state is PaymentState.COMPLETED:
+                self.on_paid(view)
         else:
             request.is_open = True
             if command is not None:
@@ -232,6 +236,9 @@ class Customers:
         self._count += 1
         when = self._world.loop.time() + 8 * self._world.chance.random()
         heapq.heappush(self._later, (when, self._count, request, code))
+        if not self._lanes:
+            # A review was decided after everybody had gone home.
+            self.open_lanes(1)
 
     async def _cancel(self, request: Request, *, after_s: float) -> None:
         await self._life.pause(after_s)

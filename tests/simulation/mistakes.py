@@ -17,13 +17,14 @@ from payflow.contracts.risk import Assessed, RiskLevel
 from payflow.kernel.errors import PayflowError, UnknownOutcome
 from payflow.services.account.api import AccountApi
 from payflow.services.account.domain import Balance, Changes
-from payflow.services.confirm.domain import Payment
+from payflow.services.confirm.domain import FourEyes, Payment, ReturnPayment
 from payflow.services.confirm.ports import Ports
 from payflow.services.confirm.usecases.bank import _instruction_of
 from tests.simulation.doors import Door
 from tests.simulation.ledger import LedgerTables, MemoryLedger
 from tests.simulation.nodes import BEGIN, Life
 from tests.simulation.payments import MemoryPayments, PaymentTables, copy_of
+from tests.simulation.returns import MemoryReturns, ReturnTables
 from tests.simulation.run import Parts
 
 
@@ -82,6 +83,25 @@ class LosesEvents(PaymentTables):
         super().write(payment)
         if payment.is_final and payment.payment_id.int % 100 == 0:
             del self.events[before:]
+
+
+class ForgetsOtherReturns(ReturnTables):
+    """A return is held against its payment alone, and not against the other returns of it."""
+
+    def take(self, made: ReturnPayment, *, original_minor: int, taken_minor: int) -> bool:
+        self.originals.setdefault(made.payment_id, original_minor)
+        self.count(made, made.amount_minor)
+        return True
+
+    def count(self, made: ReturnPayment, amount_minor: int) -> None:
+        self.taken[made.payment_id] = self.taken.get(made.payment_id, 0) + amount_minor
+
+
+class IgnoresTheReturnsToken(MemoryReturns):
+    """A process that was overtaken still stores a return's steps."""
+
+    def may_write(self, made: ReturnPayment) -> bool:
+        return made.return_id in self._tables.returns
 
 
 class ForgetsEndedPayments(LedgerTables):
@@ -249,6 +269,9 @@ PLANTED: Final = {
     "an approval is acted on and not stored": Parts(payments=ForgetsApprovals),
     "two payments may have the same key": Parts(payment_tables=HasNoUniqueKeys),
     "an end is stored without its event": Parts(payment_tables=LosesEvents),
+    "returns are not held against one another": Parts(return_tables=ForgetsOtherReturns),
+    "an overtaken process still stores a return's steps": Parts(returns=IgnoresTheReturnsToken),
+    "one person alone returns any amount": Parts(four_eyes=FourEyes.parse("1000000")),
     "a release leaves no refusal": Parts(ledger_tables=ForgetsEndedPayments),
     "balances are not locked": Parts(ledger_tables=DoesNotLock),
     "remembered balances are not checked": Parts(ledger=TrustsKnownBalances),

@@ -15,16 +15,19 @@ from uuid import UUID
 from payflow.contracts.account import NewAccount, NewCustomer
 from payflow.services.account.api import AccountApi
 from payflow.services.account.usecases import ledger as ledger_usecases
-from payflow.services.confirm.domain import Deadlines
-from payflow.services.confirm.ports import Ports
+from payflow.services.confirm.domain import Deadlines, FourEyes, ReturnDeadlines
+from payflow.services.confirm.ports import Ports, ReturnPorts
 from tests.simulation.checks import Judge
+from tests.simulation.checks_returns import ReturnsJudge
 from tests.simulation.customers import Customers, Town
 from tests.simulation.doors import OpenDoor, SimulatedDoor
 from tests.simulation.ledger import LedgerTables, MemoryLedger
 from tests.simulation.loop import SimulatedLoop, SimulationStuck
 from tests.simulation.nodes import BEGIN, LATE_MAX_S, SKEW_MAX_S, Life, Link, Node, SimulatedIds
+from tests.simulation.officers import Officers
 from tests.simulation.payments import MemoryPayments, PaymentTables
 from tests.simulation.processes import ConfirmProcess, NobodyWaits, again_and_again
+from tests.simulation.returns import MemoryReturns, ReturnTables
 from tests.simulation.services import LISTED, Banks, Instruction, OtherBank, Otp, PartnerBank, Risk
 from tests.simulation.weather import Broken, Trace, Weather, World
 
@@ -37,6 +40,10 @@ DEADLINES: Final = Deadlines(
     execute_ahead=timedelta(days=1),
     execute_late=timedelta(seconds=120),
 )
+RETURN_DEADLINES: Final = ReturnDeadlines(
+    approval=timedelta(seconds=90), review=timedelta(seconds=150), late=timedelta(seconds=120)
+)
+FOUR_EYES: Final = FourEyes.parse("150")
 LANES: Final = 8
 BOOKING_TIMEOUT_S: Final = 5.0
 CUSTOMERS_MAX_S: Final = 600.0
@@ -51,6 +58,9 @@ class Parts:
 
     payment_tables: Callable[[], PaymentTables] = PaymentTables
     payments: Callable[[PaymentTables, SimulatedDoor], MemoryPayments] = MemoryPayments
+    return_tables: Callable[[], ReturnTables] = ReturnTables
+    returns: Callable[[ReturnTables, SimulatedDoor], MemoryReturns] = MemoryReturns
+    four_eyes: FourEyes = FOUR_EYES
     ledger_tables: Callable[[SimulatedIds], LedgerTables] = LedgerTables
     ledger: Callable[[LedgerTables, SimulatedDoor], MemoryLedger] = MemoryLedger
     account: Callable[..., Any] = AccountApi
@@ -89,6 +99,7 @@ class Simulation:
         self.world = World(loop=SimulatedLoop(chance), chance=chance, weather=Weather.drawn(chance))
         ids = SimulatedIds(self.world)
         self._parts, self._ids = parts, ids
+        self.returns = parts.return_tables()
         self.payments, self.ledger = parts.payment_tables(), parts.ledger_tables(ids)
         self._risk, self._otp, self._books = Risk(self.world), Otp(self.world), OtherBank(self.world)
         self._instructions: dict[UUID, Instruction] = {}
@@ -111,6 +122,13 @@ class Simulation:
             confirm=Link(self._outside.life, self._confirm, timeout_s=10),
             risk=self._risk,
         )
+        self.officers = Officers(
+            life=self._outside.life,
+            confirm=Link(self._outside.life, self._confirm, timeout_s=10),
+            risk=self._risk,
+            decided=self.customers.decided,
+        )
+        self.customers.on_paid = self.officers.hear_of
         self.judge = Judge(
             world=self.world,
             payments=self.payments,
@@ -120,6 +138,15 @@ class Simulation:
             books=self._books,
             instructions=self._instructions,
             customers=self.customers,
+            returns=ReturnsJudge(
+                world=self.world,
+                payments=self.payments,
+                returns=self.returns,
+                risk=self._risk,
+                officers=self.officers,
+                decided=self.customers.decided,
+                four_eyes=FOUR_EYES,
+            ),
         )
         self.ledger.on_release = self.judge.check_release
 
@@ -138,8 +165,21 @@ class Simulation:
             deadlines=DEADLINES,
             endings=NobodyWaits(),
         )
-        process = ConfirmProcess(life=life, ports=self._parts.ports(ports, life))
+        ports = self._parts.ports(ports, life)
+        returns = ReturnPorts(
+            returns=self._parts.returns(self.returns, SimulatedDoor(life)),
+            payments=ports.store,
+            account=ports.account,
+            risk=ports.risk,
+            clock=life.node,
+            ids=self._ids,
+            deadlines=RETURN_DEADLINES,
+            four_eyes=self._parts.four_eyes,
+        )
+        process = ConfirmProcess(life=life, ports=ports, returns=returns)
         self._duty(life, process.do_what_is_due, often_s=self._due_check_s)
+        # Returns are few: looking for them as often as for payments would be most of what is simulated.
+        self._duty(life, process.do_due_returns, often_s=4 * self._due_check_s)
         return process
 
     def _build_account(self, life: Life) -> Any:
@@ -157,8 +197,12 @@ class Simulation:
 
     def _duty(self, life: Life, duty: Callable[[], Any], *, often_s: float) -> None:
         """A duty of a process; once all have come to rest, more seldom, for nothing but time passes then."""
-        pause_s = lambda: 10.0 if self._is_healed and self.customers.is_done else often_s  # noqa: E731
+        pause_s = lambda: 10.0 if self._is_healed and self._is_done else often_s  # noqa: E731
         life.spawn(again_and_again(life, duty, pause_s=pause_s), about=duty.__name__)
+
+    @property
+    def _is_done(self) -> bool:
+        return self.customers.is_done and self.officers.is_done
 
     async def run(self) -> None:
         """The whole story."""
@@ -173,10 +217,10 @@ class Simulation:
         await outside.pause(20 + 100 * random())
         self._heal(everybody)
         begun = self.world.loop.time()
-        while not self.customers.is_done and self.world.loop.time() < begun + CUSTOMERS_MAX_S:
+        while not self._is_done and self.world.loop.time() < begun + CUSTOMERS_MAX_S:
             await outside.pause(1)
-        if not self.customers.is_done:
-            self.world.break_("customers still wait for an answer")
+        if not self._is_done:
+            self.world.break_("customers or officers still wait for an answer")
         await outside.pause(QUIET_AFTER_S)
         self.judge.check_quiet()
         await outside.pause(DEADLINES_AFTER_S)
@@ -262,7 +306,8 @@ def simulate(seed: int, *, payments: int = PAYMENTS, parts: Parts | None = None)
         cpu_s=process_time() - cpu_begun,
         simulated_s=world.loop.time(),
         faults=world.faults,
-        ends=Counter(payment.state.value for payment in stored.values()),
+        ends=Counter(payment.state.value for payment in stored.values())
+        + Counter(f"RETURN {made.state.value}" for made in simulation.returns.returns.values()),
         broken=world.broken,
         trace=world.trace,
         transaction_of={id: payment.transaction_id for id, payment in stored.items()} if world.broken else {},

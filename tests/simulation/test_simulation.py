@@ -23,7 +23,7 @@ SECONDS = float(os.environ.get("SIMULATION_SECONDS", "20"))
 PAYMENTS_WITH_A_MISTAKE = 1_200
 SEEDS_MAX = 200
 # Where small seeds find nothing: one just below the first that does, which saves minutes.
-BEGIN_WITH = {"a release leaves no refusal": 120}
+BEGIN_WITH = {"account obeys an overtaken process": 210}
 
 
 @pytest.mark.timeout(SECONDS + 240)

@@ -9,7 +9,7 @@ import pytest
 
 import payflow
 from payflow_dev.chaos.bugs import BUGS, plant
-from payflow_dev.chaos.clients import ABROAD
+from payflow_dev.chaos.mix import ABROAD
 
 SOURCE = Path(payflow.__file__).resolve().parents[1]
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import msgspec
 import pytest
 
 from payflow_dev.chaos.history import (
@@ -21,30 +17,11 @@ from payflow_dev.chaos.history import (
     ToldAgain,
 )
 from payflow_dev.chaos.judge import judge_records
+from tests.builders_chaos import PAID, Doctored, a_call, changed, lines, with_more, without
 
-PAID = '{"status":"SUCCESS","reference":"PF1"}'
 REFUSED = '{"error":"INSUFFICIENT_FUNDS","status":422}'
 ABROAD = "DE08990100100000001001"
 HOME, BANK, NO = (f"01a21fb0-5cdf-7fda-94e3-16d0b679e10{digit}" for digit in "123")
-
-Doctored = Callable[[list[Record]], list[Record]]
-
-
-def a_call(key: str, **change: Any) -> Call:
-    values: dict[str, Any] = {
-        "operation": "pay",
-        "customer": "c1",
-        "key": key,
-        "transaction": key,
-        "debtor": "A1",
-        "creditor": "A2",
-        "amount_minor": 100,
-        "invoked_ns": 1,
-        "answered_ns": 2,
-        "status": 200,
-        "body": PAID,
-    }
-    return Call(**(values | change))
 
 
 def a_whole_history() -> list[Record]:
@@ -85,39 +62,6 @@ def a_whole_history() -> list[Record]:
         FinalBank(end_to_end_id=BANK.replace("-", ""), status="ACCEPTED", amount_minor=30, times_received=2),
         FinalEnd(seconds_to_quiet=1.0),
     ]  # fmt: skip
-
-
-def changed(kind: type, which: dict[str, Any], **change: Any) -> Doctored:
-    """Change the records of a kind whose fields are as `which` says."""
-
-    def doctor(records: list[Record]) -> list[Record]:
-        return [
-            msgspec.structs.replace(record, **change)
-            if isinstance(record, kind) and all(getattr(record, name) == value for name, value in which.items())
-            else record
-            for record in records
-        ]
-
-    return doctor
-
-
-def without(kind: type, **which: Any) -> Doctored:
-    """Leave the records of a kind out whose fields are as `which` says."""
-    return lambda records: [
-        record
-        for record in records
-        if not (isinstance(record, kind) and all(getattr(record, name) == value for name, value in which.items()))
-    ]
-
-
-def with_more(*more: Record) -> Doctored:
-    """Records beside the others."""
-    return lambda records: [*records[:-1], *more, records[-1]]
-
-
-def lines(account: str, posted_minor: int, *rows: Line) -> Doctored:
-    """Another statement of an account."""
-    return changed(FinalAccount, {"account": account}, posted_minor=posted_minor, lines=list(rows))
 
 
 RULES: list[tuple[str, str, Doctored]] = [

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from payflow_dev.chaos.plan import EDGES, WRITES, Edge, Planned, overtaken
+from payflow_dev.chaos.plan import EDGES, OFFICE_EDGES, WRITES, Edge, Planned, overtaken
 from payflow_dev.chaos.proxy import Position
 
-_EDGES: Final = {edge.name: edge for edge in (*EDGES, *WRITES)}
+_EDGES: Final = {edge.name: edge for edge in (*EDGES, *OFFICE_EDGES, *WRITES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ def _at(edge: str, *names: str, times: int = 1) -> tuple[Planned, ...]:
 _SAME: Final = tuple(Planned("same-request-50") for _ in range(6))
 _CROSSING: Final = tuple(Planned("crossing") for _ in range(3))
 _OVERTAKEN: Final = tuple(planned for planned in overtaken() if planned.edge and planned.edge.operation == "place_hold")
+# Enough time for officers and files.
+_A_WHILE: Final = tuple(Planned("freeze", process, seconds=1.0) for process in ("gateway-2", "otp", "ofac", "kyc"))
 _ACCOUNT: Final = "services/account"
 _CONFIRM: Final = "services/confirm"
 # A lease that ends while a call is on its way, so that a process takes a payment over from itself.
@@ -282,6 +284,81 @@ BUGS: Final = {
             ),
         ),
         _CROSSING,
+    ),
+    "returned-too-much": Bug(
+        "each return alone is held against its payment, all of them together are not",
+        (
+            Change(f"{_CONFIRM}/domain/returns.py", "    if left <= 0:\n", "    if original.minor_units <= 0:\n"),
+            Change(
+                f"{_CONFIRM}/domain/returns.py",
+                "    if amount.minor_units > left:\n",
+                "    if amount.minor_units > original.minor_units:\n",
+            ),
+            Change(
+                f"{_CONFIRM}/migrations/0003_returns.sql",
+                "CHECK (taken_minor BETWEEN 0 AND amount_minor)",
+                "CHECK (taken_minor >= 0)",
+            ),
+        ),
+        _A_WHILE[:2],
+    ),
+    "returned-alone": Bug(
+        "one person alone returns any amount",
+        (
+            Change(
+                f"{_CONFIRM}/domain/returns.py",
+                "        return Decimal(total_minor) > limit.scaleb(DECIMALS[currency])\n",
+                "        return Decimal(total_minor) > limit.scaleb(DECIMALS[currency]) * 1000\n",
+            ),
+        ),
+        _A_WHILE[:2],
+    ),
+    "file-paid-again": Bug(
+        "a file that is sent again under its key is another file, and its lines are paid again",
+        (
+            Change(
+                f"{_CONFIRM}/bulk/queries.sql",
+                "SELECT * FROM bulk_order WHERE customer_id = $1 AND idempotency_key = $2;",
+                "SELECT * FROM bulk_order WHERE customer_id = $1 AND idempotency_key = $2 AND false;",
+            ),
+            Change(
+                f"{_CONFIRM}/migrations/0004_bulk.sql",
+                "    CONSTRAINT one_bulk_order_per_idempotency_key UNIQUE (customer_id, idempotency_key),\n",
+                "",
+            ),
+            Change(
+                f"{_CONFIRM}/migrations/0001_initial.sql",
+                "    CONSTRAINT one_payment_per_transaction_id UNIQUE (customer_id, transaction_id),\n",
+                "",
+            ),
+        ),
+        _A_WHILE * 2,
+    ),
+    "blocked-is-paid": Bug(
+        "a payment that an officer has blocked is made all the same",
+        (Change(f"{_CONFIRM}/usecases/lifecycle.py", "    if not is_cleared:\n", "    if False:\n"),),
+        _A_WHILE[:2],
+    ),
+    "made-too-early": Bug(
+        "what is ordered for later is made two seconds before its time",
+        (
+            Change(
+                f"{_CONFIRM}/domain/payment.py",
+                "from datetime import datetime\n",
+                "from datetime import datetime, timedelta\n",
+            ),
+            Change(
+                f"{_CONFIRM}/domain/payment.py",
+                "        return self.execute_at is not None and now < self.execute_at\n",
+                "        return self.execute_at is not None and (self.execute_at - now).total_seconds() > 2\n",
+            ),
+            Change(
+                f"{_CONFIRM}/domain/payment.py",
+                "        self.rest(until=self.execute_at, expires_at=None)\n",
+                "        self.rest(until=self.execute_at - timedelta(seconds=2), expires_at=None)\n",
+            ),
+        ),
+        _A_WHILE[:2],
     ),
 }
 

@@ -16,10 +16,11 @@ from payflow_dev.chaos.disk import SmallDisk
 from payflow_dev.chaos.history import Fault, now_ns
 from payflow_dev.chaos.instance import Processes, take_all_connections
 from payflow_dev.chaos.pgwire import PostgresLink, role_of
-from payflow_dev.chaos.plan import CLOCK_SHIFT, DISK_FULL, NEVER_KILLED, POSTGRES, Planned
+from payflow_dev.chaos.plan import CLOCK_SHIFT, DISK_FULL, FILE_OPERATIONS, NEVER_KILLED, POSTGRES, Planned
 from payflow_dev.chaos.proxy import Deed, Director
 
 STRIKE_WITHIN_S: Final = 60.0
+FILE_EVERY_S: Final = 6.0
 PAYING_WITHIN_S: Final = 20.0
 POSTGRES_WITHIN_S: Final = 60.0
 
@@ -106,15 +107,24 @@ class Striker:
             tools.director.arm(deed)
             if edge.is_write:
                 await stack.enter_async_context(tools.postgres.interposed(role_of(edge.caller)))
-            try:
-                await asyncio.wait_for(deed.struck.wait(), STRIKE_WITHIN_S)
-            except TimeoutError:
+            if not await self._has_struck(deed, needs_file=edge.operation in FILE_OPERATIONS):
                 tools.director.disarm()
                 return False
             if planned.shift_s:
                 return await self._with_shift(planned)
             await asyncio.sleep(planned.seconds)
         return True
+
+    async def _has_struck(self, deed: Deed, *, needs_file: bool) -> bool:
+        """Wait until a call that fits has come; false where none has in time."""
+        until = time.monotonic() + STRIKE_WITHIN_S
+        while (left_s := until - time.monotonic()) > 0:
+            if needs_file:
+                self._tools.clients.send_file()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(deed.struck.wait(), min(left_s, FILE_EVERY_S) if needs_file else left_s)
+                return True
+        return False
 
     async def _kill(self, planned: Planned, blow: _Blow) -> tuple[bool, str]:
         blow.strike()

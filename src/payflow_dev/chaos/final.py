@@ -10,8 +10,22 @@ from typing import Any
 import aiohttp
 
 from payflow_dev.bench.population import Customer
-from payflow_dev.chaos.clients import Clients, Order
-from payflow_dev.chaos.history import FinalAccount, FinalBank, FinalEnd, FinalPayment, History, Line, ToldAgain
+from payflow_dev.chaos.clients import Clients
+from payflow_dev.chaos.files import items_of
+from payflow_dev.chaos.history import (
+    FinalAccount,
+    FinalBank,
+    FinalEnd,
+    FinalFile,
+    FinalItem,
+    FinalPayment,
+    FinalReturn,
+    History,
+    Line,
+    ToldAgain,
+)
+from payflow_dev.chaos.mix import File, Order
+from payflow_dev.chaos.office import Office
 
 AT_ONCE = 16
 
@@ -30,6 +44,9 @@ async def final_read(
     await asyncio.gather(*(each(_again(clients, customers, order, history)) for order in clients.orders if order.final))
     accounts = [(payer, account) for payer, customer in enumerate(customers) for account in customer.accounts]
     await asyncio.gather(*(each(_account(clients, payer, account, history)) for payer, account in accounts))
+    await asyncio.gather(*(each(_file(clients, file, history)) for file in clients.files))
+    if clients.office is not None:
+        await _returns(clients, clients.office, history)
     await _bank(bank_url, history)
     history.write(FinalEnd(seconds_to_quiet=seconds_to_quiet))
 
@@ -44,8 +61,55 @@ async def _payment(clients: Clients, customers: Sequence[Customer], order: Order
             state=found and found["state"],
             amount_minor=found and _minor(found["amount"]),
             error=found and found["error"],
+            returned_minor=_minor(found["returned_amount"] or "0") if found else 0,
         )
     )
+
+
+async def _file(clients: Clients, file: File, history: History) -> None:
+    bulk = items = None
+    if file.bulk_id is not None:
+        bulk = await clients.read(file.payer, f"/payments/bulk/{file.bulk_id}")
+        items = await items_of(clients, file)
+    history.write(
+        FinalFile(
+            customer=clients.customer_id(file.payer),
+            key=file.key,
+            state=bulk and bulk["status"],
+            total=bulk["total"] if bulk else 0,
+            counts=bulk["counts"] if bulk else {},
+            items=[
+                FinalItem(
+                    row["line"], row["transaction_id"], row["status"], row["payment"] and row["payment"]["payment_id"]
+                )
+                for row in items or ()
+            ],
+        )
+    )
+
+
+async def _returns(clients: Clients, office: Office, history: History) -> None:
+    """Every return that there is, whoever has asked for it."""
+    token, cursor = office.staff.operators[0].token, ""
+    while True:
+        page = await clients.wire.read(f"{clients.url}/returns?limit=200{cursor}", token=token)
+        for row in page["data"]:
+            history.write(
+                FinalReturn(
+                    return_id=row["return_id"],
+                    payment_id=row["payment_id"],
+                    key=row["note"],
+                    state=row["state"],
+                    amount_minor=_minor(row["amount"]),
+                    debtor=row["from_account"],
+                    creditor=row["to_account"],
+                    requested_by=row["requested_by"],
+                    decided_by=row["decided_by"],
+                )
+            )
+        if page["next_cursor"] is None:
+            return
+        cursor = f"&cursor={page['next_cursor']}"
 
 
 async def _again(clients: Clients, customers: Sequence[Customer], order: Order, history: History) -> None:
@@ -68,7 +132,14 @@ async def _account(clients: Clients, payer: int, account: str, history: History)
     while True:
         page = await clients.read(payer, f"/accounts/{account}/entries?limit=200{cursor}")
         lines += [
-            Line(row["sequence"], row["payment_id"], row["kind"], _minor(row["amount"]), _minor(row["balance"]))
+            Line(
+                row["sequence"],
+                row["payment_id"],
+                row["kind"],
+                _minor(row["amount"]),
+                _minor(row["balance"]),
+                row["booked_at"],
+            )
             for row in page["data"]
         ]
         if page["next_cursor"] is None:

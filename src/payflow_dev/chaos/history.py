@@ -25,7 +25,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True, tag="opening"):
 class Call(msgspec.Struct, frozen=True, kw_only=True, tag="call"):
     """A request and its answer. `answered_ns` and `status` are None where no answer came: nobody knows its outcome.
 
-    `operation`: pay (also every repeat of it under its key), pay_with_code, cancel, get.
+    `operation`: pay (also every repeat of it under its key), pay_with_code, cancel. `is_listed`: its creditor was given
+    a name of the sanctions lists. A payment for later has `execute_at`, and that instant on this run's clock, `due_ns`.
     """
 
     operation: str
@@ -39,6 +40,64 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, tag="call"):
     answered_ns: int | None
     status: int | None
     body: str | None
+    is_listed: bool = False
+    execute_at: str | None = None
+    due_ns: int | None = None
+
+
+class OfficeCall(msgspec.Struct, frozen=True, kw_only=True, tag="office_call"):
+    """What one of the bank's own people asked about a customer's payment, and the answer; None as in Call.
+
+    `operation`: return, approve_return, decline_return, clear_review, block_review. `key`: of a return its idempotency
+    key, which is also its note; of a review its id.
+    """
+
+    operation: str
+    officer: str
+    customer: str
+    transaction: str
+    key: str
+    amount_minor: int
+    invoked_ns: int
+    answered_ns: int | None
+    status: int | None
+    body: str | None
+
+
+class FileLine(msgspec.Struct, frozen=True, array_like=True):
+    """A line of a file: the payment that it orders."""
+
+    transaction: str
+    debtor: str
+    creditor: str
+    amount_minor: int
+    is_listed: bool = False
+    execute_at: str | None = None
+    due_ns: int | None = None
+
+
+class FileCall(msgspec.Struct, frozen=True, kw_only=True, tag="file_call"):
+    """An upload of a file, or of its rest from `first_line` on (1 is the whole), and the answer; None as in Call.
+
+    `is_cut`: the customer hung up in the middle of it.
+    """
+
+    customer: str
+    key: str
+    first_line: int
+    lines: list[FileLine]
+    is_cut: bool
+    invoked_ns: int
+    answered_ns: int | None
+    status: int | None
+    body: str | None
+
+
+class Promise(msgspec.Struct, frozen=True, kw_only=True, tag="promise"):
+    """What the run's customers and officers are to do. `four_eyes_above_minor`: one person returns so much alone."""
+
+    kinds: list[str]
+    four_eyes_above_minor: int
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
@@ -64,6 +123,41 @@ class FinalPayment(msgspec.Struct, frozen=True, kw_only=True, tag="final_payment
     state: str | None
     amount_minor: int | None
     error: str | None
+    returned_minor: int = 0
+
+
+class FinalReturn(msgspec.Struct, frozen=True, kw_only=True, tag="final_return"):
+    """A return at the end. `payment_id` is the original's; `key` is the note that it was asked for with."""
+
+    return_id: str
+    payment_id: str
+    key: str | None
+    state: str
+    amount_minor: int
+    debtor: str
+    creditor: str
+    requested_by: str
+    decided_by: str | None
+
+
+class FinalItem(msgspec.Struct, frozen=True, array_like=True):
+    """What became of a file's line, as the file tells it."""
+
+    line: int
+    transaction: str | None
+    status: str
+    payment_id: str | None
+
+
+class FinalFile(msgspec.Struct, frozen=True, kw_only=True, tag="final_file"):
+    """A file at the end, with the results of its lines. `state` None: it was never known under any id."""
+
+    customer: str
+    key: str
+    state: str | None
+    total: int
+    counts: dict[str, int]
+    items: list[FinalItem]
 
 
 class ToldAgain(msgspec.Struct, frozen=True, kw_only=True, tag="told_again"):
@@ -83,6 +177,7 @@ class Line(msgspec.Struct, frozen=True):
     kind: str
     amount_minor: int
     balance_minor: int
+    booked_at: str | None = None
 
 
 class FinalAccount(msgspec.Struct, frozen=True, kw_only=True, tag="final_account"):
@@ -109,7 +204,21 @@ class FinalEnd(msgspec.Struct, frozen=True, kw_only=True, tag="final_end"):
     seconds_to_quiet: float
 
 
-Record: TypeAlias = Opening | Call | Fault | FinalPayment | ToldAgain | FinalAccount | FinalBank | FinalEnd
+Record: TypeAlias = (
+    Opening
+    | Promise
+    | Call
+    | OfficeCall
+    | FileCall
+    | Fault
+    | FinalPayment
+    | FinalReturn
+    | FinalFile
+    | ToldAgain
+    | FinalAccount
+    | FinalBank
+    | FinalEnd
+)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Record).decode
 

@@ -7,33 +7,38 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from payflow_dev.chaos.cases import COMPLETED, ENDED_UNPAID, Case, calls_of
 from payflow_dev.chaos.history import (
     Call,
     Fault,
+    FileCall,
     FinalAccount,
     FinalBank,
     FinalEnd,
+    FinalFile,
     FinalPayment,
+    FinalReturn,
+    OfficeCall,
     Opening,
+    Promise,
     Record,
     ToldAgain,
     read_history,
 )
+from payflow_dev.chaos.judge_files import FilesDesk
+from payflow_dev.chaos.judge_returns import ReturnsDesk, legs_of
+from payflow_dev.chaos.kinds import Tallies, Tally
 
-COMPLETED: Final = "COMPLETED"
-ENDED_UNPAID: Final = frozenset({"REJECTED", "CANCELLED", "EXPIRED"})
 HOLDING: Final = frozenset({"UNDER_REVIEW", "SUBMITTED", "HELD"})
 MAY_WAIT: Final = frozenset({"AWAITING_OTP", "UNDER_REVIEW", "SUBMITTED"})
-# Refused before anybody looks at the payment; 409 and 429 are not among them: they tell nothing of an earlier call.
-NOTHING_DONE: Final = frozenset({400, 401, 403, 404, 413, 415})
-# 422 that count a try and end nothing.
-NOT_THE_END: Final = ("INVALID_OTP", "OTP_EXPIRED")
+# How far the clock of a payment's process may be from the customer's: both are this machine's.
+EARLY: Final = timedelta(seconds=1)
 VIOLATIONS_MAX: Final = 50
 
 
@@ -49,49 +54,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     faults: int
     violations: list[str]
     by_rule: dict[str, int]
+    kinds: dict[str, Tally] = {}
 
     @property
     def is_good(self) -> bool:
         """Whether nothing was lost, doubled, made up, contradicted or left open."""
         return not self.by_rule
-
-
-@dataclass
-class _Case:
-    """One payment as its customer knows it."""
-
-    first: Call
-    calls: list[Call] = field(default_factory=list)
-    final: FinalPayment | None = None
-
-    @property
-    def successes(self) -> set[str]:
-        paid = '"status":"SUCCESS"'
-        return {call.body or "" for call in self.calls if call.status == 200 and paid in (call.body or "")}
-
-    @property
-    def refusals(self) -> set[str]:
-        return {call.body or "" for call in self.calls if _is_final_refusal(call)}
-
-    @property
-    def is_turned_away(self) -> bool:
-        """Whether every single call was told that nothing is done for it."""
-        return all(call.status in NOTHING_DONE for call in self.calls)
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether a cancellation was confirmed."""
-        return any(call.operation == "cancel" and call.status == 200 for call in self.calls)
-
-    @property
-    def is_taken(self) -> bool:
-        """Whether any answer said that the payment exists."""
-        return any(call.status in (200, 202) for call in self.calls)
-
-
-def _is_final_refusal(call: Call) -> bool:
-    body = call.body or ""
-    return call.operation != "cancel" and call.status == 422 and not any(code in body for code in NOT_THE_END)
 
 
 def judge(path: Path) -> Verdict:
@@ -110,7 +78,7 @@ def judge_records(records: Iterable[Record]) -> Verdict:
 class _Court:
     def __init__(self) -> None:
         self._openings: dict[str, Opening] = {}
-        self._cases: dict[tuple[str, str], _Case] = {}
+        self._cases: dict[tuple[str, str], Case] = {}
         self._accounts: dict[str, FinalAccount] = {}
         self._bank: list[FinalBank] = []
         self._again: list[ToldAgain] = []
@@ -119,29 +87,53 @@ class _Court:
         self._calls = 0
         self._violations: list[str] = []
         self._by_rule: Counter[str] = Counter()
+        self._returns, self._files = ReturnsDesk(self._object), FilesDesk(self._object)
+        self._tallies, self._promised = Tallies(), list[str]()
 
     def hear(self, record: Record) -> None:
         match record:
             case Opening():
                 self._openings[record.account] = record
-            case Call():
-                self._calls += 1
-                case_ = self._cases.setdefault((record.customer, record.transaction), _Case(record))
-                case_.calls.append(record)
+                self._tallies.ours.add(record.account)
+            case Promise():
+                self._promised = record.kinds
+                self._returns.four_eyes_above_minor = record.four_eyes_above_minor
+            case Call() | OfficeCall() | FileCall():
+                self._hear_call(record)
+            case Fault():
+                self._faults.append(record)
+            case _:
+                self._hear_final(record)
+
+    def _hear_call(self, record: Call | OfficeCall | FileCall) -> None:
+        self._calls += 1
+        self._tallies.count(record)
+        if isinstance(record, OfficeCall):
+            self._returns.hear_call(record)
+            return
+        if isinstance(record, FileCall):
+            self._files.hear_call(record)
+        for call in calls_of(record) if isinstance(record, FileCall) else [record]:
+            self._cases.setdefault((call.customer, call.transaction), Case(call)).calls.append(call)
+
+    def _hear_final(self, record: Record) -> None:
+        match record:
             case FinalPayment():
                 known = self._cases.get((record.customer, record.transaction))
                 if known is None:
                     self._object("made up", f"{record.transaction} of {record.customer} was never asked for")
                 else:
                     known.final = record
+            case FinalReturn():
+                self._returns.hear_final(record)
+            case FinalFile():
+                self._files.hear_final(record)
             case FinalAccount():
                 self._accounts[record.account] = record
             case FinalBank():
                 self._bank.append(record)
             case ToldAgain():
                 self._again.append(record)
-            case Fault():
-                self._faults.append(record)
             case FinalEnd():
                 self._is_complete = True
 
@@ -151,8 +143,13 @@ class _Court:
         for fault in self._faults:
             if not fault.is_hit:
                 self._object("unknown", f"the promised fault never struck: {fault.name} {fault.edge} {fault.position}")
+        for kind in self._tallies.never_acknowledged(self._promised):
+            self._object("unknown", f"of what was promised, this was never acknowledged: {kind}")
         for case in self._cases.values():
             self._judge_words(case)
+            self._judge_time(case)
+        self._returns.judge(self._cases)
+        self._files.judge(self._cases)
         self._judge_repeats()
         self._judge_ledger()
         self._judge_bank()
@@ -163,10 +160,11 @@ class _Court:
             acknowledged=sum(bool(case.successes) for case in cases),
             refused=sum(bool(case.refusals) for case in cases),
             unknown=sum(call.status is None or call.status >= 500 for case in cases for call in case.calls),
-            completed=sum(_state(case) == COMPLETED for case in cases),
+            completed=sum(case.state == COMPLETED for case in cases),
             faults=len(self._faults),
             violations=self._violations,
             by_rule=dict(self._by_rule),
+            kinds=dict(sorted(self._tallies.by_kind.items())),
         )
 
     def _object(self, rule: str, words: str) -> None:
@@ -174,9 +172,9 @@ class _Court:
         if len(self._violations) < VIOLATIONS_MAX:
             self._violations.append(f"{rule}: {words}")
 
-    def _judge_words(self, case: _Case) -> None:
+    def _judge_words(self, case: Case) -> None:
         """What the customer was told must be what became of the payment."""
-        name, state = f"{case.first.transaction} of {case.first.customer}", _state(case)
+        name, state = case.name, case.state
         if case.final is None:
             self._object("unknown", f"{name} was not read at the end")
             return
@@ -186,6 +184,8 @@ class _Court:
             self._object("refused with an effect", f"{name} was refused and is {state}")
         if case.is_cancelled and state != "CANCELLED":
             self._object("cancelled with an effect", f"{name} was cancelled and is {state}")
+        if state == "CANCELLED" and not case.may_be_cancelled:
+            self._object("made up", f"{name} is cancelled, and nobody has cancelled it")
         if len(case.successes) + len(case.refusals) > 1:
             self._object("contradicted", f"{name} was told {len(case.successes) + len(case.refusals)} final answers")
         if case.is_taken and state is None:
@@ -194,6 +194,24 @@ class _Court:
             self._object("left open", f"{name} is {state}")
         if state is not None and case.final.amount_minor not in (None, case.first.amount_minor):
             self._object("wrong", f"{name} was for {case.first.amount_minor} and is for {case.final.amount_minor}")
+
+    def _judge_time(self, case: Case) -> None:
+        """What was ordered for later is neither told as made nor booked before its time."""
+        call = case.first
+        if call.due_ns is not None and case.successes:
+            told_ns = min(one.answered_ns or one.invoked_ns for one in case.calls if (one.body or "") in case.successes)
+            if told_ns < call.due_ns - EARLY // timedelta(microseconds=1) * 1000:
+                self._object(
+                    "before its time", f"{case.name} was told as made {(call.due_ns - told_ns) / 1e9:.1f} s early"
+                )
+        if call.execute_at is None or case.final is None:
+            return
+        earliest = datetime.fromisoformat(call.execute_at) - EARLY
+        for account in (call.debtor, call.creditor):
+            for line in self._accounts[account].lines if account in self._accounts else ():
+                is_its = line.payment_id == case.final.payment_id and line.booked_at is not None
+                if is_its and datetime.fromisoformat(line.booked_at or "") < earliest:
+                    self._object("before its time", f"{case.name}, for {call.execute_at}, was booked {line.booked_at}")
 
     def _judge_repeats(self) -> None:
         by_key = {(case.first.customer, case.first.key): case for case in self._cases.values()}
@@ -208,7 +226,7 @@ class _Court:
         held: Counter[str] = Counter()
         legs: dict[str, Counter[tuple[str | None, int]]] = defaultdict(Counter)
         for case in self._cases.values():
-            call, state = case.first, _state(case)
+            call, state = case.first, case.state
             if state in HOLDING:
                 held[call.debtor] += call.amount_minor
             if state != COMPLETED or case.final is None:
@@ -217,6 +235,11 @@ class _Court:
                 if account in expected:
                     expected[account] += amount_minor
                     legs[account][case.final.payment_id, amount_minor] += 1
+        for final in self._returns.completed:
+            for account, amount_minor in legs_of(final):
+                if account in expected:
+                    expected[account] += amount_minor
+                    legs[account][final.return_id, amount_minor] += 1
         for account, balance_minor in expected.items():
             self._judge_account(account, balance_minor, held[account], legs[account])
 
@@ -260,20 +283,16 @@ class _Court:
             if entry.status != "ACCEPTED":
                 continue
             accepted[payment_id] += 1
-            if case is None or _state(case) not in (COMPLETED, "SUBMITTED"):
+            if case is None or case.state not in (COMPLETED, "SUBMITTED"):
                 self._object(
-                    "paid abroad", f"{entry.end_to_end_id} was accepted, and is {_state(case) if case else None}"
+                    "paid abroad", f"{entry.end_to_end_id} was accepted, and is {case.state if case else None}"
                 )
             elif entry.amount_minor != case.first.amount_minor:
                 self._object("paid abroad", f"{entry.end_to_end_id} was accepted for {entry.amount_minor}")
         for payment_id, case in payments.items():
             is_abroad = case.first.creditor not in self._openings
-            if is_abroad and _state(case) == COMPLETED and accepted[payment_id] != 1:
+            if is_abroad and case.state == COMPLETED and accepted[payment_id] != 1:
                 self._object("paid abroad", f"{payment_id} is completed, accepted {accepted[payment_id]} times")
-
-
-def _state(case: _Case) -> str | None:
-    return None if case.final is None else case.final.state
 
 
 def _payment_id_of(end_to_end_id: str) -> str:

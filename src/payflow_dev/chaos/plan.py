@@ -55,6 +55,17 @@ EDGES: Final = (
     Edge("confirm", "otp", "verify"),
     Edge("otp", "notification", "send_otp_codes"),
 )
+# What officers and senders of files ask for beside; whoever has none of them in the load leaves these out.
+OFFICE_EDGES: Final = (
+    Edge("gateway-1", "confirm", "request_return"),
+    Edge("gateway-2", "confirm", "decide_return"),
+    Edge("gateway-1", "confirm", "store_bulk_lines"),
+    Edge("gateway-1", "confirm", "close_bulk"),
+    Edge("gateway-2", "ofac", "decide"),
+    Edge("ofac", "confirm", "decide_review"),
+)
+# Files are few: what waits for one has somebody send one.
+FILE_OPERATIONS: Final = frozenset({"store_bulk_lines", "close_bulk"})
 # What a payment's steps commit, by the process and the table that only this step writes.
 WRITES: Final = (
     Edge("confirm", POSTGRES, "transactions"),
@@ -114,7 +125,7 @@ class Planned:
 def one_round(source: random.Random, *, without: Sequence[str] = ()) -> list[Planned]:
     """Everything once, in an order of chance: each edge at each position, each write, each process, each server."""
     faults = [
-        *(planned for edge in EDGES for planned in at_edge(edge)),
+        *(planned for edge in (*EDGES, *OFFICE_EDGES) for planned in at_edge(edge)),
         *(planned for edge in WRITES for planned in at_write(edge)),
     ]
     faults += [Planned("kill", process) for process in PROCESSES]

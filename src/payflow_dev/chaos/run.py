@@ -11,12 +11,19 @@ from pathlib import Path
 import msgspec
 
 from payflow_dev.chaos.faults import Striker, told
-from payflow_dev.chaos.history import Fault
+from payflow_dev.chaos.history import Fault, Promise
+from payflow_dev.chaos.kinds import KINDS
+from payflow_dev.chaos.office import FOUR_EYES_ABOVE_MINOR
 from payflow_dev.chaos.plan import OPTIONAL, Planned, fencing_freezes, one_round
 from payflow_dev.chaos.summary import Summary, summarize
 from payflow_dev.chaos.world import QUIET_WITHIN_S, Setup, World, own_instance, running_world
 
 WARM_UP_S = 2.0
+# Chunks of a file that a file has several of, and a limit that some parts of small payments pass.
+_SETTINGS = {
+    "PAYFLOW_BULK_CHUNK_ITEMS": "16",
+    "PAYFLOW_RETURN_FOUR_EYES_ABOVE": str(FOUR_EYES_ABOVE_MINOR // 100),
+}
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +69,8 @@ def _setup_of(options: Options) -> Setup:
         history=options.history or Path.cwd() / f"chaos-{options.seed}.jsonl",
         pause_s=options.pause_s,
         means=means,
+        settings=_SETTINGS,
+        has_office=True,
         source=options.source,
         tell=options.tell,
     )
@@ -79,6 +88,7 @@ class _Run:
         began_at, world = time.monotonic(), self._world
         for name, reason in world.missing.items():
             self._options.tell(f"{name} is not run: {reason}")
+        world.history.write(Promise(kinds=list(KINDS), four_eyes_above_minor=FOUR_EYES_ABOVE_MINOR))
         world.clients.start()
         await asyncio.sleep(WARM_UP_S)
         await self._do_faults()

@@ -21,20 +21,23 @@ from payflow.run import control
 from payflow.run.inspection import owner_url
 from payflow.run.instance import Instance
 from payflow.run.invariants.check import check_database
-from payflow.run.local_rpc import local_services
+from payflow.run.local_rpc import LocalServices, local_services
 from payflow_dev.bench.population import CURRENCY, OPENING_BALANCE_MINOR, Customer, make_customers
 from payflow_dev.bench.records import make_records, new_password, sign_in
 from payflow_dev.bench.target import LOOPBACK, Target, ended_by_sigterm, new_instance, remove, settings_for_ours
-from payflow_dev.chaos.clients import BANKS, Clients
+from payflow_dev.chaos.clients import Clients
 from payflow_dev.chaos.clock import Clocks
 from payflow_dev.chaos.disk import SmallDisk
 from payflow_dev.chaos.faults import Tools
 from payflow_dev.chaos.final import final_read
 from payflow_dev.chaos.history import History, Opening
 from payflow_dev.chaos.instance import Processes, start_proxies
+from payflow_dev.chaos.mix import BANKS
+from payflow_dev.chaos.office import Office, hire
 from payflow_dev.chaos.pgwire import PostgresLink
 from payflow_dev.chaos.plan import CLOCK_SHIFT, DISK_FULL
 from payflow_dev.chaos.proxy import Director, Proxy
+from payflow_dev.chaos.wire import Wire
 
 QUIET_WITHIN_S: Final = 120.0
 READ_WITHIN_S: Final = 60.0
@@ -46,7 +49,8 @@ class Setup:
     """How an instance is started: with which customers, settings and product, and which means for faults.
 
     `source`: a folder with another `payflow` package to be started in place of this one. `means`: disk-full and
-    clock-shift need a disk of their own and a library; `only_direct`: services call one another without proxies.
+    clock-shift need a disk of their own and a library; `only_direct`: services call one another without proxies;
+    `has_office`: besides payments there are files, returns and reviews, and officers who decide.
     """
 
     seed: int
@@ -57,6 +61,7 @@ class Setup:
     settings: dict[str, str] = field(default_factory=dict)
     source: Path | None = None
     only_direct: bool = False
+    has_office: bool = False
     tell: Callable[[str], None] = print
 
 
@@ -66,13 +71,21 @@ class World:
 
     setup: Setup
     instance: Instance
-    customers: list[Customer]
-    tokens: list[str]
     clients: Clients
     history: History
     tools: Tools
     bank_url: str
     missing: dict[str, str]
+
+    @property
+    def customers(self) -> Sequence[Customer]:
+        """Who pays."""
+        return self.clients.customers
+
+    @property
+    def tokens(self) -> Sequence[str]:
+        """What each of them signs in with."""
+        return self.clients.tokens
 
     async def heal_and_read(self, *, quiet_within_s: float = QUIET_WITHIN_S) -> float:
         """Let everything come to its end, then read it all into the history; the seconds until it was quiet."""
@@ -138,25 +151,13 @@ async def running_world(instance: Instance, setup: Setup) -> AsyncIterator[World
         await _tell_banks(urls["other-bank"])
         async with local_services(instance) as services:
             history = History(setup.history)
-            customers, tokens = await _people(instance, setup, history)
-            clients = Clients(
-                url=f"http://{LOOPBACK}:{instance.port}",
-                gateways=_gateways(proxies),
-                customers=customers,
-                tokens=tokens,
-                history=history,
-                services=services,
-                seed=setup.seed,
-                pause_s=setup.pause_s,
-            )
+            clients = await _clients(instance, setup, history, services=services, gateways=_gateways(proxies))
             owner = owner_url(instance.data_dir)
             link = PostgresLink(server_url=urls["postgres"], owner_url=owner, director=director)
             try:
                 yield World(
                     setup=setup,
                     instance=instance,
-                    customers=customers,
-                    tokens=tokens,
                     clients=clients,
                     history=history,
                     tools=Tools(processes, director, clients, link, owner, clocks, disk),
@@ -197,6 +198,30 @@ async def _tell_banks(url: str) -> None:
         session.put(f"{url}/control", data=msgspec.json.encode(BANKS)) as told,
     ):
         told.raise_for_status()
+
+
+async def _clients(
+    instance: Instance, setup: Setup, history: History, *, services: LocalServices, gateways: list[str]
+) -> Clients:
+    """The run's customers, and the bank's own people where there are any, all signed in."""
+    url, wire = f"http://{LOOPBACK}:{instance.port}", Wire()
+    customers, tokens = await _people(instance, setup, history)
+    office = None
+    if setup.has_office:
+        staff = await hire(instance)
+        office = Office(staff=staff, url=url, gateways=gateways, history=history, wire=wire)
+    return Clients(
+        url=url,
+        gateways=gateways,
+        customers=customers,
+        tokens=tokens,
+        history=history,
+        services=services,
+        seed=setup.seed,
+        pause_s=setup.pause_s,
+        wire=wire,
+        office=office,
+    )
 
 
 async def _people(instance: Instance, setup: Setup, history: History) -> tuple[list[Customer], list[str]]:

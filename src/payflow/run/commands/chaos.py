@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from payflow_dev.chaos.judge import Verdict
     from payflow_dev.chaos.summary import Summary
 
 
@@ -162,6 +163,7 @@ def _print(summary: Summary) -> None:
     console.print(table)
     console.print("; ".join(whole))
     verdict = summary.verdict
+    console.print(_kinds(verdict))
     console.print(
         f"{summary.kills} kills, {sum(summary.faults.values())} faults, {verdict.acknowledged:,} payments acknowledged,"
         f" {verdict.refused:,} refused, {verdict.unknown:,} calls without a word; in {summary.seconds:.0f} s\n"
@@ -184,6 +186,15 @@ def _print(summary: Summary) -> None:
         f"{summary.stuck} things stuck, {len(summary.not_run)} faults not run; {summary.model.words}.",
         style="green" if summary.is_good else "bold red",
     )
+
+
+def _kinds(verdict: Verdict) -> Table:
+    columns = ("kind", "invoked", "acknowledged", "refused", "without a word")
+    table = _table("what was asked: a payment is invoked again until it has its final answer", columns)
+    for kind, tally in verdict.kinds.items():
+        counts = (tally.invoked, tally.acknowledged, tally.refused, tally.unknown)
+        table.add_row(kind, *(f"{count:,}" for count in counts))
+    return table
 
 
 def _cell(counts: dict[str, int], position: str) -> str:

@@ -6,8 +6,8 @@ import asyncio
 import time
 from typing import Final
 
-from payflow_dev.chaos.clients import Order
 from payflow_dev.chaos.files import pay_by_file
+from payflow_dev.chaos.mix import File, Order
 from payflow_dev.chaos.scenes.stage import Act, Scene
 from payflow_dev.chaos.world import World
 
@@ -20,16 +20,10 @@ async def _act(world: World) -> Act:
     seconds, made, unfinished = [], 0, 0
     count = len(world.customers)
     for number in range(ROUNDS):
-        files = [_orders(world, payer) for payer in range(count)]
+        files = [File(payer, f"round-{number}-{payer}", _orders(world, payer)) for payer in range(count)]
+        world.clients.files += files
         began_at = time.monotonic()
-        tasks = [
-            asyncio.create_task(
-                pay_by_file(
-                    clients=world.clients, token=world.tokens[payer], key=f"round-{number}-{payer}", orders=orders
-                )
-            )
-            for payer, orders in enumerate(files)
-        ]
+        tasks = [asyncio.create_task(pay_by_file(clients=world.clients, file=file)) for file in files]
         done, late = await asyncio.wait(tasks, timeout=FINISHED_WITHIN_S)
         for task in late:
             task.cancel()
@@ -37,7 +31,7 @@ async def _act(world: World) -> Act:
             task.result()
         unfinished += len(late)
         seconds.append(time.monotonic() - began_at)
-        made += sum(len(orders) for orders in files)
+        made += sum(len(file.orders) for file in files)
         world.setup.tell(f"    round {number + 1}: {count - len(late)} of {count} files in {seconds[-1]:.1f} s")
     return Act(
         figure=f"{count * ROUNDS - unfinished} of {count * ROUNDS} files finished, {made} payments over {count} shared "

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from payflow_dev.chaos.clients import Order
+from payflow_dev.chaos.mix import Order
 from payflow_dev.chaos.proxy import cut
 from payflow_dev.chaos.scenes.stage import Act, Scene
 from payflow_dev.chaos.world import World
