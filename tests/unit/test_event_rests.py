@@ -38,6 +38,26 @@ def test_under_load_the_rest_is_the_longest(per_s: float) -> None:
     assert rest_at(per_s) == REST_MAX_S
 
 
+def test_a_reader_that_finds_nothing_of_its_own_does_not_spin() -> None:
+    clock = Seconds()
+    rests, readings, ends_at = Rests(clock), 0, clock.now + 10
+    while clock.now < ends_at:
+        clock.now += rests.after(0)
+        readings += 1
+
+    assert readings < 300
+
+
+def test_eight_events_a_second_hardly_wait_for_each_other() -> None:
+    clock = Seconds()
+    rests, longest = Rests(clock), 0.0
+    for _ in range(80):
+        clock.now += 1 / 8
+        longest = max(longest, rests.after(1))
+
+    assert longest < 0.02
+
+
 def test_it_grows_with_the_rate() -> None:
     clock = Seconds()
     rests = Rests(clock)

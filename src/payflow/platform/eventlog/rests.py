@@ -9,9 +9,11 @@ from typing import Final
 
 REST_MIN_S: Final = 0.002
 REST_MAX_S: Final = 0.16
-# A reading costs a transaction, whatever it finds. At this much rest for each event a second, a reader that is never
-# without work reads some 45 times a second at first, and six times from 320 events a second on.
+# With this much rest for each event a second, it is the longest from 320 events a second on.
 _S_FOR_EACH_PER_S: Final = 0.0005
+# A reading costs something, whatever it finds: it counts as so many events. A reader that is never without work, and
+# finds next to nothing each time, then reads some twenty times a second.
+_EVENTS_AT_LEAST: Final = 4
 # Over how long the rate is watched, roughly.
 _WATCHED_S: Final = 1.0
 
@@ -28,6 +30,7 @@ class Rests:
     def after(self, events: int) -> float:
         """How many seconds to rest after so many events were read."""
         now = self._clock()
-        self._recent = self._recent * math.exp((self._read_at - now) / _WATCHED_S) + events
+        faded = self._recent * math.exp((self._read_at - now) / _WATCHED_S)
+        self._recent = faded + max(events, _EVENTS_AT_LEAST)
         self._read_at = now
         return min(max(self._recent / _WATCHED_S * _S_FOR_EACH_PER_S, REST_MIN_S), REST_MAX_S)
