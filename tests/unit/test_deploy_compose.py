@@ -118,6 +118,18 @@ def test_a_service_gets_settings_that_it_knows_and_every_secret_as_a_file(row: D
     assert not any(f"PAYFLOW_{name.upper()}" in names for name in secret_settings(row))
 
 
+def test_every_folder_that_secrets_are_shared_into_is_in_the_image_so_that_its_user_may_write_there() -> None:
+    # Docker makes a volume the way the image has the place where it is mounted, and root's where there is none.
+    made = (ROOT / "deploy/Dockerfile").read_text(encoding="utf-8")
+    mounted = [
+        volume.split(":")[1] for volume in CORE["secrets"]["volumes"] if volume.split(":")[1] != "/var/lib/payflow"
+    ]
+    named = {f"/shares/{row.service}" for row in ROWS}  # by the registry
+
+    assert "service_names((*SERVICES, OTHER_BANK))" in made
+    assert [place for place in mounted if place not in named and f" {place} " not in made] == []
+
+
 def test_a_gateway_believes_the_edge_and_nobody_else() -> None:
     (edge,) = {network["ipv4_address"] for network in CORE["nginx"]["networks"].values()}
 
