@@ -1,1 +1,1 @@
-"""Pictures of a running system, drawn from what its own watchers answer: a trace by Jaeger, a dashboard by Prometheus."""
+"""Pictures of a running system, drawn from what its watchers answer: a trace (Jaeger), a dashboard (Prometheus)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from payflow_dev.pictures.svg import COLOURS, FAINT, PAPER, RULE, Drawing, shortened, width_of
@@ -120,7 +121,7 @@ def _times(drawing: Drawing, plot: Box, span: tuple[float, float]) -> None:
 
 def _stretches(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
     """A line without a bridge over the time in which there was no value."""
-    gaps = [after[0] - before[0] for before, after in zip(points, points[1:], strict=False)]
+    gaps = [after[0] - before[0] for before, after in pairwise(points)]
     usual = min(gaps, default=0.0)
     stretches = [[points[0]]]
     for gap, point in zip(gaps, points[1:], strict=True):

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from payflow.run.control import require_running
 from payflow.run.errors import StartError
 from payflow.run.instance import make_instance
 from payflow.run.options import DataDir, PortBase
@@ -59,6 +60,17 @@ def otlp(
                 if time.monotonic() - seen_at > _QUIET_S:
                     del last_seen[trace_id]
                     print("\n".join(tree_of(receiver.spans(trace_id))), flush=True)
+
+
+@dev.command()
+def prometheus(
+    port: Annotated[int, typer.Option("--port", help="Where it listens on loopback.", min=1, max=65535)] = 9090,
+    data_dir: DataDir = None,
+) -> None:
+    """Run Prometheus with the shipped alerts on the running instance until Ctrl-C; it has to be installed."""
+    with _from_the_repository("Prometheus' configuration"):
+        from payflow_dev.watchers.prometheus import run
+    run(require_running(make_instance(data_dir=data_dir)), port=port)
 
 
 @contextmanager
