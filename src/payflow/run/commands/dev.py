@@ -73,6 +73,19 @@ def prometheus(
     run(require_running(make_instance(data_dir=data_dir)), port=port)
 
 
+@dev.command()
+def kill(
+    process: Annotated[str, typer.Argument(help="Its name in `payflow status`, e.g. kyc or postgres.")],
+    for_s: Annotated[float, typer.Option("--for", help="Keep it down for so many seconds.", min=0)] = 0.0,
+    data_dir: DataDir = None,
+) -> None:
+    """Kill a process of the running instance (SIGKILL), to see what becomes of it; it is started again by itself."""
+    with _from_the_repository("This"):
+        from payflow_dev.watchers.killing import kill as end
+    times = end(make_instance(data_dir=data_dir), process, for_s=for_s)
+    print(f"{process} was killed {'once' if times == 1 else f'{times} times'}.")
+
+
 @contextmanager
 def _from_the_repository(what: str) -> Iterator[None]:
     try:
