@@ -113,7 +113,7 @@ STORES: Final[Block] = {
         ],
         "volumes": ["kafka:/var/lib/kafka/data"],
         "networks": ["data"],
-        "deploy": {"resources": {"limits": {"memory": "360M"}}},
+        "deploy": {"resources": {"limits": {"memory": "320M"}}},
         "restart": "unless-stopped",
         "stop_grace_period": "30s",
         "healthcheck": {
