@@ -19,7 +19,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import watched
-from rig import FILES, HTTP, ROOT, SETTINGS, ask, compose, compose_command, eventually, pay, run
+from rig import FILES, HTTP, ROOT, SETTINGS, ask, compose, compose_command, eventually, memory_is_enough, pay, run
 
 from payflow_dev.pictures import dashboard, trace
 from tests.support.system import RELAXED
@@ -44,6 +44,7 @@ def main() -> None:
         watched.a_payment_through_the_edge_is_one_trace_over_all_services()
         time.sleep(3)
         trace.main([watched.PAID["trace_id"], f"--out={PICTURES / 'compose-trace.svg'}"])
+    memory_is_enough()
     draw_alert()
 
 
