@@ -78,7 +78,7 @@ STORES: Final[Block] = {
         ],
         "networks": ["data"],
         "tmpfs": ["/data:size=8m"],
-        **confined(72),
+        **confined(64),
         "user": "999:1000",
         "restart": "unless-stopped",
         "healthcheck": {
@@ -113,7 +113,7 @@ STORES: Final[Block] = {
         ],
         "volumes": ["kafka:/var/lib/kafka/data"],
         "networks": ["data"],
-        "deploy": {"resources": {"limits": {"memory": "320M"}}},
+        "deploy": {"resources": {"limits": {"memory": "360M"}}},
         "restart": "unless-stopped",
         "stop_grace_period": "30s",
         "healthcheck": {

@@ -15,7 +15,7 @@ WIDTH, HEAD = 1248, 48
 _CELL_X, _CELL_Y, _GAP, _SIDE = 50, 27, 8, 24
 _TITLE, _FOOT, _LEGEND_ROW, _AXIS = 30, 18, 15, 52
 _ROWS_MAX: Final = 4
-_SMALL: Final = 10.5
+_SMALL, _TITLE_SIZE = 10.5, 12
 
 
 class Series(NamedTuple):
@@ -55,8 +55,8 @@ def draw(drawing: Drawing, picture: Picture, head: float, span: tuple[float, flo
     left, top = _SIDE + column * _CELL_X, head + row * _CELL_Y
     box = Box(left + _GAP / 2, top + _GAP / 2, columns * _CELL_X - _GAP, rows * _CELL_Y - _GAP)
     drawing.rectangle(*box, fill=PAPER, edge=RULE, round_by=4)
-    title = shortened(picture.title, 12, box.width - 20)
-    drawing.text(box.left + 10, box.top + 20, title, size=12, is_bold=True)
+    for number, words in enumerate(_wrapped(picture.title, box.width - 16)):
+        drawing.text(box.left + 10, box.top + 20 + 14 * number, words, size=_TITLE_SIZE, is_bold=True)
     if not any(series.points for series in picture.series):
         middle = (box.left + box.width / 2, box.top + box.height / 2 + 8)
         drawing.text(*middle, "no data", colour=FAINT, anchor="middle")
@@ -66,17 +66,26 @@ def draw(drawing: Drawing, picture: Picture, head: float, span: tuple[float, flo
         _lines(drawing, picture, box, span)
 
 
+def _wrapped(words: str, room: float) -> list[str]:
+    """A title in lines that fit, two at most."""
+    first: list[str] = []
+    rest = words.split()
+    while rest and (not first or width_of(" ".join([*first, rest[0]]), _TITLE_SIZE) <= room):
+        first.append(rest.pop(0))
+    return [" ".join(first), *([shortened(" ".join(rest), _TITLE_SIZE, room)] if rest else [])]
+
+
 def _stat(drawing: Drawing, picture: Picture, box: Box, span: tuple[float, float]) -> None:
     """The last value of each series, and the course of the first behind it."""
     points = picture.series[0].points
     top_value = max((value for _, value in points), default=0) or 1
-    inner = Box(box.left + 1, box.top + box.height * 0.55, box.width - 2, box.height * 0.45 - 1)
+    inner = Box(box.left + 1, box.top + box.height * 0.74, box.width - 2, box.height * 0.26 - 1)
     course = [(_x(at, inner, span), inner.top + inner.height * (1 - value / top_value * 0.9)) for at, value in points]
     bottom = inner.top + inner.height
     drawing.area([(course[0][0], bottom), *course, (course[-1][0], bottom)], fill=COLOURS[0])
     drawing.line(course, colour=COLOURS[0], width=1.2)
     shown = " / ".join(in_unit(series.points[-1][1], picture.unit) for series in picture.series if series.points)
-    drawing.text(box.left + box.width / 2, box.top + box.height / 2 + 14, shown, size=25, anchor="middle", is_bold=True)
+    drawing.text(box.left + box.width / 2, box.top + box.height * 0.66, shown, size=24, anchor="middle", is_bold=True)
 
 
 def _lines(drawing: Drawing, picture: Picture, box: Box, span: tuple[float, float]) -> None:
@@ -91,7 +100,8 @@ def _lines(drawing: Drawing, picture: Picture, box: Box, span: tuple[float, floa
         box.height - _TITLE - _FOOT - legend_height - 12,
     )
     values = [value for series in drawn for _, value in series.points]
-    ticks = ticks_of(min(values), max(values))
+    scale = _scale(max(map(abs, values)), picture.unit)
+    ticks = [tick * scale for tick in ticks_of(min(values) / scale, max(values) / scale)]
     low, high = ticks[0], ticks[-1]
 
     def y(value: float) -> float:
@@ -175,6 +185,13 @@ def ticks_of(low: float, high: float) -> list[float]:
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.floor(low / step), math.ceil(high / step - 1e-9)
     return [number * step for number in range(first, last + 1)]
+
+
+def _scale(most: float, unit: str) -> float:
+    """What an axis counts in, so that its round numbers are round as they are written."""
+    if unit == "bytes":
+        return next((size for size in (2.0**30, 2.0**20, 2.0**10) if most >= size), 1.0)
+    return next((size for size in (3600.0, 60.0) if unit == "s" and most >= 2 * size), 1.0)
 
 
 def in_unit(value: float, unit: str) -> str:

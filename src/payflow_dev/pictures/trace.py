@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from payflow_dev.pictures.panels import ticks_of
 from payflow_dev.pictures.svg import COLOURS, FAINT, INK, PAPER, RULE, Drawing, shortened, width_of
 
 _WIDTH, _TREE, _MARGIN, _ROW, _HEAD = 1200, 430, 16, 22, 76
 _BARS: Final = _WIDTH - _TREE - _MARGIN
-_TICKS: Final = 5
 _FAILED: Final = "#b5483a"
 
 
@@ -71,11 +71,11 @@ def waterfall(trace_id: str, spans: Sequence[Span]) -> str:
     drawing.text(_MARGIN, 28, f"{spans[0].service}: {spans[0].name}", size=17, is_bold=True)
     drawing.text(_MARGIN, 50, f"trace {trace_id}", size=12, colour=FAINT)
     drawing.text(_WIDTH - _MARGIN, 28, told, size=13, colour=FAINT, anchor="end")
-    for tick in range(_TICKS + 1):
-        x = _TREE + _BARS * tick / _TICKS
+    for tick in (tick for tick in ticks_of(0, total_us) if tick <= total_us):
+        x = _TREE + _BARS * tick / total_us
         drawing.line([(x, _HEAD - 8), (x, height - _MARGIN)], colour=RULE)
-        anchor = {0: "start", _TICKS: "end"}.get(tick, "middle")
-        drawing.text(x, _HEAD - 14, duration(total_us * tick // _TICKS), size=11, colour=FAINT, anchor=anchor)
+        anchor = "end" if x > _WIDTH - 60 else "middle" if tick else "start"
+        drawing.text(x, _HEAD - 14, duration(int(tick)), size=11, colour=FAINT, anchor=anchor)
     for number, span in enumerate(spans):
         _draw(drawing, span, _HEAD + _ROW * number, total_us, colours[span.service])
     return drawing.svg()
@@ -86,7 +86,7 @@ def _draw(drawing: Drawing, span: Span, top: float, total_us: int, colour: str) 
     left = _MARGIN + 14 * span.depth
     middle = top + _ROW / 2
     drawing.rectangle(left, top + 3, 4, _ROW - 6, fill=colour)
-    name_at = left + 10 + width_of(span.service, 12) + 8
+    name_at = left + 10 + width_of(span.service, 14) + 6
     drawing.text(left + 10, middle + 4, span.service, size=12, is_bold=True)
     drawing.text(name_at, middle + 4, shortened(span.name, 12, _TREE - name_at - 8), size=12, colour=FAINT)
     x = _TREE + _BARS * span.began_us / total_us
@@ -104,6 +104,8 @@ def _draw(drawing: Drawing, span: Span, top: float, total_us: int, colour: str) 
 
 def duration(us: int) -> str:
     """Microseconds as a person says them."""
+    if us == 0:
+        return "0"
     if us < 1_000:
         return f"{us} µs"
     return f"{us / 1_000:.1f} ms" if us < 1_000_000 else f"{us / 1_000_000:.2f} s"
