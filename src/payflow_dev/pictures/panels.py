@@ -55,7 +55,7 @@ def draw(drawing: Drawing, picture: Picture, head: float, span: tuple[float, flo
     left, top = _SIDE + column * _CELL_X, head + row * _CELL_Y
     box = Box(left + _GAP / 2, top + _GAP / 2, columns * _CELL_X - _GAP, rows * _CELL_Y - _GAP)
     drawing.rectangle(*box, fill=PAPER, edge=RULE, round_by=4)
-    for number, words in enumerate(_wrapped(picture.title, box.width - 16)):
+    for number, words in enumerate(_wrapped(picture.title, box.width - 26)):
         drawing.text(box.left + 10, box.top + 20 + 14 * number, words, size=_TITLE_SIZE, is_bold=True)
     if not any(series.points for series in picture.series):
         middle = (box.left + box.width / 2, box.top + box.height / 2 + 8)

@@ -86,7 +86,7 @@ def _draw(drawing: Drawing, span: Span, top: float, total_us: int, colour: str) 
     left = _MARGIN + 14 * span.depth
     middle = top + _ROW / 2
     drawing.rectangle(left, top + 3, 4, _ROW - 6, fill=colour)
-    name_at = left + 10 + width_of(span.service, 14) + 6
+    name_at = left + 10 + width_of(span.service, 13) + 6
     drawing.text(left + 10, middle + 4, span.service, size=12, is_bold=True)
     drawing.text(name_at, middle + 4, shortened(span.name, 12, _TREE - name_at - 8), size=12, colour=FAINT)
     x = _TREE + _BARS * span.began_us / total_us

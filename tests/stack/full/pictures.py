@@ -58,6 +58,7 @@ def load_customers() -> None:
             {"type": "verification", **customer},
             {"type": "account", "number": f"PIC{number}", "currency": "USD", "opening_balance": "900000", **customer},
             {"type": "account", "number": f"PIC{number}-EUR", "currency": "EUR", "opening_balance": "9000", **customer},
+            {"type": "account", "number": f"PIC{number}-EMPTY", "currency": "USD", **customer},
             {"type": "user", "username": f"pic_{number}", "password": _PASSWORD, **customer},
         ]
     subprocess.run(
@@ -86,7 +87,14 @@ def paying() -> Iterator[None]:
         except BaseException as error:
             failures.append(error)
 
-    kinds = [(pay_small, 0.06), (pay_small, 0.11), (pay_too_much, 0.7), (pay_abroad, 0.5), (pay_with_code, 1.5)]
+    kinds = [
+        (pay_small, 0.06),
+        (pay_small, 0.11),
+        (pay_from_nothing, 0.7),
+        (pay_to_nobody, 1.1),
+        (pay_abroad, 0.5),
+        (pay_with_code, 1.5),
+    ]
     threads = [threading.Thread(target=again_and_again, args=kind) for kind in kinds]
     for thread in threads:
         thread.start()
@@ -113,10 +121,13 @@ def pay_small(number: int, token: str) -> None:
     pay(token, f"small-{uuid4()}", "12.00", **accounts(number))
 
 
-def pay_too_much(number: int, token: str) -> None:
-    """More than there is in the account."""
-    in_euros = {"from_account": f"PIC{number}-EUR", "to_account": f"PIC{number + 1}-EUR"}
-    pay(token, f"refused-{uuid4()}", "9900.00", **{**accounts(number), **in_euros})
+def pay_from_nothing(number: int, token: str) -> None:
+    """Out of an account in which there is nothing."""
+    pay(token, f"refused-{uuid4()}", "12.00", **{**accounts(number), "from_account": f"PIC{number}-EMPTY"})
+
+
+def pay_to_nobody(number: int, token: str) -> None:
+    pay(token, f"nobody-{uuid4()}", "12.00", **{**accounts(number), "to_account": "NOBODY1"})
 
 
 def pay_abroad(number: int, token: str) -> None:
