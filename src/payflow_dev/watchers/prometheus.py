@@ -28,7 +28,7 @@ def run(status: InstanceStatus, *, port: int) -> None:
     folder = Path(status.data_dir) / "prometheus"
     folder.mkdir(mode=0o700, exist_ok=True)
     write_configuration(folder, processes_of(status), own=f"{SERVICE_HOST}:{port}")
-    told = f"Prometheus: http://localhost:{port}, alerts at /alerts. It asks every {_INTERVAL}; Ctrl-C stops it."
+    told = f"Prometheus: http://localhost:{port}. It asks every {_INTERVAL}; Ctrl-C stops it."
     print(told, flush=True)
     options = (
         f"--config.file={folder}/prometheus.yml",

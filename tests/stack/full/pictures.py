@@ -7,19 +7,16 @@ installed; the rest is drawn from what Jaeger and Prometheus answer (payflow_dev
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
 import watched
-from rig import FILES, HTTP, ROOT, SETTINGS, ask, compose, compose_command, eventually, memory_is_enough, pay, run
+from rig import FILES, HTTP, ROOT, SETTINGS, ask, compose, compose_command, eventually, memory_is_enough, pay
 
 from payflow_dev.pictures import dashboard, trace
 from tests.support.system import RELAXED
@@ -145,30 +142,9 @@ def pay_with_code(number: int, token: str) -> None:
 
 def draw_alert() -> None:
     """Stop a service, and take Prometheus' page of alerts when its alert fires."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        print("Chromium is not installed: no picture of the alert")
-        return
+    import alert_page
+
     compose("stop", "kyc-service")
     eventually(lambda: "firing" in watched.states_of("ProcessDown", "kyc"), "the alert fires", seconds=240)
-    with tempfile.TemporaryDirectory() as folder:
-        run([chromium, *_CHROMIUM, f"--user-data-dir={folder}", *_shot(PICTURES / "compose-alert.png")])
+    alert_page.take(f"{watched.PROMETHEUS}/classic/alerts", PICTURES / "compose-alert.png", alert="ProcessDown")
     compose("start", "kyc-service")
-
-
-def _shot(path: Path) -> list[str]:
-    page = f"{watched.PROMETHEUS}/alerts?search=ProcessDown"
-    return [f"--screenshot={path}", "--window-size=1200,700", "--virtual-time-budget=5000", page]
-
-
-_CHROMIUM: Final = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-)
