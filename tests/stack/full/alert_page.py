@@ -31,6 +31,7 @@ _OPTIONS: Final = (
 _WIDTH: Final = 1000
 # What a person would do with the page: hide what is quiet, which it remembers, and click on the alert.
 _HIDE: Final = "localStorage.hideInactiveAlerts = localStorage.hidePendingAlerts = 'true'; location.reload()"
+_IS_THERE: Final = "document.readyState === 'complete' && !!window.$ && !$('#inactiveAlerts').parent().is('.active')"
 _OPEN: Final = """
 $('tr.alert_header:visible').filter((_, row) => row.innerText.includes('%s')).click();
 $('#alertsTable > tbody > tr').not('.alert, .alert_details').filter(
@@ -70,7 +71,11 @@ async def _screenshot(port: int, alert: str) -> bytes:
         shape = {"width": _WIDTH, "deviceScaleFactor": 1, "mobile": False}
         await call("Emulation.setDeviceMetricsOverride", height=800, **shape)
         await call("Runtime.evaluate", expression=_HIDE)
-        await asyncio.sleep(3)
+        for _ in range(60):
+            await asyncio.sleep(0.5)
+            found = await call("Runtime.evaluate", expression=_IS_THERE)
+            if found["result"].get("value"):
+                break
         found = await call("Runtime.evaluate", expression=_OPEN % alert)
         assert "value" in found["result"], found
         await call("Emulation.setDeviceMetricsOverride", height=int(found["result"]["value"]), **shape)

@@ -104,7 +104,7 @@ def _build(kind: str, tag: str, folder: Path) -> None:
         if kind in _SHARES:
             # The official programs have their pages and templates within them.
             share = _DEBIANS_SHARE / _SHARES[kind]
-            shutil.copytree(share, context / "share" / _SHARES[kind], ignore_dangling_symlinks=True)
+            shutil.copytree(share, context / "share" / _SHARES[kind])
     _run("docker", "build", "--quiet", "--network", "none", "--tag", tag, str(context))
 
 
