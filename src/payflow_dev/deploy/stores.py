@@ -78,7 +78,7 @@ STORES: Final[Block] = {
         ],
         "networks": ["data"],
         "tmpfs": ["/data:size=8m"],
-        **confined(80),
+        **confined(64),
         "user": "999:1000",
         "restart": "unless-stopped",
         "healthcheck": {

@@ -2,6 +2,7 @@
 
     python tests/stack/full/run.py build FOLDER     # programs, stand-ins (stand_ins.py), our image: needs a network
     python tests/stack/full/run.py check [PART]     # start, look, break, repair, stop: needs none
+    python tests/stack/full/run.py pictures         # start, pay, draw docs/pictures/compose-*, stop: needs none
 
 PART is `core` (the profile without what watches it) or `watched` (with it); both where none is named. Docker is found
 by DOCKER_HOST, Compose by COMPOSE, as `docker compose`, or built. `make test-stack-full` does both commands.
@@ -26,6 +27,14 @@ def main(arguments: list[str]) -> int:
     """Do what was asked for; 0 when every check held."""
     if arguments[:1] == ["build"]:
         build(Path(arguments[1]))
+        return 0
+    if arguments == ["pictures"]:
+        import pictures
+
+        try:
+            pictures.main()
+        finally:
+            rig.compose("--profile", "*", "down", "--volumes", "--timeout", "20")
         return 0
     chosen = arguments[1:] or list(PARTS)
     if arguments[:1] != ["check"] or not set(chosen) <= set(PARTS):

@@ -101,6 +101,10 @@ def _build(kind: str, tag: str, folder: Path) -> None:
     elif kind in _PROGRAMS:
         (context / "bin").mkdir()
         shutil.copy(_PROGRAMS[kind](), context / "bin")
+        if kind in _SHARES:
+            # The official programs have their pages and templates within them.
+            share = _DEBIANS_SHARE / _SHARES[kind]
+            shutil.copytree(share, context / "share" / _SHARES[kind])
     _run("docker", "build", "--quiet", "--network", "none", "--tag", tag, str(context))
 
 
@@ -126,6 +130,8 @@ _PROGRAMS: Final[dict[str, Callable[[], Path]]] = {
     "jaeger": programs.jaeger,
     "collector": programs.collector,
 }
+_DEBIANS_SHARE: Final = Path("/usr/share/prometheus")
+_SHARES: Final = {"prometheus": "web", "alertmanager": "alertmanager"}
 
 
 def _run(*command: str) -> None:

@@ -12,8 +12,11 @@ from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
 
+import yaml
 from rig import (
+    HTTP,
     HTTPS,
+    ROOT,
     SETTINGS,
     ask,
     compose,
@@ -31,6 +34,7 @@ from rig import (
 )
 
 PROMETHEUS, JAEGER, STORE = "http://localhost:9090", "http://localhost:16686", "http://localhost:9200"
+ALERTMANAGER = "http://localhost:9093"
 ABSENT: Final = frozenset({"grafana", "kibana", "kibana-setup"})
 SERVICES: Final = frozenset({"gateway", "confirm", "risk", "ofac", "kyc", "account", "audit", "notification"})
 # The payment that all checks look for: its ids, and the trace that the edge began.
@@ -45,8 +49,9 @@ def everything_that_can_be_had_here_starts_and_becomes_healthy() -> None:
     start(*sorted(wanted))
     states = {name: inspect(name)["State"] for name in containers()}
     done = {name for name, state in states.items() if state["Status"] == "exited" and state["ExitCode"] == 0}
-    assert done == {"secrets", "migrate", "demo-data", "elasticsearch-setup"}, states
-    assert {name for name, state in states.items() if state["Status"] == "running"} == wanted - done, states
+    assert done == {"secrets", "migrate", "demo-data", "elasticsearch-setup"}, done
+    down = wanted - done - {name for name, state in states.items() if state["Status"] == "running"}
+    assert not down, {name: compose("logs", "--tail", "3", name) for name in down}
 
 
 def a_payment_through_the_edge_is_one_trace_over_all_services() -> None:
@@ -74,6 +79,12 @@ def services_in_trace() -> set[str]:
         return set()
     (trace,) = answer["data"]
     return {trace["processes"][span["processID"]]["serviceName"] for span in trace["spans"]}
+
+
+def the_edge_answers_with_and_without_tls() -> None:
+    for url in (HTTP, HTTPS):
+        status, answer = ask(f"{url}/health")
+        assert (status, answer["status"]) == (200, "healthy"), answer
 
 
 def its_log_lines_are_found_by_payment_and_by_trace() -> None:
@@ -113,8 +124,50 @@ def the_servers_and_the_edge_are_watched_too() -> None:
         eventually(partial(is_one, query), f"{query} is 1")
     eventually(lambda: value("min(probe_ssl_earliest_cert_expiry) - time()") > 0, "when the certificate ends")
     eventually(lambda: value("count(node_filesystem_avail_bytes)") >= 1, "the machine's disks")
-    status, alerts = ask("http://localhost:9093/api/v2/alerts")
-    assert status == 200, alerts
+
+
+def every_target_of_the_shipped_configuration_is_scraped() -> None:
+    wanted = {
+        (job["job_name"], target)
+        for job in shipped("prometheus/prometheus.yml")["scrape_configs"]
+        for group in job["static_configs"]
+        for target in group["targets"]
+    }
+
+    def states() -> dict[tuple[str, str], str]:
+        targets = ask(f"{PROMETHEUS}/api/v1/targets?state=active")[1]["data"]["activeTargets"]
+        # What a probe asks is in `instance`; where Prometheus goes for it, the prober, is not.
+        labels = [(one["labels"]["job"], one["labels"]["instance"], one["health"]) for one in targets]
+        return {(job, instance): health for job, instance, health in labels}
+
+    eventually(lambda: states() == dict.fromkeys(wanted, "up"), f"all {len(wanted)} targets are up")
+    print(f"      {len(wanted)} targets up")
+
+
+def the_rules_are_loaded_and_reach_an_alertmanager_that_has_its_routes() -> None:
+    rules = [rule for group in shipped("prometheus/alerts.yml")["groups"] for rule in group["rules"]]
+    wanted = {rule["alert"] for rule in rules if "alert" in rule}  # the others record
+
+    def healthy() -> set[str]:
+        groups = ask(f"{PROMETHEUS}/api/v1/rules?type=alert")[1]["data"]["groups"]
+        return {rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "ok"}
+
+    eventually(lambda: healthy() == wanted, f"all {len(wanted)} alerts are evaluated")
+    active = ask(f"{PROMETHEUS}/api/v1/alertmanagers")[1]["data"]["activeAlertmanagers"]
+    assert [one["url"] for one in active] == ["http://alertmanager:9093/api/v2/alerts"], active
+    routes = shipped("alertmanager/alertmanager.yml")
+    loaded = yaml.safe_load(ask(f"{ALERTMANAGER}/api/v2/status")[1]["config"]["original"])
+    assert [one["name"] for one in loaded["receivers"]] == [one["name"] for one in routes["receivers"]], loaded
+    assert loaded["route"]["receiver"] == routes["route"]["receiver"], loaded
+    assert [one["receiver"] for one in loaded["route"]["routes"]] == ["pages"], loaded
+    eventually(lambda: is_one("alertmanager_config_last_reload_successful"), "Alertmanager took its configuration")
+    print(f"      {len(wanted)} alerts evaluated")
+
+
+def shipped(path: str) -> dict[str, Any]:
+    """A configuration as it ships."""
+    found: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / path).read_text(encoding="utf-8"))
+    return found
 
 
 def is_one(query: str) -> bool:
@@ -135,10 +188,21 @@ def a_service_that_is_stopped_raises_an_alert_that_ends_when_it_is_back() -> Non
     began_at = time.monotonic()
     eventually(lambda: "firing" in states_of("ProcessDown", "kyc"), "the alert fires", seconds=240)
     print(f"      fired after {time.monotonic() - began_at:.0f} s")
+    eventually(lambda: passed_on("ProcessDown", "kyc") == ["pages"], "Alertmanager has it for those who are woken")
+    print(f"      with Alertmanager after {time.monotonic() - began_at:.0f} s")
     compose("start", "kyc-service")
     began_at = time.monotonic()
     eventually(lambda: states_of("ProcessDown", "kyc") == set(), "the alert ends", seconds=240)
     print(f"      ended after {time.monotonic() - began_at:.0f} s")
+    eventually(lambda: passed_on("ProcessDown", "kyc") == [], "Alertmanager has it no longer", seconds=240)
+    print(f"      with Alertmanager after {time.monotonic() - began_at:.0f} s")
+
+
+def passed_on(alert: str, process: str) -> list[str]:
+    """Whom Alertmanager tells of an alert of a process."""
+    status, alerts = ask(f"{ALERTMANAGER}/api/v2/alerts?active=true&filter={quote(f'alertname={alert}')}")
+    assert status == 200, alerts
+    return [to["name"] for one in alerts if one["labels"].get("process") == process for to in one["receivers"]]
 
 
 def states_of(alert: str, process: str) -> set[str]:
@@ -170,10 +234,13 @@ def pay_with_headers(token: str) -> tuple[int, Any, dict[str, str]]:
 
 CHECKS: Final[tuple[Callable[[], None], ...]] = (
     everything_that_can_be_had_here_starts_and_becomes_healthy,
+    the_edge_answers_with_and_without_tls,
     a_payment_through_the_edge_is_one_trace_over_all_services,
     its_log_lines_are_found_by_payment_and_by_trace,
     its_metrics_are_in_prometheus,
     the_servers_and_the_edge_are_watched_too,
+    every_target_of_the_shipped_configuration_is_scraped,
+    the_rules_are_loaded_and_reach_an_alertmanager_that_has_its_routes,
     a_service_that_is_stopped_raises_an_alert_that_ends_when_it_is_back,
     no_line_was_refused_and_no_collector_was_lost,
     all_of_it_fits_into_four_gigabytes,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from payflow.run.control import require_running
 from payflow.run.errors import StartError
 from payflow.run.instance import make_instance
 from payflow.run.options import DataDir, PortBase
@@ -59,6 +60,30 @@ def otlp(
                 if time.monotonic() - seen_at > _QUIET_S:
                     del last_seen[trace_id]
                     print("\n".join(tree_of(receiver.spans(trace_id))), flush=True)
+
+
+@dev.command()
+def prometheus(
+    port: Annotated[int, typer.Option("--port", help="Where it listens on loopback.", min=1, max=65535)] = 9090,
+    data_dir: DataDir = None,
+) -> None:
+    """Run Prometheus with the shipped alerts on the running instance until Ctrl-C; it has to be installed."""
+    with _from_the_repository("Prometheus' configuration"):
+        from payflow_dev.watchers.prometheus import run
+    run(require_running(make_instance(data_dir=data_dir)), port=port)
+
+
+@dev.command()
+def kill(
+    process: Annotated[str, typer.Argument(help="Its name in `payflow status`, e.g. kyc or postgres.")],
+    for_s: Annotated[float, typer.Option("--for", help="Keep it down for so many seconds.", min=0)] = 0.0,
+    data_dir: DataDir = None,
+) -> None:
+    """Kill a process of the running instance (SIGKILL), to see what becomes of it; it is started again by itself."""
+    with _from_the_repository("This"):
+        from payflow_dev.watchers.killing import kill as end
+    times = end(make_instance(data_dir=data_dir), process, for_s=for_s)
+    print(f"{process} was killed {'once' if times == 1 else f'{times} times'}.")
 
 
 @contextmanager

@@ -55,10 +55,13 @@ _PANELS: Final = (
     ),
     Panel(
         "Answers to payments",
-        [Line(rate(f"payflow_rpc_answers_total{{{CONFIRM}}}", by="code"), "{{code}}")],
+        [
+            Line(rate(f"payflow_rpc_answers_total{{{CONFIRM}}}", by="code"), "{{code}}"),
+            Line(or_none(rate("payflow_payment_refusals_total", by="code")), "refused: {{code}}"),
+        ],
         "reqps",
         width=12,
-        description="OK is every payment that was taken, refusals of the business by their code beside it.",
+        description="OK is every payment that was taken; those of them that ended unpaid are beside it, by their code.",
     ),
     Panel("Time of a payment at confirm", quantiles(f"payflow_rpc_seconds_bucket{{{CONFIRM}}}"), "s", width=12),
     Panel("Unfinished payments by state", [Line("max by (state) (payflow_payments_open)", "{{state}}")], width=12),

@@ -1,0 +1,1 @@
+"""What watches an instance on this machine: `payflow dev prometheus`."""
