@@ -9,6 +9,7 @@ import pytest
 
 from payflow_dev.chaos.history import (
     Call,
+    Fault,
     FileCall,
     FileLine,
     FinalAccount,
@@ -419,6 +420,41 @@ def test_the_judge_takes_silence_and_try_again_for_what_they_are(tolerated: Doct
     history = changed(Promise, {}, kinds=["payment"])(a_whole_history())
 
     assert judge_records(tolerated(history)).violations == []
+
+
+EARLY = changed(Call, {"transaction": "later", "status": 200}, answered_ns=DUE_NS - 2_000_000_000)
+
+
+def a_shift(victim: str, shift_s: float, *, began_ns: int = DUE_NS - 3_000_000_000) -> Fault:
+    return Fault(
+        name="clock-shift", victim=victim, edge=None, position=None, began_ns=began_ns, is_hit=True, back_after_s=None,
+        paying_after_s=None, shift_s=shift_s, seconds=4.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shift", [a_shift("confirm", 30.0), a_shift("account", -2.0)])
+def test_a_payment_that_is_made_early_by_a_clock_that_was_shifted_is_no_fault_of_the_product(shift: Fault) -> None:
+    assert judge_records(both(EARLY, with_more(shift))(a_whole_history())).violations == []
+
+
+@pytest.mark.parametrize(
+    "shift",
+    [
+        a_shift("confirm", -30.0),
+        a_shift("account", 30.0),
+        a_shift("risk", 30.0),
+        a_shift("confirm", 30.0, began_ns=DUE_NS + 60_000_000_000),
+    ],
+    ids=["behind", "ahead, and only books", "somebody else's", "later"],
+)
+def test_a_shifted_clock_that_cannot_have_done_it_excuses_nothing(shift: Fault) -> None:
+    assert "before its time" in judge_records(both(EARLY, with_more(shift))(a_whole_history())).by_rule
+
+
+def test_who_was_refused_to_decide_has_not_decided() -> None:
+    refused = changed(OfficeCall, {"operation": "approve_return", "officer": "omar"}, status=403, body="{}")
+
+    assert "four eyes" in judge_records(refused(a_whole_history())).by_rule
 
 
 def test_the_verdict_counts_what_was_asked_by_kind() -> None:

@@ -67,6 +67,8 @@ class Striker:
             back_after_s=back,
             paying_after_s=await self._paying_again(blow.at),
             detail=detail,
+            shift_s=planned.shift_s,
+            seconds=planned.seconds,
         )
 
     async def _strike(self, planned: Planned, blow: _Blow) -> tuple[bool, str]:

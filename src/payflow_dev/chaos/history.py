@@ -112,6 +112,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
     back_after_s: float | None
     paying_after_s: float | None
     detail: str = ""
+    # By how much the victim's clock was wrong, and for how long; 0: it was right.
+    shift_s: float = 0.0
+    seconds: float = 0.0
 
 
 class FinalPayment(msgspec.Struct, frozen=True, kw_only=True, tag="final_payment"):

@@ -37,8 +37,11 @@ from payflow_dev.chaos.kinds import Tallies, Tally
 
 HOLDING: Final = frozenset({"UNDER_REVIEW", "SUBMITTED", "HELD"})
 MAY_WAIT: Final = frozenset({"AWAITING_OTP", "UNDER_REVIEW", "SUBMITTED"})
-# How far the clock of a payment's process may be from the customer's: both are this machine's.
+# How far the clock of a payment's process may be from the customer's: both are this machine's, where none is shifted.
 EARLY: Final = timedelta(seconds=1)
+# Due so long before or after a clock was shifted, a payment may be made by that clock: payments for later of a run are
+# some seconds ahead, and late ones are made when the process gets to them.
+AROUND_NS: Final = 15_000_000_000
 VIOLATIONS_MAX: Final = 50
 
 
@@ -196,8 +199,10 @@ class _Court:
             self._object("wrong", f"{name} was for {case.first.amount_minor} and is for {case.final.amount_minor}")
 
     def _judge_time(self, case: Case) -> None:
-        """What was ordered for later is neither told as made nor booked before its time."""
+        """What was ordered for later is neither told as made nor booked before its time, by the clocks that decide."""
         call = case.first
+        if call.due_ns is not None and self._is_by_a_shifted_clock(call.due_ns):
+            return
         if call.due_ns is not None and case.successes:
             told_ns = min(one.answered_ns or one.invoked_ns for one in case.calls if (one.body or "") in case.successes)
             if told_ns < call.due_ns - EARLY // timedelta(microseconds=1) * 1000:
@@ -212,6 +217,15 @@ class _Court:
                 is_its = line.payment_id == case.final.payment_id and line.booked_at is not None
                 if is_its and datetime.fromisoformat(line.booked_at or "") < earliest:
                     self._object("before its time", f"{case.name}, for {call.execute_at}, was booked {line.booked_at}")
+
+    def _is_by_a_shifted_clock(self, due_ns: int) -> bool:
+        """Whether the clock that decides that a payment is due (confirm's) was ahead then, or that of its booking
+        (account's) behind."""
+        return any(
+            fault.began_ns - AROUND_NS <= due_ns <= fault.began_ns + int(fault.seconds * 1e9) + AROUND_NS
+            for fault in self._faults
+            if (fault.victim == "confirm" and fault.shift_s > 0) or (fault.victim == "account" and fault.shift_s < 0)
+        )
 
     def _judge_repeats(self) -> None:
         by_key = {(case.first.customer, case.first.key): case for case in self._cases.values()}

@@ -159,7 +159,11 @@ class ReturnsDesk:
             return
         asked = self._returns[final.key] if final.key in self._returns else _Asked()
         wanted = "decline_return" if final.state == "DECLINED" else "approve_return"
-        deciders = {call.officer for call in asked.decided if call.operation == wanted}
+        deciders = {
+            call.officer
+            for call in asked.decided
+            if call.operation == wanted and (_may_have_done(call) or "IN_PROGRESS" in (call.body or ""))
+        }
         if final.decided_by == final.requested_by or final.decided_by not in deciders:
             self._object("four eyes", f"return {final.key} of {final.requested_by} was decided by {final.decided_by}")
         for call in asked.decided:

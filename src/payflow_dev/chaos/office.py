@@ -182,7 +182,11 @@ class Office:
 
     async def _review(self, row: dict[str, Any], order_of: OrderOf) -> None:
         token, review_id = self.staff.compliance[0].token, row["review_id"]
-        found = await self._wire.read(f"{self.url}/reviews/{review_id}", token=token)
+        try:
+            found = await self._wire.read(f"{self.url}/reviews/{review_id}", token=token)
+        except TimeoutError:
+            self._cases.pop(review_id, None)
+            return
         order = None
         if found is not None and found["payment"] is not None:
             order = order_of(row["customer_id"], found["payment"]["transaction_id"])
