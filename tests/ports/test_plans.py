@@ -37,6 +37,7 @@ _STATEMENTS: Final = [
     ("account", "book"),
     ("risk", "save"),
     ("notification", "add_messages"),
+    ("notification", "claim_codes"),
     ("audit", "append"),
 ]
 
@@ -47,17 +48,30 @@ async def test_no_list_of_a_batch_is_compared_item_by_item_with_another(
 ) -> None:
     statement = getattr(load_queries(f"payflow.services.{service}"), name).rstrip().rstrip(";")
 
-    plan = await _plan(database_url, service, statement)
-
-    assert [_told(loop) for loop in _loops(plan) if _is_square(loop)] == []
+    assert _squares(await _plan(database_url, service, statement)) == []
 
 
-async def test_the_check_finds_a_join_of_two_lists(database_url: str) -> None:
-    joined = "SELECT * FROM unnest($1::uuid[]) AS a (id) JOIN unnest($2::uuid[]) AS b (id) USING (id)"
+async def test_what_the_counts_of_risk_are_compared_with_stands_beside_them(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    body = await connection.fetchval("SELECT prosrc FROM pg_proc WHERE proname = 'save_if_counted'")
+    await connection.close()
 
-    plan = await _plan(database_url, "confirm", joined)
+    assert "ROWS FROM (count_recent(" in body
+    assert " JOIN " not in body
 
-    assert [_is_square(loop) for loop in _loops(plan)] == [True]
+
+@pytest.mark.parametrize(
+    "square",
+    [
+        "SELECT * FROM unnest($1::uuid[]) AS a (id) JOIN unnest($2::uuid[]) AS b (id) USING (id)",
+        "SELECT * FROM unnest($1::uuid[]) AS a (id) "
+        "JOIN (SELECT id FROM unnest($2::uuid[]) AS c (id) GROUP BY id) AS b USING (id)",
+        "SELECT * FROM unnest($1::uuid[]) AS a (id) WHERE (id = ANY (SELECT b.id FROM unnest($2::uuid[]) AS b (id) "
+        "WHERE b.id >= a.id)) IS TRUE",
+    ],
+)
+async def test_the_check_finds_lists_that_are_compared_each_with_each(database_url: str, square: str) -> None:
+    assert len(_squares(await _plan(database_url, "confirm", square))) == 1
 
 
 async def _plan(url: str, service: str, statement: str) -> dict[str, Any]:
@@ -75,22 +89,24 @@ async def _plan(url: str, service: str, statement: str) -> dict[str, Any]:
         await connection.close()
 
 
-def _loops(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    below = [loop for part in plan.get("Plans", ()) for loop in _loops(part)]
-    return [plan, *below] if plan["Node Type"] == "Nested Loop" else below
-
-
-def _is_square(loop: dict[str, Any]) -> bool:
-    """Whether both sides of a nested loop are lists of the batch."""
-    sides = [part for part in loop["Plans"] if part.get("Parent Relationship") in ("Outer", "Inner")]
-    return all(_is_list(side) for side in sides)
+def _squares(plan: dict[str, Any]) -> list[str]:
+    """The parts of a plan that go through one list of the batch for each item of another."""
+    found = [square for part in plan.get("Plans", ()) for square in _squares(part)]
+    if plan["Node Type"] == "Nested Loop":
+        sides = [part for part in plan["Plans"] if part.get("Parent Relationship") in ("Outer", "Inner")]
+        if all(_is_list(side) for side in sides):
+            found.append(" x ".join(side.get("Alias", side["Node Type"]) for side in sides))
+    # A filter that looks things up in a hash table says so; another one goes through its list each time.
+    for part in plan.get("Plans", ()):
+        name = part.get("Subplan Name", "")
+        is_asked_each_time = name.startswith("SubPlan") and f"hashed {name}" not in plan.get("Filter", "")
+        if part.get("Parent Relationship") == "SubPlan" and is_asked_each_time and _is_list(part):
+            found.append(f"{plan.get('Alias', plan['Node Type'])} x {name}")
+    return found
 
 
 def _is_list(side: dict[str, Any]) -> bool:
-    while side["Node Type"] in ("Materialize", "Memoize", "Sort"):
+    """Whether it is read from a list of the batch alone."""
+    while len(side.get("Plans", ())) == 1 and "CTE Name" not in side:
         side = side["Plans"][0]
     return side["Node Type"] in _OF_A_BATCH and side.get("CTE Name") not in _ONE_ROW
-
-
-def _told(loop: dict[str, Any]) -> str:
-    return " x ".join(part.get("Alias", part["Node Type"]) for part in loop["Plans"])

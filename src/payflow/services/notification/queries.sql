@@ -56,9 +56,9 @@ WITH asked AS (
     UPDATE delivery
        SET next_try_at = $3
       FROM asked
-      JOIN free USING (message_id)
      WHERE delivery.message_id = asked.message_id AND delivery.channel = asked.channel
        AND delivery.state IN ('WAITING', 'PENDING')
+       AND (asked.message_id IN (SELECT message_id FROM free)) IS TRUE
     RETURNING asked.about, delivery.channel, delivery.place, asked.tries, asked.is_doubtful
 )
 SELECT about, channel, tries, is_doubtful FROM claimed ORDER BY about, place;

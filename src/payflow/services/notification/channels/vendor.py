@@ -44,6 +44,7 @@ ROUNDS_PER_BATCH: Final = 2
 CODE_CALLS_MAX: Final = 64
 # A call whose time is up is cancelled again after this long, if it has not ended.
 _CANCEL_AGAIN_S: Final = 0.05
+_CANCELLED_AT_MOST: Final = 40
 # A vendor that does not answer is asked again after this long, and after twice as long each time, up to the second.
 OPEN_S_MIN: Final = 1.0
 OPEN_S_MAX: Final = 30.0
@@ -173,21 +174,33 @@ async def answered(call: Callable[[], Awaitable[SendResult]], *, timeout_s: floa
 
 
 async def _in_time(call: Awaitable[SendResult], timeout_s: float) -> SendResult:
-    """What a call came to. Raises TimeoutError, having ended the call.
+    """What a call came to. Raises TimeoutError, having ended the call, or having tried to for two seconds.
 
     Cancelled again and again: Python 3.11's `wait_for`, which libraries use, forgets a cancellation that comes together
     with what it waits for, and the call would go on until the library's own time-out.
     """
     task = asyncio.ensure_future(call)
+    # Read whatever becomes of it, or asyncio would log what it says, which may quote the message.
+    task.add_done_callback(_read)
     try:
         await asyncio.wait({task}, timeout=timeout_s)
     finally:
-        while not task.done():
+        for _ in range(_CANCELLED_AT_MOST):
+            if task.done():
+                break
             task.cancel()
             await asyncio.wait({task}, timeout=_CANCEL_AGAIN_S)
+    if not task.done():
+        log.error("notification.call_does_not_end")
+        raise TimeoutError
     if task.cancelled():
         raise TimeoutError
     return task.result()
+
+
+def _read(task: asyncio.Future[SendResult]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _says_nothing_of_the_vendor(result: SendResult) -> bool:
