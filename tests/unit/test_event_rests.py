@@ -67,10 +67,10 @@ def test_it_grows_with_the_rate() -> None:
     assert grown[0] < grown[5]
 
 
-def test_a_second_later_a_burst_is_nearly_forgotten() -> None:
+def test_three_seconds_later_a_burst_is_nearly_forgotten_however_large_it_was() -> None:
     clock = Seconds()
     rests = Rests(clock)
-    assert rests.after(1000) == REST_MAX_S
-    clock.now += 6
+    assert rests.after(20_000) == REST_MAX_S
+    clock.now += 3
 
-    assert rests.after(1) < 0.01
+    assert rests.after(1) < 0.012

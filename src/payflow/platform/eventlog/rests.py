@@ -31,6 +31,7 @@ class Rests:
         """How many seconds to rest after so many events were read."""
         now = self._clock()
         faded = self._recent * math.exp((self._read_at - now) / _WATCHED_S)
-        self._recent = faded + max(events, _EVENTS_AT_LEAST)
+        # No more than makes the longest rest, so that a burst is forgotten within seconds.
+        self._recent = min(faded + max(events, _EVENTS_AT_LEAST), REST_MAX_S * _WATCHED_S / _S_FOR_EACH_PER_S)
         self._read_at = now
         return min(max(self._recent / _WATCHED_S * _S_FOR_EACH_PER_S, REST_MIN_S), REST_MAX_S)
