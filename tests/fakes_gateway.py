@@ -610,8 +610,7 @@ class GatewayWorld:
 
     def serve(self, services: Services, settings: GatewaySettings) -> None:
         """Answer requests with these services."""
-        with shared_routes():
-            app = public_app(settings=settings, gate=self.gate, services=services, keys=self.keys)
+        app = public_app(settings=settings, gate=self.gate, services=services, keys=self.keys, routes_of=shared_routes)
         self.app = EdgeLayer(app, service="gateway", public=True, bounds_own_body=BOUNDS_OWN_BODY)
         self.client = Client(self.app)
 

@@ -6,12 +6,10 @@ The routes themselves are stateless; what a request works with is found when it 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache, partial
 from typing import Any, Final
-from unittest.mock import patch
 
 from payflow.platform.http.asgi import ASGIApp, Receive, Scope, Send
 from payflow.services.gateway.keys import FileKeyRing
@@ -22,14 +20,9 @@ _services: Final[ContextVar[Services]] = ContextVar("services")
 _keys: Final[ContextVar[FileKeyRing]] = ContextVar("keys")
 
 
-@contextmanager
-def shared_routes() -> Iterator[None]:
-    """Inside, `public_app` takes the shared routes, each application with its own services and keys."""
-    with patch("payflow.services.gateway.app.make_routes", _routes_of):
-        yield
+def shared_routes(*, services: Services, keys: FileKeyRing) -> ASGIApp:
+    """The shared routes for an application with services and keys of its own: what `public_app` is given."""
 
-
-def _routes_of(*, services: Services, keys: FileKeyRing) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         _services.set(services)
         _keys.set(keys)

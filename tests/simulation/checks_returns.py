@@ -120,9 +120,9 @@ class ReturnsJudge:
         stored = None if return_id is None else self._returns.returns[return_id]
         if wish.return_id is not None and wish.return_id != return_id:
             self._world.break_("a return was told to an officer, and is not there", wish.return_id)
-        elif stored is None:
+        if stored is None:
             return
-        elif wish.told is not None and wish.told != stored.view():
+        if wish.told is not None and wish.told != stored.view():
             self._world.break_(f"a return was told as {wish.told.state}, and is {stored.state}", stored.return_id)
         elif not wish.is_open:
             self._world.break_("a return was told as refused before it was stored, and is there", stored.return_id)

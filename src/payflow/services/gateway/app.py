@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Annotated, Final, cast
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 
@@ -157,11 +157,12 @@ def public_app(
     services: Services,
     keys: FileKeyRing,
     freshness: Freshness | None = None,
+    routes_of: Callable[..., Any] = make_routes,
 ) -> ASGIApp:
-    """The public API. `freshness` None: nothing is noted of who changes something."""
+    """The public API. `freshness` None: nobody notes who changes something. `routes_of` makes the framework's part."""
     confirm = ConfirmRoute(confirm=services.confirm, bank_wait_s=settings.bank_wait_s)
     # Litestar's own types for an ASGI application are narrower, and say the same.
-    routes = cast(ASGIApp, make_routes(services=services, keys=keys))
+    routes = cast(ASGIApp, routes_of(services=services, keys=keys))
     upload = BulkUploadRoute(bulk=services.client(Bulk), others=routes, chunk_items=settings.bulk_chunk_items)
     return PublicApp(gate=gate, hot={CONFIRM_PATH: confirm, BULK_PATH: upload}, routes=routes, freshness=freshness)
 
