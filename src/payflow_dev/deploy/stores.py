@@ -71,7 +71,7 @@ STORES: Final[Block] = {
             "valkey-server",
             *("--save", ""),
             *("--appendonly", "no"),
-            *("--maxmemory", "48mb"),
+            *("--maxmemory", "40mb"),
             *("--maxmemory-policy", "noeviction"),
             # It has no password: nothing but the services is in its network, and that has no way out.
             *("--protected-mode", "no"),
