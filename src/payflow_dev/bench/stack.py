@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Final, NamedTuple
 
-from payflow_dev.bench.delays import EVENTS_LOADS, Delay, delay_goals, measure_delays
+from payflow_dev.bench.delays import EVENTS_LOADS, IDLE_S_MIN, Delay, delay_goals, measure_delays
 from payflow_dev.bench.display import Display
 from payflow_dev.bench.goals import Goal
 from payflow_dev.bench.machine import machine_facts
@@ -48,7 +48,7 @@ def play_stack(options: Options, display: Display) -> Report:
     """Pay on all four in rounds, then look how long events take with each log alone; everybody's money is checked."""
     step_s = options.seconds + _SETTLE_PLAN_S
     beside_s = 4 * (_START_PLAN_S + (len(options.connections) + 1) * step_s)
-    display.plan(beside_s + 2 * (_START_PLAN_S + (EVENTS_LOADS + 1) * step_s))
+    display.plan(beside_s + 2 * (_START_PLAN_S + (EVENTS_LOADS + 1) * step_s + max(0, IDLE_S_MIN - options.seconds)))
     with ExitStack() as stack:
         members = _start(stack, options, display)
         steps = _take_turns(members, options)
