@@ -226,6 +226,22 @@ async def test_events_that_are_published_twice_have_their_effect_once(quiet: Kaf
     await quiet.assert_once_and_in_order(payments=3, versions=11)
 
 
+async def test_an_event_that_comes_while_somebody_else_is_numbering_is_published_right_after(quiet: KafkaLog) -> None:
+    async with running(quiet.relay()):
+        await quiet.append(an_event(subject="first"))
+        await quiet.until_published()
+        async with quiet.owner.transaction():
+            await quiet.owner.execute("SELECT FROM event_log.log_end FOR UPDATE")
+            await quiet.append(an_event(subject="second"))
+            await asyncio.sleep(0.3)
+        ended_at = asyncio.get_running_loop().time()
+        await quiet.until_published()
+        took_s = asyncio.get_running_loop().time() - ended_at
+
+    # Nobody wakes it a second time: it would look by itself only a second after the event had come.
+    assert took_s < 0.6
+
+
 # --- figures ----------------------------------------------------------------------------------------------------
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Final
 
 REST_MIN_S: Final = 0.002
-REST_MAX_S: Final = 0.16
-# With this much rest for each event a second, it is the longest from 320 events a second on.
+REST_MAX_S: Final = 0.1
+# With this much rest for each event a second, it is the longest from 200 events a second on.
 _S_FOR_EACH_PER_S: Final = 0.0005
 # A reading costs something, whatever it finds: it counts as so many events. A reader that is never without work, and
 # finds next to nothing each time, then reads some twenty times a second.

@@ -82,6 +82,7 @@ class OutboxRelay:
         self._wake = asyncio.Event()
         self._failures = 0
         self._turn_began_at: float | None = None
+        self._measures_at = 0.0
 
     async def run(self) -> None:
         """Relay until cancelled; whatever fails is waited out, up to 2 s at a time."""
@@ -121,31 +122,49 @@ class OutboxRelay:
                     is_mine = bool(await lock.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY))
                     if is_mine:
                         log.info("relay.took_over")
-                published = await self._look(lock, is_mine=is_mine)
+                published = await self._look(lock, is_mine=is_mine) if is_mine or self._is_time_to_measure() else None
                 self._failures = 0
                 if published is not None:
                     await asyncio.sleep(rests.after(published))
-                    continue
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S if is_mine else STAND_BY_S):
-                        await self._wake.wait()
-                self._wake.clear()
+                else:
+                    await self._wait(is_mine=is_mine)
+
+    def _is_time_to_measure(self) -> bool:
+        """Whether one who stands by should look: seldom, since whoever looks numbers, and keeps the holder from it."""
+        now = asyncio.get_running_loop().time()
+        if now < self._measures_at:
+            return False
+        self._measures_at = now + LOOK_S
+        return True
+
+    async def _wait(self, *, is_mine: bool) -> None:
+        """Wait until something is written, or for a while."""
+        if not is_mine:
+            await asyncio.sleep(STAND_BY_S)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                await self._wake.wait()
+        self._wake.clear()
 
     async def _look(self, lock: asyncpg.Connection[Any], *, is_mine: bool) -> int | None:
         """Publish what is next, if it is this process's turn: how many events; None when there was nothing to do."""
         row = await self._database.fetchrow(
-            "SELECT done, last, has_retries, "
+            "SELECT numbered, done, last, has_retries, "
             "coalesce(extract(epoch FROM clock_timestamp() - waits_since), 0)::float8 AS waits_s "
             "FROM event_log.look_after_relay()"
         )
         assert row is not None
-        done, last, has_retries, waits_s = row.values()
+        numbered, done, last, has_retries, waits_s = row.values()
         _unsent.set(max(0, last - done))
         _unsent_s.set(max(0.0, waits_s))
         if not is_mine:
             return None
         if last > done:
             return await self._take_turn(lock, after=done)
+        if numbered < 0:
+            # Somebody else is numbering at this moment: what is new is seen right after.
+            return 0
         return 1 if has_retries and await self._retry(lock) else None
 
     async def _take_turn(self, lock: asyncpg.Connection[Any], *, after: int) -> int:
