@@ -168,7 +168,7 @@ def _print(summary: Summary) -> None:
         f"{summary.kills} kills, {sum(summary.faults.values())} faults, {verdict.acknowledged:,} payments acknowledged,"
         f" {verdict.refused:,} refused, {verdict.unknown:,} calls without a word; in {summary.seconds:.0f} s\n"
         f"back {summary.back_p95_s} s and paying {summary.paying_p95_s} s after a kill (p95), "
-        f"PostgreSQL {summary.postgres_back_s} s; quiet {summary.quiet_after_s} s after the last fault"
+        f"PostgreSQL {_seconds(summary.postgres_back_s)}; quiet {summary.quiet_after_s} s after the last fault"
     )
     for violation in verdict.violations:
         console.print(violation, style="red")
@@ -207,3 +207,7 @@ def _cell(counts: dict[str, int], position: str) -> str:
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command()(chaos)
+
+
+def _seconds(several: list[float]) -> str:
+    return ", ".join(f"{one} s" for one in several) or "was not killed"
