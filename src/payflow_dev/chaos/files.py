@@ -6,14 +6,11 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
-from payflow_dev.chaos.history import FileCall, FileLine
+from payflow_dev.chaos.history import FileCall, FileLine, History
 from payflow_dev.chaos.mix import File, Order
 from payflow_dev.chaos.wire import Answer
-
-if TYPE_CHECKING:
-    from payflow_dev.chaos.clients import Clients
 
 PATH: Final = "/payments/bulk"
 _LOOK_S: Final = 0.1
@@ -22,7 +19,34 @@ _TRIES_MAX: Final = 400
 _ENDED: Final = frozenset({"COMPLETED", "CANCELLED", "EXPIRED"})
 
 
-async def pay_by_file(*, clients: Clients, file: File, chance: random.Random | None = None) -> None:
+class Senders(Protocol):
+    """The customers of a run, as far as a file needs them (`Clients`)."""
+
+    url: str
+    history: History
+
+    def customer_id(self, payer: int) -> str:
+        """The id of the customer with this number."""
+        ...
+
+    def url_of(self, payer: int) -> str:
+        """The address that this customer's next request goes to."""
+        ...
+
+    async def to_the_end(self, order: Order) -> None:
+        """Ask for an order until it has its final answer."""
+        ...
+
+    async def ask(self, payer: int, method: str, url: str, **more: Any) -> Answer:
+        """Ask once, as this customer."""
+        ...
+
+    async def read(self, payer: int, path: str) -> Any:
+        """Read what is there, as this customer."""
+        ...
+
+
+async def pay_by_file(*, clients: Senders, file: File, chance: random.Random | None = None) -> None:
     """Have the file's orders made, and hear of each as its customer does: by repeating it under its line's key.
 
     With a `chance` to draw from, the connection is lost in the middle of some uploads, and the same file, or its rest,
@@ -49,7 +73,7 @@ async def pay_by_file(*, clients: Clients, file: File, chance: random.Random | N
         await clients.to_the_end(order)
 
 
-async def items_of(clients: Clients, file: File) -> list[dict[str, Any]]:
+async def items_of(clients: Senders, file: File) -> list[dict[str, Any]]:
     """What the file tells of its lines. Raises TimeoutError."""
     items: list[dict[str, Any]] = []
     cursor: int | None = 0
@@ -63,7 +87,7 @@ async def items_of(clients: Clients, file: File) -> list[dict[str, Any]]:
 class _Upload:
     """One file on its way, in as many requests as it takes."""
 
-    def __init__(self, clients: Clients, file: File) -> None:
+    def __init__(self, clients: Senders, file: File) -> None:
         self._clients, self._file = clients, file
         customer_id = clients.customer_id(file.payer)
         self._lines = [json.dumps(order.body(customer_id)).encode() + b"\n" for order in file.orders]
