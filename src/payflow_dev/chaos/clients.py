@@ -152,6 +152,13 @@ class Clients:
         self.orders.append(order)
         return order
 
+    def pay_anew(self) -> None:
+        """Have somebody ask for one more payment now, whatever else they wait for."""
+        payer = self._random.randrange(len(self.customers))
+        creditor = self.customers[payer - 1].accounts[0]
+        order = self.new_order(payer=payer, creditor=creditor, amount_minor=self._random.randint(100, SMALL_MAX_MINOR))
+        self._tasks.append(asyncio.create_task(self.to_the_end(order)))
+
     async def same_request_at_once(self) -> int:
         """One request fifty times at the same moment, half to each gateway; how many were answered."""
         payer = self._random.randrange(len(self.customers))
