@@ -157,7 +157,7 @@ class Proxy:
         upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self._port, limit=HEAD_MAX)
         try:
             while True:
-                head, body = await _read_message(reader)
+                head, body = await _next_request(reader, upstream_reader)
                 deed = self._director.take(self._service, _operation_of(head), caller.name, shared=NEEDS_ANSWER)
                 if deed is None:
                     upstream.write(head + body)
@@ -167,6 +167,25 @@ class Proxy:
                     return
         finally:
             cut(upstream)
+
+
+async def _next_request(reader: asyncio.StreamReader, upstream: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """The caller's next request. Raises ConnectionResetError when the service ends the connection first.
+
+    The caller must hear of that at once, as without a proxy, and not by losing its next request.
+    """
+    request = asyncio.ensure_future(_read_message(reader))
+    # A service says nothing unasked: what comes here is the end.
+    ended = asyncio.ensure_future(upstream.read(1))
+    try:
+        await asyncio.wait({request, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not request.done():
+            raise ConnectionResetError
+        return request.result()
+    finally:
+        request.cancel()
+        ended.cancel()
+        await asyncio.gather(request, ended, return_exceptions=True)
 
 
 class _Caller:
