@@ -116,3 +116,28 @@ async def test_of_calls_at_the_same_time_one_is_struck(way: Way) -> None:
 
     assert sorted(answers) == [b"", *[ANSWER] * 4]
     assert way.service.struck == 1
+
+
+async def test_a_caller_hears_at_once_that_the_service_has_ended_an_idle_connection() -> None:
+    ends = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(ANSWER)
+        await ends.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    proxy = Proxy(service="account", port=server.sockets[0].getsockname()[1], director=Director())
+    reader, writer = await asyncio.open_connection("127.0.0.1", await proxy.start())
+    try:
+        async with asyncio.timeout(5):
+            writer.write(b"POST /rpc/account/transfer HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert await reader.readexactly(len(ANSWER)) == ANSWER
+            ends.set()
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+    finally:
+        writer.close()
+        await proxy.close()
+        server.close()
