@@ -197,7 +197,10 @@ class Simulation:
 
     def _duty(self, life: Life, duty: Callable[[], Any], *, often_s: float) -> None:
         """A duty of a process; once all have come to rest, more seldom, for nothing but time passes then."""
-        pause_s = lambda: 10.0 if self._is_healed and self._is_done else often_s  # noqa: E731
+
+        def pause_s() -> float:
+            return 10.0 if self._is_healed and self._is_done else often_s
+
         life.spawn(again_and_again(life, duty, pause_s=pause_s), about=duty.__name__)
 
     @property

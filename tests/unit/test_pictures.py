@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from payflow_dev.pictures.asking import data_of
 from payflow_dev.pictures.dashboard import Window, as_asked, legend, page, pictures_of, points_of
 from payflow_dev.pictures.panels import Picture, Series, in_unit, ticks_of
 from payflow_dev.pictures.trace import duration, spans_of, waterfall
@@ -151,3 +152,15 @@ def test_an_axis_has_few_round_numbers_around_all_values(low: float, high: float
 )  # fmt: skip
 def test_a_value_is_told_in_its_unit(value: float, unit: str, told: str) -> None:
     assert in_unit(value, unit) == told
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("file:///etc/passwd", "begins with http"),
+        ("http://127.0.0.1:9", "cannot be reached"),
+    ],
+)
+def test_a_server_that_cannot_be_asked_is_told_in_words(url: str, words: str) -> None:
+    with pytest.raises(SystemExit, match=words):
+        data_of(url)

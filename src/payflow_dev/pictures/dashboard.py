@@ -9,13 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from payflow.run.instance import repository_root
+from payflow_dev.pictures.asking import data_of
 from payflow_dev.pictures.panels import HEAD, WIDTH, Picture, Series, draw, height_of
 from payflow_dev.pictures.svg import FAINT, GROUND, Drawing
 
@@ -98,15 +97,14 @@ def asking(prometheus: str) -> Asked:
     """Asks a Prometheus at an address."""
 
     def ask(query: str, window: Window) -> list[dict[str, Any]]:
-        asked = {
-            "query": query,
-            "start": window.ends_at - window.length_s,
-            "end": window.ends_at,
-            "step": window.step_s,
-        }
-        url = f"{prometheus}/api/v1/query_range?{urllib.parse.urlencode(asked)}"
-        with urllib.request.urlopen(url, timeout=20) as response:  # noqa: S310
-            return list(json.loads(response.read())["data"]["result"])
+        found = data_of(
+            f"{prometheus}/api/v1/query_range",
+            query=query,
+            start=window.ends_at - window.length_s,
+            end=window.ends_at,
+            step=window.step_s,
+        )
+        return list(found["result"])
 
     return ask
 

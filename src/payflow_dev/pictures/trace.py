@@ -6,13 +6,11 @@ The spans come from Jaeger's query API, which is what its own page draws from.
 from __future__ import annotations
 
 import argparse
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from payflow_dev.pictures.asking import data_of
 from payflow_dev.pictures.panels import ticks_of
 from payflow_dev.pictures.svg import COLOURS, FAINT, INK, PAPER, RULE, Drawing, shortened, width_of
 
@@ -113,11 +111,7 @@ def duration(us: int) -> str:
 
 def fetch(jaeger: str, trace_id: str) -> dict[str, Any]:
     """A trace by Jaeger's API. Raises SystemExit where there is none of that id."""
-    try:
-        with urllib.request.urlopen(f"{jaeger}/api/traces/{trace_id}", timeout=20) as response:  # noqa: S310
-            found: list[dict[str, Any]] = json.loads(response.read())["data"]
-    except urllib.error.HTTPError as error:
-        raise SystemExit(f"{jaeger} has no trace {trace_id} ({error.code}).") from error
+    found: list[dict[str, Any]] = data_of(f"{jaeger}/api/traces/{trace_id}")
     return found[0]
 
 

@@ -37,7 +37,7 @@ def run(status: InstanceStatus, *, port: int) -> None:
         f"--web.listen-address={SERVICE_HOST}:{port}",
         "--log.level=warn",
     )
-    os.execv(program, [program, *options])  # noqa: S606 - no shell is wanted
+    os.execv(program, [program, *options])  # noqa: S606 - becomes Prometheus, which then has Ctrl-C
 
 
 def processes_of(status: InstanceStatus) -> dict[str, str]:
