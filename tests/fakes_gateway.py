@@ -61,7 +61,7 @@ from payflow.services.gateway.domain.limits import Limit
 from payflow.services.gateway.domain.sessions import Lifetimes, NewSession, RefreshToken, Revocation
 from payflow.services.gateway.domain.users import User, name_key
 from payflow.services.gateway.gate import Gate, Limits
-from payflow.services.gateway.guard import Guard
+from payflow.services.gateway.guard import VALKEY_TIMEOUT_S, Guard
 from payflow.services.gateway.keys import FileKeyRing
 from payflow.services.gateway.passwords import ArgonPasswords
 from payflow.services.gateway.ports import KnownRevocations, Store
@@ -557,6 +557,7 @@ class GatewayWorld:
         real_passwords: bool = False,
         failures_noted: Limit = FAILURES_NOTED,
         look_every_s: float = 0.05,
+        valkey_timeout_s: float = VALKEY_TIMEOUT_S,
         lifetimes: Lifetimes = HOUR_AND_DAY,
         clock: Clock | None = None,
     ) -> None:
@@ -573,6 +574,7 @@ class GatewayWorld:
             generation=generation or uuid4().hex,
             now=self.clock.now,
             look_every_s=look_every_s,
+            valkey_timeout_s=valkey_timeout_s,
         )
         self.secrets = 0
         self.api = GatewayApi(

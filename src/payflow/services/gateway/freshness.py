@@ -27,7 +27,7 @@ from payflow.services.gateway.domain.sessions import Identity
 log = structlog.get_logger(__name__)
 
 LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
-_VALKEY_TIMEOUT_S: Final = 0.25
+VALKEY_TIMEOUT_S: Final = 0.25
 _BATCH_MAX: Final = 500
 _failures: Final = Counter(
     "payflow_last_writes_lost_total", "Changes whose instant could not be kept: their maker's lists may lag behind."
@@ -68,10 +68,20 @@ class NoReplica:
 
 
 class LastWrites:
-    """Freshness in Valkey. `keep_s`: how old what a replica shows may be, at most."""
+    """Freshness in Valkey. `keep_s`: how old what a replica shows may be, at most. `valkey_timeout_s`: how long a
+    request waits for Valkey, at most."""
 
-    def __init__(self, *, valkey: Valkey, generation: str, clock: Clock, keep_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        valkey: Valkey,
+        generation: str,
+        clock: Clock,
+        keep_s: float,
+        valkey_timeout_s: float = VALKEY_TIMEOUT_S,
+    ) -> None:
         self._valkey = valkey
+        self._valkey_timeout_s = valkey_timeout_s
         self._clock = clock
         # Of the same hash tag as the guard's keys: one pipeline, one node.
         self._prefix = f"{{payflow:{generation}}}:wrote:"
@@ -129,7 +139,7 @@ class LastWrites:
         if not self._breaker.allows(loop.time()):
             raise Unavailable("The cache was silent a moment ago.")
         try:
-            async with asyncio.timeout(_VALKEY_TIMEOUT_S), valkey_errors():
+            async with asyncio.timeout(self._valkey_timeout_s), valkey_errors():
                 yield
         except (Unavailable, TimeoutError):
             self._breaker.failed(loop.time())

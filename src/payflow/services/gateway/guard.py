@@ -60,7 +60,8 @@ class Verdict(NamedTuple):
 class Guard:
     """Answers asks, and keeps the cache true (see also ports.Revocations).
 
-    `generation` names the database whose revocations these are: two of them may share one Valkey.
+    `generation` names the database whose revocations these are: two of them may share one Valkey. A cache that is
+    silent for `valkey_timeout_s` is done without.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Guard:
         now: Callable[[], datetime],
         queue_max: int = 5000,
         look_every_s: float = LOOK_EVERY_S,
+        valkey_timeout_s: float = VALKEY_TIMEOUT_S,
     ) -> None:
         self._valkey = valkey
+        self._valkey_timeout_s = valkey_timeout_s
         self._store = store
         self._now = now
         self._look_every_s = look_every_s
@@ -109,17 +112,17 @@ class Guard:
         keys = [self._mark, *(self._revoked_key(revocation.id) for revocation in revocations)]
         ends = [_milliseconds(revocation.ends_at) for revocation in revocations]
         try:
-            async with asyncio.timeout(VALKEY_TIMEOUT_S), valkey_errors():
+            async with asyncio.timeout(self._valkey_timeout_s), valkey_errors():
                 await self._publish(keys=keys, args=[number, *ends])
         except (Unavailable, TimeoutError) as error:
             log.warning("guard.publish_failed", number=number, error=type(error).__name__)
-            await asyncio.sleep(self._look_every_s + VALKEY_TIMEOUT_S)
+            await asyncio.sleep(self._look_every_s + self._valkey_timeout_s)
 
     async def look(self) -> None:
         """Compare the cache's mark with the truth and rebuild the cache where it has missed something."""
         try:
             self._known_number = max(self._known_number, await self._store.revocation_number())
-            async with asyncio.timeout(VALKEY_TIMEOUT_S), valkey_errors():
+            async with asyncio.timeout(self._valkey_timeout_s), valkey_errors():
                 mark = await self._valkey.get(self._mark)
             if self._is_stale(mark):
                 await self._rebuild()
@@ -157,7 +160,7 @@ class Guard:
         loop = asyncio.get_running_loop()
         if self._breaker.allows(loop.time()):
             try:
-                async with asyncio.timeout(VALKEY_TIMEOUT_S), valkey_errors():
+                async with asyncio.timeout(self._valkey_timeout_s), valkey_errors():
                     counted, revoked, is_stale = await self._ask_valkey(wanted, ids)
                 self._breaker.succeeded()
                 if not is_stale or not ids:
