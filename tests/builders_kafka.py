@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ class KafkaLog(Log):
         types: Collection[str] | None = None,
         database: Database | None = None,
         after_commit: Callable[[Sequence[Event]], None] | None = None,
+        nobody_listens: Callable[[], Awaitable[bool]] | None = None,
     ) -> KafkaConsumer:
         return KafkaConsumer(
             kafka=self.kafka,
@@ -89,6 +90,7 @@ class KafkaLog(Log):
             database=database or self.reader,
             client_id=f"test-{name}",
             after_commit=after_commit,
+            nobody_listens=nobody_listens,
         )
 
     @asynccontextmanager

@@ -58,6 +58,18 @@ def test_eight_events_a_second_hardly_wait_for_each_other() -> None:
     assert longest < 0.02
 
 
+def test_one_who_waits_for_what_comes_right_behind_goes_by_the_rate_of_this_moment() -> None:
+    clock = Seconds()
+    rests = Rests(clock, longest_s=0.025, counts_as=1)
+    alone = rests.now()
+    rests.after(500)
+    under_load = rests.now()
+    clock.now += 5
+
+    assert (alone, under_load) == (REST_MIN_S, 0.025)
+    assert rests.now() == REST_MIN_S
+
+
 def test_it_grows_with_the_rate() -> None:
     clock = Seconds()
     rests = Rests(clock)

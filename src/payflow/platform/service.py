@@ -189,10 +189,11 @@ class Runtime:
         name: str = "",
         after_commit: Callable[[Sequence[Event]], None] | None = None,
         types: Collection[str] | None = None,
+        nobody_listens: Callable[[], Awaitable[bool]] | None = None,
     ) -> EventConsumer:
         """The reading side: run `.run` in the background. A service's second consumer is named `<service>.<word>`.
 
-        `types`: the wanted ones of the topics, if not all.
+        `types`: the wanted ones of the topics, if not all. On Kafka, events are passed over while `nobody_listens`.
         """
         name = name or self.service
         if self.kafka is not None:
@@ -207,6 +208,7 @@ class Runtime:
                 client_id=f"payflow-{self.instance}",
                 after_commit=after_commit,
                 types=types,
+                nobody_listens=nobody_listens,
             )
         lag = EventLag(database=database, consumer=name, types=wanted_types(topics, types))
         self.duties[f"measure_events_of_{name}"] = every(5.0, lag.measure)

@@ -14,13 +14,14 @@ from payflow.run.embedded.places import kafka_home, reachable_copy
 from payflow.run.embedded.user import ServerUser
 from payflow.run.errors import StartError
 from payflow.run.instance import SERVICE_HOST, Instance
-from payflow.run.supervisor.environment import kafka_client_settings
+from payflow.run.supervisor.environment import kafka_client_settings, setting
 from payflow.run.supervisor.servers import Broker, Server
 from payflow.run.supervisor.sockets import listen
 from payflow_dev.kafka.jars import VERSION, ToolMissing, fetch, java
 from payflow_dev.kafka.node import Node, new_cluster_id
 
 _READY_S: Final = 90.0
+_PARTITIONS_MAX: Final = 6
 
 
 def prepare_broker(instance: Instance, user: ServerUser | None) -> Broker:
@@ -56,7 +57,10 @@ def prepare_broker(instance: Instance, user: ServerUser | None) -> Broker:
         stop_signal=signal.SIGTERM,
         wait=partial(_wait, node),
     )
-    return Broker(server, kafka_client_settings(brokers=node.address, password_file=instance.kafka_password_file))
+    client = kafka_client_settings(brokers=node.address, password_file=instance.kafka_password_file)
+    # A partition for each core, unless asked for more: further ones only split what would go and come together.
+    partitions = setting("KAFKA_PARTITIONS") or str(min(os.cpu_count() or 1, _PARTITIONS_MAX))
+    return Broker(server, {**client, "PAYFLOW_KAFKA_PARTITIONS": partitions})
 
 
 def _run(node: Node, user: ServerUser | None, *, settle: Callable[[], None]) -> NoReturn:

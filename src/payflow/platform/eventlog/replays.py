@@ -22,13 +22,17 @@ Owner: TypeAlias = "asyncpg.Connection[Any]"
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """A replay that is asked for. `progress` is what the reader of the log keeps; None before the first piece."""
+    """A replay that is asked for. `progress` is what the reader of the log keeps; None before the first piece.
+
+    `asked_s_ago`: for how many seconds, by the database's clock.
+    """
 
     id: int
     topic: str
     key: str | None
     from_time: datetime
     requested_at: datetime
+    asked_s_ago: float
     progress: dict[str, Any] | None
     handed: int
 
@@ -66,7 +70,9 @@ class ReplayView(msgspec.Struct, frozen=True, kw_only=True):
 async def next_replay(connection: Connection, *, consumer: str) -> Replay | None:
     """The oldest unfinished replay of a consumer, locked; None when there is none, or another process is at it."""
     row = await connection.fetchrow(
-        "SELECT id, topic, key, from_time, requested_at, progress, handed FROM event_log.replay "
+        "SELECT id, topic, key, from_time, requested_at, "
+        "extract(epoch FROM clock_timestamp() - requested_at)::float8 AS asked_s_ago, progress, handed "
+        "FROM event_log.replay "
         "WHERE consumer = $1 AND finished_at IS NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED",
         consumer,
     )

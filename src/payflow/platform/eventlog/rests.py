@@ -19,10 +19,19 @@ _WATCHED_S: Final = 1.0
 
 
 class Rests:
-    """Rests by the rate of events in the last second: none to speak of for a lone event, long ones under load."""
+    """Rests by the rate of events in the last second: none to speak of for a lone event, long ones under load, up to
+    `longest_s`. `counts_as`: how many events a reading costs as much as, whatever it finds."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        longest_s: float = REST_MAX_S,
+        counts_as: int = _EVENTS_AT_LEAST,
+    ) -> None:
         self._clock = clock
+        self._longest_s = longest_s
+        self._counts_as = counts_as
         self._read_at = clock()
         # Events of the last second, older ones faded out.
         self._recent = 0.0
@@ -30,8 +39,18 @@ class Rests:
     def after(self, events: int) -> float:
         """How many seconds to rest after so many events were read."""
         now = self._clock()
-        faded = self._recent * math.exp((self._read_at - now) / _WATCHED_S)
+        faded = self._faded(now)
         # No more than makes the longest rest, so that a burst is forgotten within seconds.
-        self._recent = min(faded + max(events, _EVENTS_AT_LEAST), REST_MAX_S * _WATCHED_S / _S_FOR_EACH_PER_S)
+        self._recent = min(faded + max(events, self._counts_as), REST_MAX_S * _WATCHED_S / _S_FOR_EACH_PER_S)
         self._read_at = now
-        return min(max(self._recent / _WATCHED_S * _S_FOR_EACH_PER_S, REST_MIN_S), REST_MAX_S)
+        return self._rest(self._recent)
+
+    def now(self) -> float:
+        """How many seconds to rest at the rate of this moment."""
+        return self._rest(self._faded(self._clock()))
+
+    def _faded(self, now: float) -> float:
+        return self._recent * math.exp((self._read_at - now) / _WATCHED_S)
+
+    def _rest(self, recent: float) -> float:
+        return min(max(recent / _WATCHED_S * _S_FOR_EACH_PER_S, REST_MIN_S), self._longest_s)

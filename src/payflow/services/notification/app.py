@@ -203,10 +203,11 @@ def _add_webhooks(
         database=database,
         name=WEBHOOK_CONSUMER,
         after_commit=lambda _: duty.wake(),
+        nobody_listens=partial(store.pass_events_over, WEBHOOK_CONSUMER),
     )
     keep = timedelta(days=settings.webhook_keep_days)
     service.implementations.append((Webhooks, api))
-    # A member of a group in Kafka costs little while nobody listens, and stands at the end when somebody begins to.
+    # A member of a group in Kafka stays one while nobody listens, so that it stands at the end when somebody begins to.
     only_while_heard = partial(while_heard, consume=consumer.run, store=store, pause_s=_LOOK_FOR_WEBHOOKS_EVERY_S)
     service.background |= {
         "hear_for_webhooks": only_while_heard if runtime.kafka is None else consumer.run,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -32,6 +32,7 @@ from payflow.platform.eventlog.kafka.reading import GroupReader, Place, Record, 
 from payflow.platform.eventlog.kafka.replaying import Replayer
 from payflow.platform.eventlog.kafka.wire import from_record
 from payflow.platform.eventlog.kafka.worker import Worker
+from payflow.platform.eventlog.rests import Rests
 from payflow.platform.postgres import Connection, Database
 from payflow.platform.tracing.events import KAFKA
 
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 POLL_S: Final = 0.25
 LOOK_S: Final = 1.0
+# How long records are gathered under load, once one is there: those of one turn of the relay come right behind it.
+GATHER_S: Final = 0.025
 _CLOSE_S: Final = 0.8
 _lag: Final = Gauge("payflow_event_lag_events", "Events in Kafka that this process has not handled yet.", ["consumer"])
 
@@ -49,7 +52,7 @@ class KafkaConsumer:
     The same promise as the consumer on PostgreSQL: every event is handed over at least once, in order per key, and its
     effect is committed once, together with its row in the inbox. Offsets are committed after that. What cannot be
     handled is set aside; what passes is waited out, in the group. Several processes of one consumer share the
-    partitions.
+    partitions. What is read while `nobody_listens` is passed over: it costs next to nothing then to have the consumer.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class KafkaConsumer:
         client_id: str,
         after_commit: Callable[[Sequence[Event]], None] | None = None,
         types: Collection[str] | None = None,
+        nobody_listens: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._kafka = kafka
         self._name = name
@@ -73,6 +77,7 @@ class KafkaConsumer:
         )
         self._database = database
         self._client_id = client_id
+        self._nobody_listens = nobody_listens
         self._worker = Worker(f"kafka-{name}")
         self._reader: GroupReader | None = None
         self._failures = 0
@@ -80,6 +85,7 @@ class KafkaConsumer:
         self._next: dict[Place, int] = {}
         self._pending: list[Record] = []
         self._looks_at = 0.0
+        self._rests = Rests(longest_s=GATHER_S, counts_as=1)
 
     async def run(self) -> None:
         """Consume until cancelled; whatever is no event's fault is waited out, up to 2 s at a time."""
@@ -121,7 +127,7 @@ class KafkaConsumer:
             await self._close(reader, replayer)
 
     async def _take(self, reader: GroupReader, *, seconds: float) -> None:
-        polled = await self._worker.do(partial(reader.poll, seconds))
+        polled = await self._worker.do(partial(reader.poll, seconds, gather_s=self._rests.now()))
         if polled.revoked:
             # Whoever has these partitions now is handed the same records.
             self._pending = [record for record in self._pending if record.place not in polled.revoked]
@@ -130,6 +136,8 @@ class KafkaConsumer:
         for record in polled.records:
             self._next.setdefault(record.place, record.offset)
         self._pending += polled.records
+        if polled.records:
+            self._rests.after(len(polled.records))
 
     async def _handle_pending(self, reader: GroupReader) -> None:
         """Have the effects of what was read; when that has to wait, stay in the group meanwhile."""
@@ -149,6 +157,8 @@ class KafkaConsumer:
         self._deliverer.tell(handled)
 
     async def _handle(self, records: Sequence[Record]) -> list[Event]:
+        if self._nobody_listens is not None and await self._nobody_listens():
+            return []
         try:
             return await self._handle_once(records, is_careful=False)
         except BatchFailed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,8 @@ from payflow.platform.eventlog.kafka.topics import ensure_topics
 log = structlog.get_logger(__name__)
 
 RECORDS_PER_READ: Final = 500
+# Offsets are told to the group so often: whoever goes on from an older one finds in its inbox what was handled.
+COMMIT_EVERY_S: Final = 0.5
 _TIMEOUT_S: Final = 10.0
 _PROBE_S: Final = 0.5
 # A partition by the catalogue's name of its topic.
@@ -71,6 +74,9 @@ class GroupReader:
         self._client_id = client_id
         self._client: Consumer | None = None
         self._revoked: set[Place] = set()
+        # What is handled, and the group does not know yet.
+        self._handled: dict[Place, int] = {}
+        self._commits_at = 0.0
         self.is_cut_off = False
 
     def open(self) -> None:
@@ -81,24 +87,36 @@ class GroupReader:
         topics = [self._kafka.topic(name) for name in self._topics]
         self._client.subscribe(topics, on_revoke=self._note_revoked, on_lost=self._note_revoked)
 
-    def poll(self, seconds: float) -> Polled:
-        """Records, at most RECORDS_PER_READ, waiting so long for the first. Raises Unavailable."""
+    def poll(self, seconds: float, *, gather_s: float = 0.0) -> Polled:
+        """Records, at most RECORDS_PER_READ, waiting so long for the first, and then for those that come right behind.
+
+        Raises Unavailable.
+        """
         client = self._opened
         first = client.poll(seconds)
+        if first is not None and gather_s:
+            time.sleep(gather_s)
         messages = [] if first is None else [first, *client.consume(RECORDS_PER_READ - 1, 0)]
         records = [self._record(message) for message in messages if not _is_skipped(message)]
         if records:
             self.is_cut_off = False
         revoked, self._revoked = frozenset(self._revoked), set()
+        if self._handled and time.monotonic() >= self._commits_at:
+            self._commit()
         return Polled([record for record in records if record.place not in revoked], revoked)
 
     def commit(self, offsets: Mapping[Place, int]) -> None:
-        """Tell the group, soon, from where another member would go on."""
+        """Tell the group, within COMMIT_EVERY_S, from where another member would go on."""
+        self._handled |= offsets
+
+    def _commit(self) -> None:
+        handled, self._handled = self._handled, {}
+        self._commits_at = time.monotonic() + COMMIT_EVERY_S
         try:
             self._opened.commit(
                 offsets=[
                     TopicPartition(self._kafka.topic(topic), partition, offset)
-                    for (topic, partition), offset in offsets.items()
+                    for (topic, partition), offset in handled.items()
                 ],
                 asynchronous=True,
             )
@@ -138,6 +156,8 @@ class GroupReader:
 
     def close(self) -> None:
         """Leave the group, so that others take over at once."""
+        if self._client is not None and self._handled:
+            self._commit()
         client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -156,6 +176,9 @@ class GroupReader:
             self.is_cut_off = True
 
     def _note_revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._handled:
+            # Before they are given up: whoever gets them goes on from here.
+            self._commit()
         self._revoked |= {(self._kafka.name_of(entry.topic), entry.partition) for entry in partitions}
 
 

@@ -11,13 +11,15 @@ from payflow.platform.eventlog import replays
 from payflow.platform.eventlog.consumer import CLOCKS_DIFFER
 from payflow.platform.eventlog.delivery import Deliverer, Delivery
 from payflow.platform.eventlog.kafka.config import Kafka
-from payflow.platform.eventlog.kafka.reading import LogReader, Place, Record
+from payflow.platform.eventlog.kafka.reading import COMMIT_EVERY_S, LogReader, Place, Record
 from payflow.platform.eventlog.kafka.wire import from_record
 from payflow.platform.eventlog.kafka.worker import Worker
 from payflow.platform.eventlog.replays import Replay
 from payflow.platform.postgres import Database
 
 _READ_S: Final = 1.0
+# A replay ends where the group stood when it was asked for, which every member has told it by then.
+_COMMITTED_S: Final = 3 * COMMIT_EVERY_S
 # Per partition, by its number: where to go on, and where to stop.
 Progress = dict[str, list[int]]
 
@@ -42,7 +44,7 @@ class Replayer:
         """
         async with database.transaction() as connection:
             replay = await replays.next_replay(connection, consumer=self._name)
-        if replay is None:
+        if replay is None or (replay.progress is None and replay.asked_s_ago < _COMMITTED_S):
             return []
         progress, records = await self._worker.do(partial(self._read, replay))
         deliveries = self._wanted(replay, records)
