@@ -11,7 +11,7 @@ import pytest
 
 from payflow.kernel.envelope import Event
 from payflow.platform.eventlog.kafka.config import Kafka, kafka_of
-from payflow.platform.eventlog.kafka.wire import from_record, to_record
+from payflow.platform.eventlog.kafka.wire import from_record, to_record, type_in
 from payflow.platform.eventlog.kafka.worker import Worker
 from payflow.platform.settings import CommonSettings, SettingsError, read_settings, shown
 from payflow.run.errors import StartError
@@ -100,6 +100,17 @@ def test_a_record_without_the_position_of_its_batch_is_an_event_all_the_same() -
 
     assert from_record(record.value, None, topic="payments").position == 0
     assert from_record(record.value, [("payflow-position", b"x")], topic="payments").position == 0
+
+
+def test_the_type_of_a_record_is_read_without_the_rest_of_it() -> None:
+    assert type_in(to_record(an_event(), position=1).value) == "payment.completed"
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"{", b"[]", b'{"type": 1}', b"[" * 100_000], ids=lambda value: repr(value)[:12]
+)
+def test_what_is_no_event_has_no_type(value: bytes | None) -> None:
+    assert type_in(value) is None
 
 
 def test_an_event_without_a_trace_has_no_empty_attribute() -> None:

@@ -30,7 +30,7 @@ from payflow.platform.eventlog.delivery import (
 from payflow.platform.eventlog.kafka.config import Kafka
 from payflow.platform.eventlog.kafka.reading import GroupReader, Place, Record, reason_of
 from payflow.platform.eventlog.kafka.replaying import Replayer
-from payflow.platform.eventlog.kafka.wire import from_record
+from payflow.platform.eventlog.kafka.wire import from_record, type_in
 from payflow.platform.eventlog.kafka.worker import Worker
 from payflow.platform.eventlog.rests import Rests
 from payflow.platform.postgres import Connection, Database
@@ -72,6 +72,8 @@ class KafkaConsumer:
         self._name = name
         self._types = types_of(topics) if types is None else types_of(topics) & frozenset(types)
         self._topics = sorted({TOPIC_BY_TYPE[type_].name for type_ in self._types})
+        # What is on these topics and not ours: known by its type, and read no further.
+        self._passed_over = types_of(self._topics) - self._types
         self._deliverer = Deliverer(
             name=name, types=self._types, handler=handler, after_commit=after_commit, system=KAFKA
         )
@@ -179,6 +181,8 @@ class KafkaConsumer:
         """The events of records that are ours, and what cannot be read."""
         deliveries, unreadable = [], []
         for record in records:
+            if self._passed_over and type_in(record.value) in self._passed_over:
+                continue
             try:
                 delivery = from_record(record.value, record.headers, topic=record.topic)
             except ValueError as error:

@@ -35,6 +35,10 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any]
 
 
+class _Typed(msgspec.Struct):
+    type: str
+
+
 class Outgoing(NamedTuple):
     """A record on its way into Kafka. `topic` is the catalogue's name."""
 
@@ -46,6 +50,7 @@ class Outgoing(NamedTuple):
 
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(CloudEvent)
+_type_decoder: Final = msgspec.json.Decoder(_Typed)
 
 
 def to_record(event: Event, *, position: int) -> Outgoing:
@@ -72,6 +77,14 @@ def to_record(event: Event, *, position: int) -> Outgoing:
         value=_encoder.encode(wired),
         headers=headers,
     )
+
+
+def type_in(value: bytes | None) -> str | None:
+    """The type of a record's event, read without the rest of it; None where it cannot be read."""
+    try:
+        return _type_decoder.decode(value or b"").type
+    except (ValueError, RecursionError):
+        return None
 
 
 def from_record(value: bytes | None, headers: Any, *, topic: str) -> Delivery:
