@@ -58,6 +58,18 @@ def test_eight_events_a_second_hardly_wait_for_each_other() -> None:
     assert longest < 0.02
 
 
+def test_one_who_may_rests_longer_with_thousands_of_events_a_second_and_as_before_right_after() -> None:
+    clock = Seconds()
+    rests = Rests(clock, longest_s=0.07, busiest_s=0.15)
+    rests.after(500)
+    found = []
+    for per_s in (1000, 2000, 20_000, 1000):
+        clock.now += 0.1
+        found.append(rests.after(per_s // 10))
+
+    assert found == pytest.approx([0.07, 0.1, 0.15, 0.07])
+
+
 def test_one_who_waits_for_what_comes_right_behind_goes_by_the_rate_of_this_moment() -> None:
     clock = Seconds()
     rests = Rests(clock, longest_s=0.025, counts_as=1)

@@ -106,9 +106,7 @@ def test_the_type_of_a_record_is_read_without_the_rest_of_it() -> None:
     assert type_in(to_record(an_event(), position=1).value) == "payment.completed"
 
 
-@pytest.mark.parametrize(
-    "value", [None, b"", b"{", b"[]", b'{"type": 1}', b"[" * 100_000], ids=lambda value: repr(value)[:12]
-)
+@pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b'{"type": 1}', b"[" * 100_000], ids=range(6))
 def test_what_is_no_event_has_no_type(value: bytes | None) -> None:
     assert type_in(value) is None
 

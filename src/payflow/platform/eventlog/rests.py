@@ -14,23 +14,28 @@ _S_FOR_EACH_PER_S: Final = 0.0005
 # A reading costs something, whatever it finds: it counts as so many events. A reader that is never without work, and
 # finds next to nothing each time, then reads some twenty times a second.
 _EVENTS_AT_LEAST: Final = 4
+# From some 1,500 events a second on, one who may rest longer then does so, in proportion to their number.
+_S_FOR_EACH_PER_S_WHEN_BUSY: Final = 0.00005
 # Over how long the rate is watched, roughly.
 _WATCHED_S: Final = 1.0
 
 
 class Rests:
     """Rests by the rate of events in the last second: none to speak of for a lone event, long ones under load, up to
-    `longest_s`. `counts_as`: how many events a reading costs as much as, whatever it finds."""
+    `longest_s`; up to `busiest_s` while there are thousands a second. `counts_as`: how many events a reading costs as
+    much as, whatever it finds."""
 
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
         *,
         longest_s: float = REST_MAX_S,
+        busiest_s: float = 0.0,
         counts_as: int = _EVENTS_AT_LEAST,
     ) -> None:
         self._clock = clock
         self._longest_s = longest_s
+        self._busiest_s = busiest_s
         self._counts_as = counts_as
         self._read_at = clock()
         # Events of the last second, older ones faded out.
@@ -42,8 +47,9 @@ class Rests:
         faded = self._faded(now)
         # No more than makes the longest rest, so that a burst is forgotten within seconds.
         self._recent = min(faded + max(events, self._counts_as), REST_MAX_S * _WATCHED_S / _S_FOR_EACH_PER_S)
+        per_s = events / max(now - self._read_at, REST_MIN_S)
         self._read_at = now
-        return self._rest(self._recent)
+        return max(self._rest(self._recent), min(per_s * _S_FOR_EACH_PER_S_WHEN_BUSY, self._busiest_s))
 
     def now(self) -> float:
         """How many seconds to rest at the rate of this moment."""

@@ -28,7 +28,8 @@ _SETTINGS: Final[dict[str, Any]] = {
     "enable.idempotence": True,
     # Never given up locally: a record that was, while the one behind it arrived, would have changed their order.
     "message.timeout.ms": 0,
-    "linger.ms": 5,
+    # Longer than it takes to hand over what is published at once; then it is flushed, which waits for nothing more.
+    "linger.ms": 100,
     "compression.type": "lz4",
     # As Java's clients place keys, so that their producers and ours agree.
     "partitioner": "murmur2_random",
@@ -107,8 +108,7 @@ class Publisher:
                 else:
                     errors.append(error)
 
-        def wait(seconds: float) -> None:
-            producer.poll(seconds)
+        def check() -> None:
             if errors:
                 raise KafkaException(errors[0])
             if given_up.is_set():
@@ -127,14 +127,16 @@ class Publisher:
                     )
                     break
                 except BufferError:
-                    wait(_POLL_S)
+                    producer.poll(_POLL_S)
+                    check()
                 except KafkaException as error:
                     if error.args[0].code() not in _OWN_FAULT:
                         raise
                     told(error.args[0], None)
                     break
         while outstanding:
-            wait(_POLL_S)
+            producer.flush(_POLL_S)
+            check()
         return refused
 
     def _drop(self) -> None:

@@ -16,7 +16,7 @@ from payflow.platform.eventlog.kafka.topics import ensure_topics
 
 log = structlog.get_logger(__name__)
 
-RECORDS_PER_READ: Final = 500
+RECORDS_PER_READ: Final = 1000
 # Offsets are told to the group so often: whoever goes on from an older one finds in its inbox what was handled.
 COMMIT_EVERY_S: Final = 0.5
 _TIMEOUT_S: Final = 10.0
