@@ -26,6 +26,8 @@ class Teller:
 
     def __init__(self, spec: OperationSpec) -> None:
         self._fields = [(name, f"payflow.{spec.service}.{name}") for name in spec.options.tells]
+        # Ids would make every answer a kind of its own.
+        self._kinds_fields = [name for name in spec.options.tells if name[-3:] != "_id"]
         self._keeps = spec.options.keeps
         self._payment_id = payment_id_of(spec)
         self._has_traces = "traceparent" in getattr(spec.item, "__struct_fields__", ())
@@ -77,17 +79,23 @@ class Teller:
 
     def _tell_groups(self, span: Span, items: Sequence[Any], answers: Sequence[Any]) -> None:
         """Each different outcome once, with how many had it, and which payments where they are few."""
-        groups: dict[tuple[tuple[str, Any], ...], list[int]] = {}
+        groups: dict[Any, list[int]] = {}
         for index, answer in enumerate(answers):
-            # Ids would make every answer a kind of its own.
-            told = tuple((name, value) for name, value in self._told(answer) if name[-3:] != "_id")
-            groups.setdefault(told, []).append(index)
-        for told, members in sorted(groups.items(), key=lambda group: len(group[1]))[:EVENTS_MAX]:
-            attributes: dict[str, Value] = {**dict(told), "payflow.items": len(members)}
+            groups.setdefault(self._kind_of(answer), []).append(index)
+        for members in sorted(groups.values(), key=len)[:EVENTS_MAX]:
+            told = {name: value for name, value in self._told(answers[members[0]]) if name[-3:] != "_id"}
+            attributes: dict[str, Value] = {**told, "payflow.items": len(members)}
             if self._payment_id is not None and len(members) <= _IDS_PER_EVENT:
                 ids = [self._payment_id(items[index], answers[index]) for index in members]
                 attributes["payflow.payment_ids"] = [str(id) for id in ids if id is not None]
             span.tell("answers", attributes)
+
+    def _kind_of(self, answer: Any) -> Any:
+        """What answers have in common of which the same is told. Asked of every answer: nothing is put into words yet."""
+        if isinstance(answer, PayflowError):
+            return answer.code
+        values = [getattr(answer, name) for name in self._kinds_fields]
+        return tuple([tuple(value) if type(value) is list else value for value in values])
 
     def _attributes(self, item: Any, answer: Any) -> dict[str, Value]:
         attributes: dict[str, Value] = dict(self._told(answer))
