@@ -91,7 +91,7 @@ class Teller:
             span.tell("answers", attributes)
 
     def _kind_of(self, answer: Any) -> Any:
-        """What answers have in common of which the same is told. Asked of every answer: nothing is put into words yet."""
+        """What answers have in common of which the same is told. Asked of every answer: nothing is in words yet."""
         if isinstance(answer, PayflowError):
             return answer.code
         values = [getattr(answer, name) for name in self._kinds_fields]
