@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 from prometheus_client import Counter, Histogram
 
@@ -71,7 +72,7 @@ class BatchFailed(Exception):
     """One of the events handed over together is at fault: hand them over one by one, in a new transaction."""
 
 
-class Delivery(NamedTuple):
+class Delivery(msgspec.Struct, frozen=True):
     """An event on its way to the handler, and the position and role that its batch was written with."""
 
     event: Event

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import structlog
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -37,18 +38,21 @@ _GROUP_SETTINGS: Final[dict[str, Any]] = {
 }
 
 
-class Record(NamedTuple):
-    """A record as it was read. `topic` is the catalogue's name."""
+class Record(msgspec.Struct, frozen=True):
+    """A record as it was read. The topic's is the catalogue's name."""
 
-    topic: str
-    partition: int
+    place: Place
     offset: int
     value: bytes | None
     headers: Any
 
     @property
-    def place(self) -> Place:
-        return (self.topic, self.partition)
+    def topic(self) -> str:
+        return self.place[0]
+
+    @property
+    def partition(self) -> int:
+        return self.place[1]
 
 
 class Polled(NamedTuple):
@@ -103,7 +107,9 @@ class GroupReader:
         revoked, self._revoked = frozenset(self._revoked), set()
         if self._handled and time.monotonic() >= self._commits_at:
             self._commit()
-        return Polled([record for record in records if record.place not in revoked], revoked)
+        if revoked:
+            records = [record for record in records if record.place not in revoked]
+        return Polled(records, revoked)
 
     def commit(self, offsets: Mapping[Place, int]) -> None:
         """Tell the group, within COMMIT_EVERY_S, from where another member would go on."""
@@ -286,4 +292,4 @@ _NEEDS_A_NEW_CLIENT: Final = frozenset(
 
 
 def _record_of(message: Message, *, topic: str) -> Record:
-    return Record(topic, message.partition() or 0, message.offset() or 0, message.value(), message.headers())
+    return Record((topic, message.partition() or 0), message.offset() or 0, message.value(), message.headers())

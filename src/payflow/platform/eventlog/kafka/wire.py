@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -39,7 +39,7 @@ class _Typed(msgspec.Struct):
     type: str
 
 
-class Outgoing(NamedTuple):
+class Outgoing(msgspec.Struct, frozen=True):
     """A record on its way into Kafka. `topic` is the catalogue's name."""
 
     topic: str
