@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from prometheus_client import REGISTRY
+
 from payflow.kernel.envelope import Event
 from payflow.platform.eventlog.kafka.reading import COMMIT_EVERY_S, LogReader
 from payflow.platform.postgres import Connection
@@ -69,3 +71,34 @@ async def test_under_load_the_events_of_many_payments_share_a_transaction(log: K
     assert sum(handed) == 1000
     assert len(handed) < 100
     await log.assert_once_and_in_order(payments=10, versions=100)
+
+
+async def test_events_behind_one_that_waits_count_as_lag_whatever_partition_they_are_in(log: KafkaLog) -> None:
+    is_away = True
+
+    async def refuse(connection: Connection, events: Sequence[Event]) -> None:
+        if is_away:
+            raise OSError("away")
+        await log.write_effects(connection, events)
+
+    def lag() -> float:
+        return REGISTRY.get_sample_value("payflow_event_lag_events", {"consumer": "audit"}) or 0.0
+
+    async def is_one() -> bool:
+        return lag() == 1
+
+    async def is_all() -> bool:
+        return lag() == 61
+
+    async def is_none() -> bool:
+        return lag() == 0
+
+    async with running(log.any_consumer(refuse)):
+        await log.append(an_event(subject="first"))
+        await until(is_one, seconds=log.patience_s)
+        await log.append(*(an_event(subject=f"payment-{number}") for number in range(60)))
+        await until(is_all, seconds=log.patience_s)
+        is_away = False
+        await until(is_none, seconds=log.patience_s)
+
+    assert len(await log.effects()) == 61

@@ -248,8 +248,9 @@ class KafkaConsumer:
     async def _measure(self) -> None:
         reader = self._reader
         if reader is not None:
-            ends = await self._worker.do(partial(reader.ends, list(self._next), is_waiting=bool(self._pending)))
-            _lag.labels(self._name).set(sum(max(0, end - self._next[place]) for place, end in ends.items()))
+            lag = await self._worker.do(partial(reader.lag, dict(self._next), is_waiting=bool(self._pending)))
+            if lag is not None:
+                _lag.labels(self._name).set(lag)
 
     async def _wait_out(self, error: Exception) -> None:
         self._failures += 1

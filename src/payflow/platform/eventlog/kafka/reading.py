@@ -81,6 +81,8 @@ class GroupReader:
         # What is handled, and the group does not know yet.
         self._handled: dict[Place, int] = {}
         self._commits_at = 0.0
+        # From where the group goes on in partitions of which nothing was read here yet.
+        self._starts: dict[Place, int] = {}
         self.is_cut_off = False
 
     def open(self) -> None:
@@ -138,19 +140,32 @@ class GroupReader:
         """Take records again."""
         self._opened.resume(self._opened.assignment())
 
-    def ends(self, places: Sequence[Place], *, is_waiting: bool) -> dict[Place, int]:
-        """Where partitions end, so far as that is known here; it is asked for while nothing is taken."""
-        ends = {}
-        for topic, partition in places:
-            place = TopicPartition(self._kafka.topic(topic), partition)
-            try:
-                _, end = self._opened.get_watermark_offsets(place, timeout=_PROBE_S, cached=not is_waiting)
-            except KafkaException as error:
-                log.debug("kafka.ends_unknown", error=reason_of(error))
-                break
-            if end >= 0:
-                ends[topic, partition] = end
-        return ends
+    def lag(self, following: Mapping[Place, int], *, is_waiting: bool) -> int | None:
+        """How many records of its partitions this member has not handled; None where nobody can tell.
+
+        `following`: the offsets after what was handled, of partitions from which something was read. Where partitions
+        end is known from what was fetched, and asked for while nothing is fetched (`is_waiting`).
+        """
+        client, lag = self._opened, 0
+        try:
+            assigned = {(self._kafka.name_of(entry.topic), entry.partition): entry for entry in client.assignment()}
+            self._learn_starts([place for place in assigned if place not in following and place not in self._starts])
+            for place, entry in assigned.items():
+                first, end = client.get_watermark_offsets(entry, timeout=_PROBE_S, cached=not is_waiting)
+                if end >= 0:
+                    lag += max(0, end - max(first, following.get(place, self._starts.get(place, end))))
+        except KafkaException as error:
+            log.debug("kafka.lag_unknown", error=reason_of(error))
+            return None
+        return lag
+
+    def _learn_starts(self, places: Sequence[Place]) -> None:
+        if not places:
+            return
+        asked = [TopicPartition(self._kafka.topic(topic), partition) for topic, partition in places]
+        for entry in self._opened.committed(asked, timeout=_PROBE_S):
+            # Where the group has not begun, it begins with the first.
+            self._starts[self._kafka.name_of(entry.topic), entry.partition] = max(entry.offset, 0)
 
     def probe(self) -> None:
         """Ask Kafka something. Raises Unavailable."""
@@ -185,7 +200,10 @@ class GroupReader:
         if self._handled:
             # Before they are given up: whoever gets them goes on from here.
             self._commit()
-        self._revoked |= {(self._kafka.name_of(entry.topic), entry.partition) for entry in partitions}
+        places = {(self._kafka.name_of(entry.topic), entry.partition) for entry in partitions}
+        self._revoked |= places
+        for place in places:
+            self._starts.pop(place, None)
 
 
 class LogReader:

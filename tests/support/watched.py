@@ -1,0 +1,122 @@
+"""A running Payflow under the eyes of the real Prometheus with the shipped rules, of the exporters, and of the real
+Alertmanager with the shipped routes.
+
+The rules are the shipped ones but for how long a condition holds before its alert fires: not at all, here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import aiohttp
+import psutil
+
+from payflow.run.local_rpc import local_services
+from payflow.run.registry import SERVICES
+from payflow.run.supervisor.status import read_status
+from payflow_dev.deploy.prometheus import Watched
+from payflow_dev.vendors.certificates import make_certificate
+from tests.support.alertmanager import Alertmanager, Told, running_alertmanager
+from tests.support.api import Api, Customer, Factory
+from tests.support.exporters import running_exporter, server_exporters
+from tests.support.prometheus import Prometheus, running_prometheus
+from tests.support.servers import ROOT
+from tests.support.system import RELAXED, System, running_system
+
+PATIENCE_S: Final = 90.0
+
+
+class World(NamedTuple):
+    """All of it, running."""
+
+    system: System
+    prometheus: Prometheus
+    alerts: Alertmanager
+    short_lived: str
+
+    def told(self, name: str, status: str = "firing", **labels: str) -> Told:
+        """Wait until somebody was told so."""
+
+        def is_wanted(told: Told) -> bool:
+            return (told.name, told.status) == (name, status) and labels.items() <= told.labels.items()
+
+        return self.alerts.listener.wait_for(is_wanted, seconds=PATIENCE_S)
+
+
+@asynccontextmanager
+async def kept_down(system: System, name: str) -> AsyncIterator[None]:
+    """A process that is killed again and again, whenever it has come back."""
+    is_over = asyncio.Event()
+
+    async def keep_down() -> None:
+        while not is_over.is_set():
+            status = read_status(system.instance)
+            pids = [one.pid for one in status.processes if one.name == name] if status else []
+            for pid in filter(None, pids):
+                with suppress(psutil.NoSuchProcess):
+                    psutil.Process(pid).kill()
+            await asyncio.sleep(0.05)
+
+    keeping = asyncio.create_task(keep_down())
+    try:
+        yield
+    finally:
+        is_over.set()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+@contextmanager
+def running_world(folder: Path, *options: str) -> Iterator[World]:
+    """All of it, started with these options of `up`; logs of the exporters go into the folder."""
+    with ExitStack() as stack:
+        system = stack.enter_context(running_system(*options, **RELAXED))
+        alerts = stack.enter_context(running_alertmanager())
+        short_lived = stack.enter_context(_server_with_certificate(days=5))
+        prober = stack.enter_context(
+            running_exporter(
+                "blackbox", [f"--config.file={ROOT}/deploy/blackbox/blackbox.yml"], log=folder / "blackbox.log"
+            )
+        )
+        others = stack.enter_context(server_exporters(system, folder))
+        watched = Watched(
+            others, [alerts.address], prober, [f"{system.service_url(1)}/live", f"https://{short_lived}/live"]
+        )
+        targets = {row.name: system.service_url(row.port_offset).removeprefix("http://") for row in SERVICES}
+        prometheus = stack.enter_context(running_prometheus(targets, watched=watched, patience="0s"))
+        prometheus.wait_until(f'count(up{{job="payflow"}} == 1) == {len(SERVICES)}')
+        yield World(system, prometheus, alerts, short_lived)
+
+
+@contextmanager
+def _server_with_certificate(*, days: int) -> Iterator[str]:
+    """An HTTPS server whose certificate ends in so many days."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers200)
+    server.socket = make_certificate(days=days).server_context().wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+class _Answers200(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@asynccontextmanager
+async def a_payer(system: System) -> AsyncIterator[tuple[Customer, Customer]]:
+    """Two customers, one with money."""
+    timeout = aiohttp.ClientTimeout(total=30)
+    async with aiohttp.ClientSession(timeout=timeout) as session, local_services(system.instance) as services:
+        make = Factory(api=Api(session, system.url), services=services)
+        yield await make.customer(USD="100000.00"), await make.customer()
