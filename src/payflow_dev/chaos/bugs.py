@@ -142,6 +142,7 @@ BUGS: Final = {
         ),
         (
             *overtaken(),
+            *overtaken(),
             Planned("freeze", "confirm", seconds=13.0),
         ),
     ),
@@ -155,7 +156,7 @@ BUGS: Final = {
             ),
             _SHORT_LEASE,
         ),
-        _OVERTAKEN * 3,
+        _OVERTAKEN * 6,
     ),
     "key-after-effect": Bug(
         "the money moves before the payment and its key are stored",

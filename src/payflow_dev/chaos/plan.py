@@ -88,7 +88,7 @@ NEVER_KILLED: Final = (CLIENT, "other-bank")
 CLOCKS: Final = ("gateway-1", "confirm", "risk", "otp", "account", "partner-bank")
 SHIFTS_S: Final = (-3600.0, -30.0, -2.0, 2.0, 30.0, 3600.0)
 # Shorter than a call's deadline, longer than the pause between two looks for what was left behind.
-OVERTAKEN_S: Final = 3.0
+OVERTAKEN_S: Final = 4.0
 OVERTAKEN_AT: Final = ("assess", "transfer", "place_hold", "submit", "capture_hold")
 DISK_FULL: Final = "disk-full"
 CLOCK_SHIFT: Final = "clock-shift"

@@ -28,7 +28,7 @@ from payflow.platform.eventlog.delivery import (
     waits,
 )
 from payflow.platform.eventlog.kafka.config import Kafka
-from payflow.platform.eventlog.kafka.reading import GroupReader, Place, Record, reason_of
+from payflow.platform.eventlog.kafka.reading import COMMIT_EVERY_S, GroupReader, Place, Record, reason_of
 from payflow.platform.eventlog.kafka.replaying import Replayer
 from payflow.platform.eventlog.kafka.wire import from_record, type_in
 from payflow.platform.eventlog.kafka.worker import Worker
@@ -42,6 +42,7 @@ POLL_S: Final = 0.25
 LOOK_S: Final = 1.0
 # How long records are gathered under load, once one is there: those of one turn of the relay come right behind it.
 GATHER_S: Final = 0.025
+CAREFUL_RECORDS: Final = 100
 _CLOSE_S: Final = 0.8
 _lag: Final = Gauge("payflow_event_lag_events", "Events in Kafka that this process has not handled yet.", ["consumer"])
 
@@ -52,7 +53,7 @@ class KafkaConsumer:
     The same promise as the consumer on PostgreSQL: every event is handed over at least once, in order per key, and its
     effect is committed once, together with its row in the inbox. Offsets are committed after that. What cannot be
     handled is set aside; what passes is waited out, in the group. Several processes of one consumer share the
-    partitions. What is read while `nobody_listens` is passed over: it costs next to nothing then to have the consumer.
+    partitions. What is read while `nobody_listens` is passed over, readable or not, which costs next to nothing.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class KafkaConsumer:
             self._kafka, group=self._kafka.group(self._name), topics=self._topics, client_id=self._client_id
         )
         replayer = Replayer(self._kafka, name=self._name, deliverer=self._deliverer, client_id=self._client_id)
+        telling = asyncio.create_task(self._tell_always(reader))
         try:
             await self._worker.do(reader.open)
             self._reader = reader
@@ -125,8 +127,16 @@ class KafkaConsumer:
                     await self._handle_pending(reader)
                 await self._look_after_replays(replayer)
         finally:
+            telling.cancel()
             self._reader, self._pending, self._next = None, [], {}
             await self._close(reader, replayer)
+
+    async def _tell_always(self, reader: GroupReader) -> None:
+        """Tell the group how far this member is, also while a handler takes long."""
+        while True:
+            await asyncio.sleep(COMMIT_EVERY_S)
+            if self._reader is reader:
+                await self._worker.do(reader.flush)
 
     async def _take(self, reader: GroupReader, *, seconds: float) -> None:
         polled = await self._worker.do(partial(reader.poll, seconds, gather_s=self._rests.now()))
@@ -164,7 +174,12 @@ class KafkaConsumer:
         try:
             return await self._handle_once(records, is_careful=False)
         except BatchFailed:
-            return await self._handle_once(records, is_careful=True)
+            # A few at a time, so that those before the one at fault do not wait for it, nor many for many.
+            handled = []
+            for start in range(0, len(records), CAREFUL_RECORDS):
+                few = records[start : start + CAREFUL_RECORDS]
+                handled += await self._handle_once(few, is_careful=True)
+            return handled
 
     async def _handle_once(self, records: Sequence[Record], *, is_careful: bool) -> list[Event]:
         deliveries, unreadable = self._sort(records)

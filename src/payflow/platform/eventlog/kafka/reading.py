@@ -18,7 +18,8 @@ from payflow.platform.eventlog.kafka.topics import ensure_topics
 log = structlog.get_logger(__name__)
 
 RECORDS_PER_READ: Final = 1000
-# Offsets are told to the group so often: whoever goes on from an older one finds in its inbox what was handled.
+# Offsets are told to the group so often: whoever goes on from an older one finds in its inbox what was handled. A
+# replay ends with them, and waits until all members have told theirs.
 COMMIT_EVERY_S: Final = 0.5
 _TIMEOUT_S: Final = 10.0
 _PROBE_S: Final = 0.5
@@ -77,10 +78,11 @@ class GroupReader:
         self._topics = topics
         self._client_id = client_id
         self._client: Consumer | None = None
+        self._assigned: set[Place] = set()
+        # Partitions that were given up, or lost, since the last poll; of these, some may have come back.
         self._revoked: set[Place] = set()
         # What is handled, and the group does not know yet.
         self._handled: dict[Place, int] = {}
-        self._commits_at = 0.0
         # From where the group goes on in partitions of which nothing was read here yet.
         self._starts: dict[Place, int] = {}
         self.is_cut_off = False
@@ -88,10 +90,12 @@ class GroupReader:
     def open(self) -> None:
         """Join the group. Raises Unavailable."""
         ensure_topics(self._kafka, self._topics)
-        settings = {**_SETTINGS, **_GROUP_SETTINGS, "group.id": self._group}
+        settings = {**_SETTINGS, **_GROUP_SETTINGS, "group.id": self._group, "on_commit": self._note_committed}
         self._client = Consumer({**self._kafka.client(self._client_id, on_error=self._note_error), **settings})
         topics = [self._kafka.topic(name) for name in self._topics]
-        self._client.subscribe(topics, on_revoke=self._note_revoked, on_lost=self._note_revoked)
+        self._client.subscribe(
+            topics, on_assign=self._note_assigned, on_revoke=self._note_revoked, on_lost=self._note_lost
+        )
 
     def poll(self, seconds: float, *, gather_s: float = 0.0) -> Polled:
         """Records, at most RECORDS_PER_READ, waiting so long for the first, and then for those that come right behind.
@@ -107,19 +111,20 @@ class GroupReader:
         if records:
             self.is_cut_off = False
         revoked, self._revoked = frozenset(self._revoked), set()
-        if self._handled and time.monotonic() >= self._commits_at:
-            self._commit()
-        if revoked:
-            records = [record for record in records if record.place not in revoked]
+        if gone := revoked - self._assigned:
+            # What has come back is read from where the group stands: none of it may be dropped.
+            records = [record for record in records if record.place not in gone]
         return Polled(records, revoked)
 
     def commit(self, offsets: Mapping[Place, int]) -> None:
-        """Tell the group, within COMMIT_EVERY_S, from where another member would go on."""
+        """Note from where another member would go on; the group is told by `flush`, or when partitions are given up."""
         self._handled |= offsets
 
-    def _commit(self) -> None:
+    def flush(self) -> None:
+        """Tell the group, soon, what was noted; what it does not take is told again."""
+        if not self._handled:
+            return
         handled, self._handled = self._handled, {}
-        self._commits_at = time.monotonic() + COMMIT_EVERY_S
         try:
             self._opened.commit(
                 offsets=[
@@ -150,13 +155,19 @@ class GroupReader:
         try:
             assigned = {(self._kafka.name_of(entry.topic), entry.partition): entry for entry in client.assignment()}
             self._learn_starts([place for place in assigned if place not in following and place not in self._starts])
-            for place, entry in assigned.items():
-                first, end = client.get_watermark_offsets(entry, timeout=_PROBE_S, cached=not is_waiting)
-                if end >= 0:
-                    lag += max(0, end - max(first, following.get(place, self._starts.get(place, end))))
         except KafkaException as error:
             log.debug("kafka.lag_unknown", error=reason_of(error))
             return None
+        for place, entry in assigned.items():
+            try:
+                first, end = client.get_watermark_offsets(entry, timeout=_PROBE_S, cached=not is_waiting)
+            except KafkaException as error:
+                # One broker that does not answer is waited for once: the others, too, say what they said last.
+                log.debug("kafka.end_unknown", error=reason_of(error))
+                is_waiting = False
+                first, end = client.get_watermark_offsets(entry, cached=True)
+            if end >= 0:
+                lag += max(0, end - max(first, following.get(place, self._starts.get(place, end))))
         return lag
 
     def _learn_starts(self, places: Sequence[Place]) -> None:
@@ -177,8 +188,8 @@ class GroupReader:
 
     def close(self) -> None:
         """Leave the group, so that others take over at once."""
-        if self._client is not None and self._handled:
-            self._commit()
+        if self._client is not None:
+            self.flush()
         client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -196,14 +207,36 @@ class GroupReader:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self.is_cut_off = True
 
+    def _places(self, partitions: list[TopicPartition]) -> set[Place]:
+        return {(self._kafka.name_of(entry.topic), entry.partition) for entry in partitions}
+
+    def _note_assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._assigned |= self._places(partitions)
+
     def _note_revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        if self._handled:
-            # Before they are given up: whoever gets them goes on from here.
-            self._commit()
-        places = {(self._kafka.name_of(entry.topic), entry.partition) for entry in partitions}
+        # Before they are given up: whoever gets them goes on from here.
+        self.flush()
+        self._forget(self._places(partitions))
+
+    def _note_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        # Somebody else has them by now, and may be further.
+        self._forget(self._places(partitions))
+
+    def _forget(self, places: set[Place]) -> None:
+        self._assigned -= places
         self._revoked |= places
         for place in places:
+            self._handled.pop(place, None)
             self._starts.pop(place, None)
+
+    def _note_committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        if error is None:
+            return
+        log.debug("kafka.commit_failed", error=error.str())
+        for entry in partitions:
+            place = (self._kafka.name_of(entry.topic), entry.partition)
+            if place in self._assigned and entry.offset >= 0:
+                self._handled.setdefault(place, entry.offset)
 
 
 class LogReader:

@@ -174,7 +174,8 @@ class PostgresWebhookStore:
         if seen is None or seen["is_heard"]:
             return False
         if seen["is_behind"]:
-            await self._database.execute(queries.pass_events_over, consumer)
+            # None where a webhook was enabled meanwhile.
+            return await self._database.execute(queries.pass_events_over, consumer) != "INSERT 0 0"
         return True
 
     async def delete_webhook_deliveries_before(self, instant: datetime) -> int:
