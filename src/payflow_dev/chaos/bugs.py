@@ -47,7 +47,6 @@ def _at(edge: str, *names: str, times: int = 1) -> tuple[Planned, ...]:
 
 _SAME: Final = tuple(Planned("same-request-50") for _ in range(6))
 _CROSSING: Final = tuple(Planned("crossing") for _ in range(3))
-_OVERTAKEN: Final = tuple(planned for planned in overtaken() if planned.edge and planned.edge.operation == "place_hold")
 # Enough time for officers and files.
 _A_WHILE: Final = tuple(Planned("freeze", process, seconds=1.0) for process in ("gateway-2", "otp", "ofac", "kyc"))
 _ACCOUNT: Final = "services/account"
@@ -145,18 +144,6 @@ BUGS: Final = {
             *overtaken(),
             Planned("freeze", "confirm", seconds=13.0),
         ),
-    ),
-    "overtaken-goes-on": Bug(
-        "a process that was overtaken while it stored its step sends the payment to the other bank all the same",
-        (
-            Change(
-                f"{_CONFIRM}/usecases/saga.py",
-                "        return self._in_state(PaymentState.SUBMITTED)\n",
-                "        return [one for one in self._payments if one.state is PaymentState.SUBMITTED]\n",
-            ),
-            _SHORT_LEASE,
-        ),
-        _OVERTAKEN * 6,
     ),
     "key-after-effect": Bug(
         "the money moves before the payment and its key are stored",
