@@ -42,6 +42,10 @@ TEST_BY_TEST = ("faults/test_supervisor.py",)
 # What takes longest comes first, so that no worker is left alone with it at the end. A worker that has nothing else to
 # do is given what comes last: many small things.
 FIRST = (
+    "stack/observability/test_alerts_of_payments.py",
+    "stack/observability/test_alerts_with_kafka.py",
+    "stack/observability/test_alerts_live.py",
+    "stack/test_kafka_faults.py",
     "faults",
     "journeys",
     "journeys/test_new_service.py",

@@ -17,6 +17,7 @@ from payflow.run.local_rpc import LocalServices, local_services
 from payflow_dev.kafka.jars import fetch
 from payflow_dev.otlp.receiver import Receiver
 from tests.support.api import Api, Client, Customer, Factory, eventually, new_key
+from tests.support.receiver import receiving
 from tests.support.system import RELAXED, System, kill, running_system
 from tests.support.traces import pay_recorded, spans_of
 
@@ -123,6 +124,31 @@ async def test_a_payments_events_come_to_audit_and_notification_through_kafka(
     assert told == ["payment_completed"]
     assert [json.loads(line)["type"] for line in seen.stdout.splitlines()] == ["payment.completed"], seen.stderr
     assert system.run("verify").returncode == 0
+
+
+async def test_a_webhook_hears_through_kafka_of_what_happens_after_its_registration_and_of_nothing_before(
+    system: System, api: Api, make: Factory, auditor: Client
+) -> None:
+    operator = await api.sign_in("operator", system.operator_password("operator"))
+    debtor, creditor = await make.customer(USD="100.00"), await make.customer()
+    before = await _pay(debtor, creditor)
+    await _recorded(auditor, before)
+
+    async with receiving() as receiver:
+        wanted = {"url": receiver.url(), "event_types": ["payment.completed"], "customer_id": debtor.customer_id}
+        registered = await operator.post("/webhooks", wanted)
+        after = await _pay(debtor, creditor)
+
+        async def is_told() -> bool:
+            return bool(receiver.received)
+
+        await eventually(is_told, seconds=PATIENCE_S)
+        await asyncio.sleep(1)
+        told = [one.verify(registered.json["secret"])["data"]["payment_id"] for one in receiver.received]
+        path = f"/webhooks/{registered.json['webhook_id']}"
+        assert (await operator.api.send("DELETE", path, token=operator.token)).status == 204
+
+    assert told == [after]
 
 
 async def test_a_payments_trace_and_log_lines_go_through_kafka(
