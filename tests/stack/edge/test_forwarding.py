@@ -175,6 +175,7 @@ def test_events_go_on_one_by_one(nginx: Nginx, gateways: Gateways) -> None:
             while len(arrived) < data.count(b"id: "):
                 arrived.append(time.monotonic() - began_at)
 
+    assert len(arrived) == 3, data
     assert arrived[0] < 0.4
     assert 0.3 < arrived[1] - arrived[0] < 1.5
     assert 0.3 < arrived[2] - arrived[1] < 1.5
