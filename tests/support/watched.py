@@ -93,6 +93,25 @@ def running_world(folder: Path, *options: str) -> Iterator[World]:
         yield World(system, prometheus, alerts, short_lived)
 
 
+@asynccontextmanager
+async def paying_on(payer: Customer, payee: Customer) -> AsyncIterator[None]:
+    """Four payments at a time, one after the other, whatever becomes of them; the first has been made."""
+    assert (await payer.pay(payee.account, "1.00")).status == 200
+    is_over = asyncio.Event()
+
+    async def pay_on() -> None:
+        while not is_over.is_set():
+            await payer.pay(payee.account, "1.00")
+            await asyncio.sleep(0.05)
+
+    work = [asyncio.create_task(pay_on()) for _ in range(4)]
+    try:
+        yield
+    finally:
+        is_over.set()
+        await asyncio.gather(*work, return_exceptions=True)
+
+
 @contextmanager
 def _server_with_certificate(*, days: int) -> Iterator[str]:
     """An HTTPS server whose certificate ends in so many days."""

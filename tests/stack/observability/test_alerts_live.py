@@ -14,7 +14,7 @@ import pytest
 
 from payflow.run.inspection import owner_url
 from tests.support.alertmanager import running_alertmanager
-from tests.support.watched import World, a_payer, kept_down
+from tests.support.watched import World, a_payer, kept_down, paying_on
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -33,28 +33,24 @@ async def test_a_service_that_stands_still_pages_somebody_who_is_told_when_it_is
 
 
 async def test_payments_that_take_long_page_somebody(world: World) -> None:
-    async with a_payer(world.system) as (payer, payee):
-        assert (await payer.pay(payee.account, "1.00")).status == 200
-        is_over = asyncio.Event()
-
-        async def pay_on() -> None:
-            while not is_over.is_set():
-                await payer.pay(payee.account, "1.00")
-
-        async def hold_up() -> None:
-            pid = int((await asyncio.to_thread(world.system.processes))["account"]["pid"])
-            while not is_over.is_set():
+    async def hold_up() -> None:
+        pid = int((await asyncio.to_thread(world.system.processes))["account"]["pid"])
+        try:
+            while True:
                 os.kill(pid, signal.SIGSTOP)
                 await asyncio.sleep(1)
                 os.kill(pid, signal.SIGCONT)
                 await asyncio.sleep(0.2)
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
-        work = [asyncio.create_task(pay_on()) for _ in range(4)] + [asyncio.create_task(hold_up())]
+    async with a_payer(world.system) as (payer, payee), paying_on(payer, payee):
+        holding = asyncio.create_task(hold_up())
         try:
             burning = await asyncio.to_thread(world.told, "SlowPaymentsBurn")
         finally:
-            is_over.set()
-            await asyncio.gather(*work, return_exceptions=True)
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
 
     assert burning.to == "pages"
 

@@ -13,7 +13,7 @@ import pytest
 from payflow.run.inspection import owner_url
 from tests.support.other_bank import NORDBANK
 from tests.support.system import System
-from tests.support.watched import World, a_payer, kept_down
+from tests.support.watched import World, a_payer, kept_down, paying_on
 
 pytestmark = pytest.mark.timeout(240)
 Owner: TypeAlias = "asyncpg.Connection[Any]"
@@ -32,25 +32,12 @@ async def an_owner(system: System) -> AsyncIterator[Owner]:
 async def test_payments_that_cannot_be_made_page_somebody_and_so_does_the_breaker_before_the_dead_service(
     world: World,
 ) -> None:
-    async with a_payer(world.system) as (payer, payee):
-        assert (await payer.pay(payee.account, "1.00")).status == 200
-        is_over = asyncio.Event()
-
-        async def pay_on() -> None:
-            while not is_over.is_set():
-                await payer.pay(payee.account, "1.00")
-                await asyncio.sleep(0.05)
-
-        work = [asyncio.create_task(pay_on()) for _ in range(4)]
-        try:
-            async with kept_down(world.system, "confirm"):
-                burning = await asyncio.to_thread(world.told, "PaymentErrorsBurn")
-                open_ = await asyncio.to_thread(world.told, "BreakerOpen", callee="confirm")
-            # It is closed by a request that is answered: somebody has to go on asking.
-            closed = await asyncio.to_thread(world.told, "BreakerOpen", "resolved", callee="confirm")
-        finally:
-            is_over.set()
-            await asyncio.gather(*work, return_exceptions=True)
+    async with a_payer(world.system) as (payer, payee), paying_on(payer, payee):
+        async with kept_down(world.system, "confirm"):
+            burning = await asyncio.to_thread(world.told, "PaymentErrorsBurn")
+            open_ = await asyncio.to_thread(world.told, "BreakerOpen", callee="confirm")
+        # It is closed by a request that is answered: somebody has to go on asking.
+        closed = await asyncio.to_thread(world.told, "BreakerOpen", "resolved", callee="confirm")
 
     assert (burning.to, open_.to, closed.to) == ("pages", "pages", "pages")
     assert open_.labels["process"].startswith("gateway-")
