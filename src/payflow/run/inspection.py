@@ -56,7 +56,7 @@ def inspect_instance(status: InstanceStatus) -> list[ProcessReport]:
         url="",
         health="healthy" if status.state == "ready" else status.state,
         restarts=0,
-        pss_kb=_pss_kb([status.pid]),
+        pss_kb=_memory_kb([status.pid]),
     )
     return [supervisor, *(_report(process, healths[process.name]) for process in status.processes)]
 
@@ -66,9 +66,16 @@ def pss_kb_by_process(status: InstanceStatus) -> dict[str, int]:
 
     A server's children are included; a process that cannot be read is left out.
     """
-    found = {"supervisor": _pss_kb([status.pid])}
-    found |= {process.name: _pss_kb(_pids_of(process)) for process in status.processes}
-    return {name: pss_kb for name, pss_kb in found.items() if pss_kb is not None}
+    return _kb_by_process(status, "Pss")
+
+
+def heap_kb_by_process(status: InstanceStatus) -> dict[str, int]:
+    """What every process has written itself, in KiB: no files, nothing shared with other programs.
+
+    Unlike the proportional set size it stays as it is when another process stops sharing a page with this one: what
+    grows here is kept by this process. A server's children are included; who cannot be read is left out.
+    """
+    return _kb_by_process(status, "Anonymous")
 
 
 def as_json(status: InstanceStatus, reports: list[ProcessReport]) -> dict[str, Any]:
@@ -102,7 +109,7 @@ def _report(process: ProcessStatus, health: str) -> ProcessReport:
         url=process.url,
         health=health,
         restarts=process.restarts,
-        pss_kb=_pss_kb(_pids_of(process)),
+        pss_kb=_memory_kb(_pids_of(process)),
     )
 
 
@@ -176,12 +183,19 @@ async def _ask_kafka(url: str) -> str:
         writer.close()
 
 
-def _pss_kb(pids: Iterable[int]) -> int | None:
+def _kb_by_process(status: InstanceStatus, kind: str) -> dict[str, int]:
+    found = {"supervisor": _memory_kb([status.pid], kind)}
+    found |= {process.name: _memory_kb(_pids_of(process), kind) for process in status.processes}
+    return {name: kb for name, kb in found.items() if kb is not None}
+
+
+def _memory_kb(pids: Iterable[int], kind: str = "Pss") -> int | None:
+    """Memory of a kind that proc(5) names under `smaps_rollup`, of all these processes; None where none is readable."""
     total, is_known = 0, False
     for pid in pids:
         with suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
+                if line.startswith(f"{kind}:"):
                     total, is_known = total + int(line.split()[1]), True
     return total if is_known else None
 

@@ -15,11 +15,11 @@ SAMPLES_MIN: Final = 6
 
 
 class MemorySample(msgspec.Struct, frozen=True, kw_only=True):
-    """Memory by process (proportional set size, KiB) after so many acknowledged payments, and the rate up to it."""
+    """Memory of each process (written by itself, KiB) after so many acknowledged payments, and the rate up to it."""
 
     payments: int
     payments_per_s: float
-    pss_kb: dict[str, int]
+    heap_kb: dict[str, int]
 
 
 class ProcessGrowth(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +49,8 @@ def growth_of(samples: Sequence[MemorySample]) -> list[ProcessGrowth]:
     if payments <= 0:
         return []
     found = []
-    for name in sorted(set.intersection(*(set(each.pss_kb) for each in samples))):
-        before, after = (median(each.pss_kb[name] for each in part) for part in (first, last))
+    for name in sorted(set.intersection(*(set(each.heap_kb) for each in samples))):
+        before, after = (median(each.heap_kb[name] for each in part) for part in (first, last))
         slope = (after - before) / payments * _PER_PAYMENTS
         found.append(ProcessGrowth(name=name, first_kb=before, last_kb=after, kb_per_100000=round(slope, 1)))
     return sorted(found, key=lambda each: -each.kb_per_100000)

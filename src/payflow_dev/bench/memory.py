@@ -11,13 +11,17 @@ from payflow_dev.bench.growth import TOLERANCE_KB, MemorySample, ProcessGrowth, 
 from payflow_dev.bench.modes import Bench, Plan
 
 PAYMENTS: Final = 500_000
-WARM_UP_PAYMENTS: Final = 50_000
+# Caches and pools are full by then, the heap has found its shape, and connections have been made anew several times.
+WARM_UP_PAYMENTS: Final = 400_000
 # A page taken into use looks like a leak where few payments follow.
 JUDGED_FROM: Final = 100_000
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """Acknowledged payments and the memory of each process on the way: `samples` begin after `warm_up_payments`."""
+    """Acknowledged payments and the memory of each process on the way.
+
+    `payments` are those after `warm_up_payments`, of which `samples` tell nothing.
+    """
 
     payments: int
     warm_up_payments: int
@@ -28,28 +32,30 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def warm_up_for(payments: int) -> int:
-    """How many payments fill caches and pools before memory is compared: 50,000, or a tenth of a short run."""
-    return min(WARM_UP_PAYMENTS, payments // 10)
+    """How many payments fill caches and pools before memory is compared: 400,000, or as many as are compared."""
+    return min(WARM_UP_PAYMENTS, payments)
 
 
 def play_memory(bench: Bench, *, payments: int, connections: int, seconds: float) -> Memory:
-    """Drive so many payments, in turns of `seconds` with a look at the memory after each.
+    """Drive so many payments after the warm-up, in turns of `seconds` with a look at the memory after each.
 
     Ends early when a turn gets nothing acknowledged.
     """
-    warm_up, done, samples = warm_up_for(payments), 0, list[MemorySample]()
+    warm_up = warm_up_for(payments)
+    done, samples = -warm_up, list[MemorySample]()
     while done < payments:
-        bench.say(f"load, {done:,} of {payments:,} payments", seconds)
+        what = "warm-up" if done < 0 else f"{done:,} of {payments:,} payments"
+        bench.say(f"load, {what}", seconds)
         # Our own loader waits for the last answers: a turn that cut them off would leave work behind for the next.
         load = bench.load(connections, Plan(seconds=seconds, loader="own")).load
         if not load.acknowledged_in_all:
             break
         done += load.acknowledged_in_all
-        if done >= warm_up:
+        if done >= 0:
             samples.append(
-                MemorySample(payments=done, payments_per_s=round(load.payments_per_s, 1), pss_kb=bench.memory())
+                MemorySample(payments=done, payments_per_s=round(load.payments_per_s, 1), heap_kb=bench.heap())
             )
-    return memory_of(payments=done, warm_up_payments=warm_up, connections=connections, samples=samples)
+    return memory_of(payments=max(done, 0), warm_up_payments=warm_up, connections=connections, samples=samples)
 
 
 def memory_of(*, payments: int, warm_up_payments: int, connections: int, samples: list[MemorySample]) -> Memory:

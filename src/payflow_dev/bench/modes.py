@@ -41,7 +41,11 @@ class Bench(Protocol):
         ...
 
     def memory(self) -> dict[str, int]:
-        """Memory of each process now, in KiB."""
+        """Memory of each process now, in KiB: proportional set size."""
+        ...
+
+    def heap(self) -> dict[str, int]:
+        """What each process has written itself, in KiB, however many still share it."""
         ...
 
     def say(self, what: str, seconds: float) -> None:

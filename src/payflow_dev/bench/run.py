@@ -13,7 +13,7 @@ import msgspec
 
 from payflow.run.embedded.binaries import postgres_tree
 from payflow.run.errors import StartError
-from payflow.run.inspection import pss_kb_by_process
+from payflow.run.inspection import heap_kb_by_process, pss_kb_by_process
 from payflow.run.supervisor.status import InstanceStatus
 from payflow_dev.bench import cpu, planned
 from payflow_dev.bench.database import (
@@ -302,6 +302,11 @@ class Run:
         """Memory of each process now, in KiB (see Bench)."""
         status = self._target.refreshed()
         return pss_kb_by_process(status) if status else {}
+
+    def heap(self) -> dict[str, int]:
+        """What each process has written itself, in KiB (see Bench)."""
+        status = self._target.refreshed()
+        return heap_kb_by_process(status) if status else {}
 
     def say(self, what: str, seconds: float) -> None:
         """A phase for the display (see Bench)."""
