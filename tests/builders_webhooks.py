@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
+
+import asyncpg
 
 from payflow.contracts.notification import (
     ListWebhookDeliveries,
@@ -28,6 +32,7 @@ from payflow.services.notification.store import PostgresWebhookStore
 from payflow.services.notification.usecases.webhook_deliveries import queue_events
 from tests.builders import NOON, FixedClock, new_id
 from tests.builders_notification import RisingIds
+from tests.conftest import ConnectAs
 from tests.fakes_webhooks import FakeSender, FakeWebhookStore, NumberedSecrets
 
 ANYWHERE = "https://example.org/hooks"
@@ -120,9 +125,12 @@ def webhooks_in_memory() -> WebhookWorld:
     return WebhookWorld(FakeWebhookStore())
 
 
-async def webhooks_over_postgres(database: Database, owner: Any, cipher: ColumnCipher) -> PostgresWebhookWorld:
+async def webhooks_over_postgres(connect_as: ConnectAs, owner_url: str, cipher: ColumnCipher) -> PostgresWebhookWorld:
     """The real store, with nothing of other tests in it."""
+    owner = await asyncpg.connect(owner_url)
     await owner.execute("TRUNCATE notification.webhook, notification.webhook_delivery, event_log.batch")
+    await owner.close()
+    database = await connect_as("notification")
     store = PostgresWebhookStore(database=database, cipher=cipher, outbox=Outbox(database))
     return PostgresWebhookWorld(store, database)
 
@@ -190,3 +198,12 @@ def view(answer: Any) -> WebhookView:
     """An answer that is a webhook."""
     assert isinstance(answer, WebhookView), answer
     return answer
+
+
+async def until_at_least(look: Callable[[], Awaitable[int]], least: int) -> None:
+    """Wait until a count has come to this."""
+    for _ in range(500):
+        if await look() >= least:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"not {least} within 10 s")

@@ -38,7 +38,7 @@ APART = (
     "journeys/test_new_service.py",
 )
 # Each test of these starts an instance of its own.
-TEST_BY_TEST = ("faults/test_supervisor.py",)
+TEST_BY_TEST = ("faults/test_supervisor.py", "faults/test_supervisor_starts.py")
 # What takes longest comes first, so that no worker is left alone with it at the end. A worker that has nothing else to
 # do is given what comes last: many small things.
 FIRST = (
@@ -55,6 +55,7 @@ FIRST = (
     "ports",
     "security",
     "faults/test_supervisor.py",
+    "faults/test_supervisor_starts.py",
     "unit/test_launcher.py",
     "unit",
     "architecture",

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 
+from payflow.platform.crypto import ensure_column_keys
+from payflow.platform.rpc.identity import ensure_keys
 from payflow.run.local_rpc import LocalServices, local_services
 from payflow_dev.otlp.receiver import Receiver
+from tests.builders_other_bank import Town
+from tests.conftest import role_url
 from tests.support.api import Api, Client, Customer, Factory
 from tests.support.other_bank import OtherBank
 from tests.support.system import RELAXED, System, running_system
@@ -84,3 +89,28 @@ async def operators(system: System, api: Api) -> dict[str, Client]:
 async def other_bank(system: System, session: aiohttp.ClientSession) -> OtherBank:
     """The simulated other bank."""
     return OtherBank(Api(session, system.other_bank_url))
+
+
+@pytest.fixture(scope="module")
+async def started_town(
+    tmp_path_factory: pytest.TempPathFactory, database_url: str, password_files: dict[str, Path]
+) -> AsyncIterator[Town]:
+    """partner_bank and the simulated other bank as two applications, with the services beside them in memory."""
+    folder = tmp_path_factory.mktemp("town")
+    ensure_keys(folder / "keys", ["account", "ofac", "confirm", "partner_bank", "other_bank", "gateway"])
+    ensure_column_keys(folder / "column_keys.json")
+    urls = {name: role_url(database_url, name, password_files) for name in ("partner_bank", "other_bank")}
+    town = Town(folder=folder, database_urls=urls)
+    for name in ("account", "ofac", "confirm", "partner_bank", "other_bank"):
+        await town.start(name)
+    yield town
+    await town.close()
+
+
+@pytest.fixture
+async def town(started_town: Town) -> Town:
+    """The town, with a bank that accepts and lists that name nobody."""
+    await started_town.control(mode="accept")
+    started_town.ofac.listed = set()
+    started_town.ofac.failure = None
+    return started_town

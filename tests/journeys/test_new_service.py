@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.ports import is_unused
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "limits_demo"
@@ -80,16 +81,10 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 @pytest.fixture
 def ports(copy: Copy) -> Iterator[tuple[str, str]]:
     """`--port-base` and `--port` with free ports above; whatever was started there is stopped at the end."""
-    base = next(base for base in range(16000, 32000, 40) if all(map(is_free, range(base, base + 40))))
+    base = next(base for base in range(16000, 32000, 40) if all(map(is_unused, range(base, base + 40))))
     yield str(base), str(base + 39)
     copy.payflow("down")
     copy.payflow("reset", "--yes")
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_the_files_are_formatted_and_linted(copy: Copy) -> None:

@@ -1,4 +1,4 @@
-"""partner_bank and the simulated other bank as two applications over real HTTP and a real PostgreSQL.
+"""partner_bank and the simulated other bank as two applications over real HTTP and a real PostgreSQL: money from here.
 
 The services beside partner_bank are in memory and served over the same calls between services.
 """
@@ -6,19 +6,13 @@ The services beside partner_bank are in memory and served over the same calls be
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from payflow.contracts.account import ListEntries, VerifyLedger
 from payflow.contracts.partner_bank import BankStatus
 from payflow.kernel.errors import PayflowError
-from payflow.platform.crypto import ensure_column_keys
 from payflow.platform.http.asgi import Receive, Scope, Send, bytes_response, header, send_response
-from payflow.platform.rpc.identity import ensure_keys
 from payflow.services.partner_bank.rails.iso20022 import (
     CreditTransferMessage,
     Header,
@@ -27,42 +21,12 @@ from payflow.services.partner_bank.rails.iso20022 import (
     build_statuses,
     read_message,
 )
-from payflow.services.partner_bank.rails.signing import (
-    BANK_HEADER,
-    SIGNATURE_HEADER,
-    is_answer_signed,
-    sign,
-    sign_answer,
-)
+from payflow.services.partner_bank.rails.signing import BANK_HEADER, SIGNATURE_HEADER, sign_answer
 from payflow_dev.other_bank.wire import Sender
 from tests.builders import NOON, new_id
-from tests.builders_other_bank import ERIKA, JEAN, SECRET, XML, Town, a_message, a_payment, post, words
-from tests.conftest import role_url
+from tests.builders_other_bank import ERIKA, JEAN, SECRET, Town, a_message, a_payment, post, words
 from tests.support.api import eventually
 from tests.support.serving import serving
-
-
-@pytest.fixture(scope="module")
-async def started_town(
-    tmp_path_factory: pytest.TempPathFactory, database_url: str, password_files: dict[str, Path]
-) -> AsyncIterator[Town]:
-    folder = tmp_path_factory.mktemp("town")
-    ensure_keys(folder / "keys", ["account", "ofac", "confirm", "partner_bank", "other_bank", "gateway"])
-    ensure_column_keys(folder / "column_keys.json")
-    urls = {name: role_url(database_url, name, password_files) for name in ("partner_bank", "other_bank")}
-    town = Town(folder=folder, database_urls=urls)
-    for name in ("account", "ofac", "confirm", "partner_bank", "other_bank"):
-        await town.start(name)
-    yield town
-    await town.close()
-
-
-@pytest.fixture
-async def town(started_town: Town) -> Town:
-    await started_town.control(mode="accept")
-    started_town.ofac.listed = set()
-    started_town.ofac.failure = None
-    return started_town
 
 
 async def test_an_accepted_payment_is_in_the_other_banks_books_to_the_cent(town: Town) -> None:
@@ -167,32 +131,6 @@ async def test_a_forged_refusal_releases_nothing_while_the_bank_pays(town: Town)
     assert await town.balance(ERIKA) == before + payment.amount_minor
 
 
-async def test_our_own_answer_is_signed_for_the_message_that_it_answers(town: Town) -> None:
-    body = a_message(
-        end_to_end_id=new_id().hex,
-        amount="1.00",
-        to_account=await town.account(),
-        sender="NORDDEFFXXX",
-        receiver="PAYFDEFFXXX",
-    )
-    ours = {BANK_HEADER: "NORDDEFFXXX", SIGNATURE_HEADER: sign(body, bank_bic="NORDDEFFXXX", secret=SECRET)}
-
-    async with town.session.post(
-        f"{town.url('partner_bank')}/inbound/iso20022", data=body, headers={**XML, **ours}
-    ) as response:
-        answer, theirs = await response.read(), response.headers
-
-    assert words(answer) == [("ACSC", None)]
-    assert theirs[BANK_HEADER] == "PAYFDEFFXXX"
-    assert is_answer_signed(
-        answer,
-        bank_bic="PAYFDEFFXXX",
-        secret=SECRET,
-        request_signature=ours[SIGNATURE_HEADER],
-        signature=theirs[SIGNATURE_HEADER],
-    )
-
-
 @pytest.mark.parametrize(("secret", "believed"), [(SECRET, True), ("guess", False)])
 async def test_the_other_bank_believes_only_our_signed_answer_too(town: Town, secret: str, believed: bool) -> None:
     message = read_message(
@@ -283,110 +221,6 @@ async def test_the_other_bank_takes_the_same_message_twice_for_one_payment(town:
 
     assert [words(answer) for _, answer in answers] == [[("ACSC", None)], [("ACSC", None)], [("RJCT", "AM05")]]
     assert await town.balance(ERIKA) == before + 300
-
-
-async def test_money_from_the_other_bank_is_credited_once_however_often_it_is_sent(town: Town) -> None:
-    number = await town.account()
-    before = await town.balance(ERIKA)
-
-    first = await town.pay(number)
-    again = [await town.pay(number, end_to_end_id=first["end_to_end_id"]) for _ in range(3)]
-
-    assert {answer["iso_status"] for answer in [first, *again]} == {"ACSC"}
-    assert await town.posted(number) == 2500
-    assert await town.balance(ERIKA) == before - 2500
-    assert (await town.books(first["end_to_end_id"]))["paid"][0]["times_sent"] == 4
-
-
-async def test_money_for_nobody_is_refused_and_stays_with_the_other_bank(town: Town) -> None:
-    before = await town.balance(ERIKA)
-
-    answer = await town.pay("NOSUCHACCOUNT")
-
-    assert (answer["status"], answer["reason_code"]) == ("REJECTED", "AC01")
-    assert await town.balance(ERIKA) == before
-
-
-async def test_money_from_a_listed_person_is_taken_and_held_in_suspense(town: Town) -> None:
-    number = await town.account()
-    town.ofac.listed = {"Listed Person"}
-
-    answer = await town.pay(number, debtor_name="Listed Person")
-
-    assert answer["iso_status"] == "ACWP"
-    assert await town.posted(number) == 0
-
-
-async def test_money_sent_while_we_are_down_arrives_once_when_we_are_back(town: Town) -> None:
-    number = await town.account()
-    await town.stop("partner_bank")
-
-    first = await town.pay(number)
-    await town.start("partner_bank")
-    paid = await town.answered(first["end_to_end_id"])
-
-    assert first["status"] == "UNKNOWN"
-    assert paid["iso_status"] == "ACSC"
-    assert await town.posted(number) == 2500
-
-
-async def test_money_is_pending_without_the_ledger_and_credited_once_it_is_back(town: Town) -> None:
-    number = await town.account()
-    await town.stop("account")
-
-    first = await town.pay(number)
-    await town.start("account")
-    await town.answered(first["end_to_end_id"])
-
-    (page,) = await town.gateway.list_entries([ListEntries(number=number)])
-    (verified,) = await town.operator.verify_ledger([VerifyLedger()])
-    assert first["iso_status"] == "PDNG"
-    assert [line.amount_minor for line in page.entries] == [2500]  # type: ignore[union-attr]
-    assert verified.broken == []  # type: ignore[union-attr]
-
-
-async def test_the_inbound_address_refuses_what_is_no_message_of_a_known_bank(town: Town) -> None:
-    url = f"{town.url('partner_bank')}/inbound/iso20022"
-    arguments = {"to_account": await town.account(), "amount": "1.00", "receiver": "PAYFDEFFXXX"}
-    body = a_message(end_to_end_id=new_id().hex, sender="NORDDEFFXXX", **arguments)
-    foreign = a_message(end_to_end_id=new_id().hex, sender="LUTEFRPPXXX", **arguments)
-    with_entities = b'<!DOCTYPE x [<!ENTITY a "b">]>' + body.split(b"?>", 1)[1]
-
-    outcomes = {
-        "forged": await post(town, url, body, signed_by="NORDDEFFXXX", secret="guess"),
-        "unknown bank": await post(town, url, body, signed_by="NOSUDEFFXXX"),
-        "in another's name": await post(town, url, foreign, signed_by="NORDDEFFXXX"),
-        "not XML": await post(town, url, b"{}", signed_by="NORDDEFFXXX"),
-        "with a document type": await post(town, url, with_entities, signed_by="NORDDEFFXXX"),
-        "too large": await post(town, url, b" " * (1024 * 1024 + 1), signed_by="NORDDEFFXXX"),
-    }
-    async with town.session.get(url) as response:
-        outcomes["GET"] = (response.status, await response.read())
-        allow = response.headers["allow"]
-    async with town.session.post(url, data=body, headers={"content-type": "application/json"}) as response:
-        outcomes["as JSON"] = (response.status, await response.read())
-
-    assert {name: status for name, (status, _) in outcomes.items()} == {
-        "forged": 401,
-        "unknown bank": 401,
-        "in another's name": 400,
-        "not XML": 400,
-        "with a document type": 400,
-        "too large": 413,
-        "GET": 405,
-        "as JSON": 415,
-    }
-    assert allow == "POST"
-    assert all(json.loads(answer)["status"] == status for status, answer in outcomes.values())
-
-
-async def test_a_return_is_answered_clearly_and_not_mistaken_for_a_payment(town: Town) -> None:
-    body = b'<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pacs.004.001.09"><PmtRtr/></Document>'
-
-    status, answer = await post(town, f"{town.url('partner_bank')}/inbound/iso20022", body, signed_by="NORDDEFFXXX")
-
-    assert status == 400
-    assert "pacs.004.001.09 is not a message that is spoken here" in json.loads(answer)["detail"]
 
 
 async def test_the_control_address_refuses_what_it_does_not_know(town: Town) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.support.api import Answer, Customer, Factory, new_key
+from tests.support.api import Customer, Factory, new_key, refusal
 from tests.support.system import System
 
 HIGH = "15000.00"
@@ -23,10 +23,6 @@ async def ask(debtor: Customer, creditor: Customer, amount: str = HIGH) -> tuple
 
 async def rich(make: Factory) -> Customer:
     return await make.customer(USD="100000.00")
-
-
-def refusal(answer: Answer) -> tuple[int, str | None]:
-    return answer.status, answer.error
 
 
 def wrong(code: str) -> str:

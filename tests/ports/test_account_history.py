@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 import pytest
@@ -20,28 +19,19 @@ from payflow.contracts.account import (
     ReleaseHold,
 )
 from payflow.platform.crypto import ColumnCipher
-from payflow.platform.eventlog import Outbox
-from payflow.platform.ids import UuidV7
-from payflow.platform.postgres import Database
 from payflow.services.account.domain import INTERNAL_KINDS
-from payflow.services.account.store import PostgresStore
 from payflow.services.account.usecases import ledger
 from tests.builders import NOON, a_hold, a_transfer
-from tests.fakes import FakeAccountStore
-from tests.ports.test_account_store import World
+from tests.builders_account import World, in_memory, on_postgres
+from tests.conftest import ConnectAs
 
 NORDBANK = "NORDDEFFXXX"
 MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture(params=["memory", "postgres"])
-async def world(
-    request: pytest.FixtureRequest, connect_as: Callable[[str], Awaitable[Database]], cipher: ColumnCipher
-) -> World:
-    if request.param == "memory":
-        return World(FakeAccountStore())
-    database = await connect_as("account")
-    return World(PostgresStore(database=database, cipher=cipher, outbox=Outbox(database), ids=UuidV7()))
+async def world(request: pytest.FixtureRequest, connect_as: ConnectAs, cipher: ColumnCipher) -> World:
+    return in_memory() if request.param == "memory" else await on_postgres(connect_as, cipher)
 
 
 async def _as_of(world: World, account: AccountView, at: datetime) -> tuple[int, int, int]:

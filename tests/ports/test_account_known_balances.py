@@ -32,8 +32,8 @@ from payflow.services.account.api import AccountApi
 from payflow.services.account.directory import ConfiguredBanks
 from payflow.services.account.store import PostgresStore
 from tests.builders import a_hold, a_transfer, new_id
+from tests.builders_account import World
 from tests.fakes import FakeAccountStore
-from tests.ports.test_account_store import World
 
 
 class Processes(World):

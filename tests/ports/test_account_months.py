@@ -24,8 +24,8 @@ from payflow.platform.postgres import Database
 from payflow.services.account.store import PostgresStore, queries
 from payflow.services.account.usecases import upkeep
 from tests.builders import NOON, FixedClock, a_transfer, new_id
+from tests.builders_account import World
 from tests.conftest import SERVICE_NAMES, role_url
-from tests.ports.test_account_store import World
 from tests.support.servers import with_database
 
 NAMESPACE = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")

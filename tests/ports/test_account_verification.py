@@ -19,7 +19,7 @@ from payflow.platform.postgres import Database
 from payflow.services.account import verification
 from payflow.services.account.store import PostgresStore
 from tests.builders import a_hold, a_transfer
-from tests.ports.test_account_store import World
+from tests.builders_account import World
 
 
 class Books(World):

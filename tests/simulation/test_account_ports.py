@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ports import test_account_history as history
-from tests.ports import test_account_store as suite
+from tests.builders_account import World
+from tests.ports import test_account_history, test_account_ledger, test_account_store
 from tests.simulation.doors import OpenDoor
 from tests.simulation.ledger import LedgerTables, MemoryLedger
 from tests.simulation.suites import borrowed_from
 
 
 @pytest.fixture
-def world() -> suite.World:
-    return suite.World(MemoryLedger(LedgerTables(), OpenDoor()))
+def world() -> World:
+    return World(MemoryLedger(LedgerTables(), OpenDoor()))
 
 
-globals().update(borrowed_from(suite))
-globals().update(borrowed_from(history))
+for suite in (test_account_store, test_account_ledger, test_account_history):
+    globals().update(borrowed_from(suite))

@@ -54,6 +54,11 @@ class Answer:
         return f"{self.status} {self.body[:400].decode('utf-8', 'replace')}"
 
 
+def refusal(answer: Answer) -> tuple[int, str | None]:
+    """Status and code of a problem."""
+    return answer.status, answer.error
+
+
 # What looks like an account at another bank; such a payment names its creditor unless a test says otherwise.
 IBAN = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{10,30}")
 

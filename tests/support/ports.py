@@ -39,6 +39,13 @@ def wait_for_port(port: int, *, seconds: float, check: Callable[[], None] = lamb
             time.sleep(0.02)
 
 
+def is_unused(port: int) -> bool:
+    """Whether nothing listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 _given: set[int] = set()
 
 

@@ -1,9 +1,7 @@
-"""Bulk loading: what a file may say, what is refused with its line, and that loading twice changes nothing."""
+"""Bulk loading: what is loaded, refused and warned of, and that loading twice changes nothing."""
 
 from __future__ import annotations
 
-import os
-import threading
 import weakref
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -19,23 +17,14 @@ from payflow.contracts.kyc import CheckCustomer, Kyc, VerificationHistory, Verif
 from payflow.platform.ids import UuidV7
 from payflow.platform.rpc import in_process
 from payflow.run.demo_data import demo_records
-from payflow.run.errors import StartError
 from payflow.run.loading import LoadReport, load_records, load_source
-from payflow.run.records import (
-    AccountRecord,
-    CustomerRecord,
-    Placed,
-    Record,
-    UserRecord,
-    VerificationRecord,
-    read_records,
-    rereadable,
-)
+from payflow.run.records import AccountRecord, CustomerRecord, Placed, UserRecord, read_records
 from payflow.services.account.api import AccountApi
 from payflow.services.account.directory import ConfiguredBanks
 from payflow.services.gateway.api import GatewayApi, Parts
 from payflow.services.kyc.api import KycApi
 from tests.builders import NOON, FixedClock
+from tests.builders_loading import ADA, ADAS_ACCOUNT, EVERY_KIND, written
 from tests.fakes import FakeAccountStore
 from tests.fakes_gateway import FakeGatewayStore, FakePasswords
 from tests.fakes_kyc import FakeKycStore
@@ -79,122 +68,6 @@ class Services:
         (history,) = await self.client(Kyc).history([CheckCustomer(customer_id=customer_id)])
         assert isinstance(history, VerificationHistory), history
         return history
-
-
-ADA = CustomerRecord(customer_id="c1", name="Ada Lovelace", country="GB")
-ADAS_ACCOUNT = AccountRecord(number="A1", customer_id="c1", currency="USD", opening_balance="10.50")
-ADA_SIGNS_IN = UserRecord(username="ada", password="long enough", customer_id="c1")
-ADA_VERIFIED = VerificationRecord(customer_id="c1")
-
-CSV = """\
-type,customer_id,name,country,number,currency,opening_balance,username,role,password
-customer,c1,Ada Lovelace,GB,,,,,,
-account,c1,,,A1,USD,10.50,,,
-user,c1,,,,,,ada,customer,long enough
-user,,,,,,,olga,operator,long enough
-verification,c1,,,,,,,,
-"""
-JSON_LINES = """\
-{"type":"customer","customer_id":"c1","name":"Ada Lovelace","country":"GB"}
-
-{"type":"account","number":"A1","customer_id":"c1","currency":"USD","opening_balance":"10.50"}
-{"type":"user","username":"ada","password":"long enough","customer_id":"c1"}
-{"type":"user","username":"olga","role":"operator","password":"long enough"}
-{"type":"verification","customer_id":"c1"}
-"""
-EVERY_KIND = [
-    ADA,
-    ADAS_ACCOUNT,
-    ADA_SIGNS_IN,
-    UserRecord(username="olga", role=Role.OPERATOR, password="long enough"),
-    ADA_VERIFIED,
-]
-
-
-def records_in(path: Path) -> list[Record]:
-    return [placed.record for placed in read_records(path)]
-
-
-def written(folder: Path, name: str, text: str) -> Path:
-    path = folder / name
-    path.write_bytes(text.encode())
-    return path
-
-
-@pytest.mark.parametrize(("name", "text"), [("x.csv", CSV), ("x.CSV", CSV), ("x.jsonl", JSON_LINES), ("x", JSON_LINES)])
-def test_a_file_is_csv_by_its_name_and_else_json_lines(tmp_path: Path, name: str, text: str) -> None:
-    assert records_in(written(tmp_path, name, text)) == EVERY_KIND
-
-
-@pytest.mark.parametrize(("name", "text"), [("x.csv", CSV), ("x.jsonl", JSON_LINES)])
-def test_files_from_windows_are_read(tmp_path: Path, name: str, text: str) -> None:
-    windows = "\N{BYTE ORDER MARK}" + text.replace("\n", "\r\n")
-
-    assert records_in(written(tmp_path, name, windows)) == EVERY_KIND
-
-
-def test_a_quoted_field_may_hold_a_comma_and_a_line_break(tmp_path: Path) -> None:
-    path = written(tmp_path, "x.csv", 'type,customer_id,name\ncustomer,c1,"Lovelace, Ada\nCountess"\n')
-
-    assert records_in(path) == [CustomerRecord(customer_id="c1", name="Lovelace, Ada\nCountess")]
-
-
-def test_a_name_may_hold_any_letter_that_unicode_calls_a_line_break(tmp_path: Path) -> None:
-    path = written(tmp_path, "x.jsonl", '{"type":"customer","customer_id":"c1","name":"Ada\u2028Lovelace"}\n')
-
-    assert records_in(path) == [CustomerRecord(customer_id="c1", name="Ada\u2028Lovelace")]
-
-
-HEAD = "type,customer_id,name\n"
-BAD_LINES = [
-    ("x.jsonl", '{"type":"customer","customer_id":"c1","name":"A"}\n{"type":"cust\n', 2, ""),
-    ("x.jsonl", "\n\n[]\n", 3, ""),
-    ("x.jsonl", '{"customer_id":"c1","name":"A"}\n', 1, "type"),
-    ("x.jsonl", '{"type":"client","customer_id":"c1"}\n', 1, "client"),
-    ("x.jsonl", '{"type":"customer","customer_id":"c1"}\n', 1, "name"),
-    ("x.jsonl", '{"type":"customer","customer_id":"c1","name":"A","nmae":"B"}\n', 1, "nmae"),
-    ("x.jsonl", '{"type":"account","number":"A","customer_id":"c","currency":"USD","opening_balance":1.5}\n', 1, ""),
-    ("x.jsonl", '{"type":"user","username":"a","role":"king"}\n', 1, "king"),
-    ("x.csv", HEAD + "customer,c1,Ada\nclient,c2,Bob\n", 3, "client"),
-    ("x.csv", HEAD + "customer,c1\n", 2, "name"),
-    ("x.csv", HEAD + "customer,c1,Ada,too much\n", 2, "more fields"),
-    ("x.csv", HEAD + 'customer,c1,"Ada\nLovelace"\ncustomer,c2\n', 4, "name"),
-    ("x.csv", "type,customer_id,nmae\ncustomer,c1,Ada\n", 2, ""),
-    ("x.csv", HEAD + "customer,c1," + "x" * 200_000 + "\n", 2, ""),
-]
-
-
-@pytest.mark.parametrize(("name", "text", "line", "word"), BAD_LINES)
-def test_the_first_line_that_cannot_be_read_is_named(
-    tmp_path: Path, name: str, text: str, line: int, word: str
-) -> None:
-    path = written(tmp_path, name, text)
-
-    with pytest.raises(StartError) as told:
-        records_in(path)
-
-    assert told.value.message.startswith(f"{path}, line {line}: ")
-    assert word in told.value.message
-    assert "\n" not in told.value.message
-
-
-def test_a_line_that_cannot_be_read_does_not_show_a_password(tmp_path: Path) -> None:
-    path = written(tmp_path, "x.jsonl", '{"type":"user","username":"a","password":"hunter2hunter2","rol":"admin"}\n')
-
-    with pytest.raises(StartError) as told:
-        records_in(path)
-
-    assert "hunter2" not in told.value.message
-
-
-@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"\xff\xfe", "is not UTF-8 text")])
-def test_a_file_that_cannot_be_read_is_told_in_a_line(tmp_path: Path, content: bytes | None, words: str) -> None:
-    path = tmp_path / "x.jsonl"
-    if content is not None:
-        path.write_bytes(content)
-
-    with pytest.raises(StartError, match=words):
-        records_in(path)
 
 
 async def test_everything_is_loaded_whatever_the_order_of_the_records() -> None:
@@ -392,20 +265,6 @@ async def test_no_more_than_a_chunk_of_a_long_file_is_held() -> None:
 
 class Tracked(CustomerRecord, frozen=True, kw_only=True, weakref=True, tag="customer", eq=False):
     """A customer's record whose end can be seen."""
-
-
-def test_a_pipe_can_be_read_as_often_as_a_file(tmp_path: Path) -> None:
-    pipe = tmp_path / "x.csv"
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_text, args=(CSV,))
-    writer.start()
-
-    with rereadable(pipe) as path:
-        both = [records_in(path), records_in(path)]
-    writer.join()
-
-    assert both == [EVERY_KIND, EVERY_KIND]
-    assert not path.exists()
 
 
 async def test_more_records_than_fit_one_call_are_all_loaded_and_counted() -> None:

@@ -10,6 +10,10 @@ from uuid import UUID
 import msgspec
 
 from payflow.contracts.operation import Answers, operation
+from payflow.contracts.parties import ExternalParty as ExternalParty
+from payflow.contracts.parties import PartiesResolved as PartiesResolved
+from payflow.contracts.parties import Party as Party
+from payflow.contracts.parties import ResolveParties as ResolveParties
 from payflow.contracts.statements import EntryCursor as EntryCursor
 from payflow.contracts.statements import EntryLine as EntryLine
 from payflow.contracts.statements import EntryPage as EntryPage
@@ -138,47 +142,6 @@ class AlreadyExists(Conflict):
     """A record with this id exists and has other contents."""
 
     code = "ALREADY_EXISTS"
-
-
-class ResolveParties(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask who the two sides of a payment are. `creditor_agent` is the BIC given by the customer, if any."""
-
-    customer_id: str
-    debtor_account: str
-    creditor_account: str
-    creditor_agent: str | None = None
-
-
-class Party(msgspec.Struct, frozen=True, kw_only=True):
-    """An account of ours and its owner, as a payment needs them."""
-
-    account_id: UUID
-    number: str
-    customer_id: str
-    name: str
-    country: str | None
-    currency: str
-
-
-class ExternalParty(msgspec.Struct, frozen=True, kw_only=True):
-    """An account at another bank: an IBAN, or a number together with the bank's BIC."""
-
-    number: str
-    agent_bic: str
-    country: str | None
-
-
-class PartiesResolved(msgspec.Struct, frozen=True, kw_only=True):
-    """Both sides. `creditor` is None where the money leaves us; then `external` tells where it goes."""
-
-    debtor: Party
-    creditor: Party | None = None
-    external: ExternalParty | None = None
-
-    @property
-    def is_on_us(self) -> bool:
-        """Whether both accounts are in our ledger."""
-        return self.creditor is not None
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
