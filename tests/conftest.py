@@ -44,7 +44,9 @@ TEST_BY_TEST = ("faults/test_supervisor.py", "faults/test_supervisor_starts.py")
 FIRST = (
     "stack/observability/test_alerts_of_payments.py",
     "stack/observability/test_alerts_with_kafka.py",
+    "stack/observability/test_alerts_of_servers.py",
     "stack/observability/test_alerts_live.py",
+    "stack/observability/test_alerts_of_waiting.py",
     "stack/test_kafka_faults.py",
     "faults",
     "journeys",

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -133,17 +133,17 @@ class System:
 
 
 @contextmanager
-def running_system(*options: str, **settings: str) -> Iterator[System]:
+def running_system(*options: str, environ: Mapping[str, str] | None = None, **settings: str) -> Iterator[System]:
     """A started instance with these settings (`RATE_LIMIT_PER_IP="5/15m"`); stopped and removed at the end.
 
-    `options` go to `up`.
+    `options` go to `up`, whose environment has `environ` too.
     """
     folder = Path(tempfile.mkdtemp(prefix="payflow-journey-"))
     # The database server runs as another user where the tests are root's.
     folder.chmod(0o755)
     base = free_port_base()
     instance = make_instance(data_dir=folder / "data", port_base=base, port=base + 20)
-    system = System(instance=instance, environ=_environ(settings), options=options)
+    system = System(instance=instance, environ={**_environ(settings), **(environ or {})}, options=options)
     try:
         system.start()
         yield system

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import aiohttp
+import asyncpg
 import psutil
 
+from payflow.run.inspection import owner_url
 from payflow.run.local_rpc import local_services
 from payflow.run.registry import SERVICES
 from payflow.run.supervisor.status import read_status
@@ -30,6 +32,7 @@ from tests.support.servers import ROOT
 from tests.support.system import RELAXED, System, running_system
 
 PATIENCE_S: Final = 90.0
+Owner: TypeAlias = "asyncpg.Connection[Any]"
 
 
 class World(NamedTuple):
@@ -74,8 +77,19 @@ async def kept_down(system: System, name: str) -> AsyncIterator[None]:
 @contextmanager
 def running_world(folder: Path, *options: str) -> Iterator[World]:
     """All of it, started with these options of `up`; logs of the exporters go into the folder."""
+    with running_system(*options, **RELAXED) as system, watched(system, folder) as world:
+        yield world
+
+
+@contextmanager
+def watched(
+    system: System, folder: Path, *, postgres_url: str | None = None, further: Mapping[str, str] | None = None
+) -> Iterator[World]:
+    """A running instance under all these eyes, and those of `further` exporters ("host:port" by job).
+
+    `postgres_url`: where its database is, as the owner, if it is not its own.
+    """
     with ExitStack() as stack:
-        system = stack.enter_context(running_system(*options, **RELAXED))
         alerts = stack.enter_context(running_alertmanager())
         short_lived = stack.enter_context(_server_with_certificate(days=5))
         prober = stack.enter_context(
@@ -83,12 +97,11 @@ def running_world(folder: Path, *options: str) -> Iterator[World]:
                 "blackbox", [f"--config.file={ROOT}/deploy/blackbox/blackbox.yml"], log=folder / "blackbox.log"
             )
         )
-        others = stack.enter_context(server_exporters(system, folder))
-        watched = Watched(
-            others, [alerts.address], prober, [f"{system.service_url(1)}/live", f"https://{short_lived}/live"]
-        )
+        servers = stack.enter_context(server_exporters(system, folder, postgres_url=postgres_url))
+        probed = [f"{system.service_url(1)}/live", f"https://{short_lived}/live"]
+        eyes = Watched(servers | dict(further or {}), [alerts.address], prober.address, probed)
         targets = {row.name: system.service_url(row.port_offset).removeprefix("http://") for row in SERVICES}
-        prometheus = stack.enter_context(running_prometheus(targets, watched=watched, patience="0s"))
+        prometheus = stack.enter_context(running_prometheus(targets, watched=eyes, patience="0s"))
         prometheus.wait_until(f'count(up{{job="payflow"}} == 1) == {len(SERVICES)}')
         yield World(system, prometheus, alerts, short_lived)
 
@@ -139,3 +152,13 @@ async def a_payer(system: System) -> AsyncIterator[tuple[Customer, Customer]]:
     async with aiohttp.ClientSession(timeout=timeout) as session, local_services(system.instance) as services:
         make = Factory(api=Api(session, system.url), services=services)
         yield await make.customer(USD="100000.00"), await make.customer()
+
+
+@asynccontextmanager
+async def an_owner(system: System) -> AsyncIterator[Owner]:
+    """A connection as the database's owner, who may do what no service may."""
+    connection = await asyncpg.connect(owner_url(system.instance.data_dir))
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, time, timedelta
 
 import pytest
+from prometheus_client import REGISTRY
 
-from payflow.services.account.api import read_time_of_day
+from payflow.contracts.account import LedgerVerified
+from payflow.kernel.errors import Unavailable
+from payflow.services.account.api import Upkeep, read_time_of_day
 from payflow.services.account.usecases import upkeep
 from tests.builders import NOON, FixedClock
 from tests.fakes import FakeAccountStore
@@ -62,6 +65,24 @@ async def test_nobody_verifies_what_another_process_is_verifying() -> None:
 
     assert await upkeep.verify_daily(store=store, clock=clock, at=AT, since=NOON) is None
     assert store.verifications == []
+
+
+class UnverifiableStore(FakeAccountStore):
+    """One that lacks a right, say."""
+
+    async def verify_aside(self) -> LedgerVerified | None:
+        raise Unavailable("The ledger cannot be read.")
+
+
+async def test_how_old_the_last_verification_is_is_told_also_by_a_process_that_never_managed_one() -> None:
+    store = UnverifiableStore()
+    store.verifications.append((NOON - 2 * DAY, 0))
+    duty = Upkeep(store=store, clock=FixedClock(), at=AT, since=NOON)
+
+    with pytest.raises(Unavailable):
+        await duty.verify_daily()
+
+    assert REGISTRY.get_sample_value("payflow_ledger_verified_at") == (NOON - 2 * DAY).timestamp()
 
 
 @pytest.mark.parametrize("text", ["2:00", "24:00", "29:00", "02:60", "02:00:00", "", "02.00"])

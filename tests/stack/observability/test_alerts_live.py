@@ -1,7 +1,4 @@
-"""What raises an alert is made to happen, and somebody is told (see tests.support.watched): processes and servers.
-
-What takes hours or would fill a disk is shown by promtool alone (test_rules.py).
-"""
+"""What raises an alert is made to happen, and somebody is told (see tests.support.watched): processes and servers."""
 
 from __future__ import annotations
 
@@ -48,11 +45,12 @@ async def test_payments_that_take_long_page_somebody(world: World) -> None:
         holding = asyncio.create_task(hold_up())
         try:
             burning = await asyncio.to_thread(world.told, "SlowPaymentsBurn")
+            slowly = await asyncio.to_thread(world.told, "SlowPaymentsBurnSlowly")
         finally:
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
 
-    assert burning.to == "pages"
+    assert (burning.to, slowly.to) == ("pages", "tickets")
 
 
 async def test_events_that_nobody_can_read_are_a_ticket_and_so_are_the_errors_about_them(world: World) -> None:

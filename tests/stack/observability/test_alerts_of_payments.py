@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
 
-import asyncpg
 import pytest
 
-from payflow.run.inspection import owner_url
 from tests.support.other_bank import NORDBANK
-from tests.support.system import System
-from tests.support.watched import World, a_payer, kept_down, paying_on
+from tests.support.watched import World, a_payer, an_owner, kept_down, paying_on
 
 pytestmark = pytest.mark.timeout(240)
-Owner: TypeAlias = "asyncpg.Connection[Any]"
-
-
-@asynccontextmanager
-async def an_owner(system: System) -> AsyncIterator[Owner]:
-    """A connection as the database's owner, who may do what no service may."""
-    connection = await asyncpg.connect(owner_url(system.instance.data_dir))
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def test_payments_that_cannot_be_made_page_somebody_and_so_does_the_breaker_before_the_dead_service(
@@ -35,11 +18,13 @@ async def test_payments_that_cannot_be_made_page_somebody_and_so_does_the_breake
     async with a_payer(world.system) as (payer, payee), paying_on(payer, payee):
         async with kept_down(world.system, "confirm"):
             burning = await asyncio.to_thread(world.told, "PaymentErrorsBurn")
+            slowly = await asyncio.to_thread(world.told, "PaymentErrorsBurnSlowly")
             open_ = await asyncio.to_thread(world.told, "BreakerOpen", callee="confirm")
         # It is closed by a request that is answered: somebody has to go on asking.
         closed = await asyncio.to_thread(world.told, "BreakerOpen", "resolved", callee="confirm")
 
-    assert (burning.to, open_.to, closed.to) == ("pages", "pages", "pages")
+    assert (burning.to, slowly.to) == ("pages", "tickets")
+    assert (open_.to, closed.to) == ("pages", "pages")
     assert open_.labels["process"].startswith("gateway-")
 
 
@@ -89,12 +74,13 @@ async def test_money_that_came_from_nowhere_pages_somebody(world: World) -> None
             "UPDATE account.account_balance SET posted_minor = posted_minor + 1 WHERE account_id = "
             "(SELECT account_id FROM account.account_balance WHERE NOT is_internal LIMIT 1) RETURNING account_id"
         )
-        # Long ago, so that the service verifies the ledger as it does each night.
+        # Long ago, so that the service verifies the ledger as it does each night or, too late for that, at its start.
         await owner.execute(
             "INSERT INTO account.ledger_verification "
             "(began_at, verified_at, accounts, entries, postings, open_holds, broken) "
             "VALUES (now() - interval '3 days', now() - interval '3 days', 0, 0, 0, 0, '{}')"
         )
+        assert world.system.run("restart", "account").returncode == 0
         told = await asyncio.to_thread(world.told, "LedgerBroken")
         await owner.execute(
             "UPDATE account.account_balance SET posted_minor = posted_minor - 1 WHERE account_id = $1", account

@@ -1,9 +1,15 @@
-"""Prometheus's own tool checks what ships: the configuration, the rules, and what must raise each alert."""
+"""Prometheus's own tool checks what ships: the configuration, the rules, and what must raise each alert.
+
+That each is raised by the running system as well is shown beside this (test_alerts_*.py), and held to here.
+"""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -52,6 +58,35 @@ def test_every_alert_has_a_test_that_raises_it() -> None:
         for expected in test["alert_rule_test"]
         if expected["exp_alerts"]
     }
+
+    assert raised == set(alerts())
+
+
+def waited_for(source: str) -> Iterator[str]:
+    """The alerts that tests of this source wait to be told are firing: `told("X")`, also by way of a thread."""
+    for call in ast.walk(ast.parse(source)):
+        if isinstance(call, ast.Call):
+            called, *given = (call.func, *call.args)
+            if given and isinstance(given[0], ast.Attribute):
+                called, *given = given
+            match called, given:
+                case ast.Attribute(attr="told"), [ast.Constant(value=str(name))]:
+                    yield name
+
+
+def test_a_wait_for_the_end_of_an_alert_is_none_for_the_alert() -> None:
+    source = """
+world.told("A", process="kyc")
+asyncio.to_thread(world.told, "B")
+[asyncio.to_thread(world.told, "C", "resolved")]
+other.method("D")
+"""
+    assert list(waited_for(source)) == ["A", "B"]
+
+
+def test_every_alert_is_raised_for_real_by_a_running_system() -> None:
+    sources = Path(__file__).parent.glob("test_alerts_*.py")
+    raised = {name for source in sources for name in waited_for(source.read_text(encoding="utf-8"))}
 
     assert raised == set(alerts())
 

@@ -86,8 +86,14 @@ class Upkeep:
             log.warning("ledger.stray_rows", rows=stray)
 
     async def verify_daily(self) -> None:
-        """Verify the ledger where this is due, and tell what the last verification found, whoever made it."""
-        last = await upkeep.verify_daily(store=self._store, clock=self._clock, at=self._at, since=self._since)
+        """Verify the ledger where this is due, and tell what the last verification found, whoever made it.
+
+        The one before is told first: how old it is has to be known most of all where verifying fails.
+        """
+        self._tell(await self._store.last_verification())
+        self._tell(await upkeep.verify_daily(store=self._store, clock=self._clock, at=self._at, since=self._since))
+
+    def _tell(self, last: tuple[datetime, int] | None) -> None:
         if last is None or last[0] == self._told:
             return
         self._told, broken = last
