@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
 from payflow.platform.postgres import Connection, Database
 
 _FORGOTTEN_AT_ONCE: Final = 20_000
+# In the order of UUIDs themselves, without a call for each comparison.
+_number: Final = attrgetter("int")
 
 
 async def take(connection: Connection, *, consumer: str, event_ids: Sequence[UUID]) -> set[UUID]:
@@ -22,7 +25,7 @@ async def take(connection: Connection, *, consumer: str, event_ids: Sequence[UUI
         "INSERT INTO event_log.inbox (consumer, event_id) "
         "SELECT $1, id FROM unnest($2::uuid[]) AS t (id) ON CONFLICT DO NOTHING RETURNING event_id",
         consumer,
-        sorted(set(event_ids)),
+        sorted(set(event_ids), key=_number),
     )
     return {row["event_id"] for row in rows}
 

@@ -269,6 +269,9 @@ class EdgeProtocol(HttpToolsProtocol):
         keep_alive = is_persistent and not self._draining.is_on
         common = self.server_state.default_headers
         self._wire.write(self._turn_away.answer(self.url, self.headers, common=common, keep_alive=keep_alive))
+        # Given back at once: kept until the next request, those of thousands of connections would leave no cache warm,
+        # and be looked through for cycles again and again.
+        self.headers, self.scope = [], None  # type: ignore[assignment]
         self._deadline = self.loop.time() + self.limits.idle_s
         if not keep_alive:
             self.transport.close()
