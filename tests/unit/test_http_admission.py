@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from payflow.kernel.errors import Overloaded
-from payflow.platform.http.admission import Admission, turn_into_stream
+from payflow.platform.http.admission import Admission, step_aside, turn_into_stream
 from payflow.platform.http.asgi import ASGIApp, Message, Receive, Scope, Send
 
 
@@ -30,11 +30,13 @@ class Gate:
         self.order.append(scope["number"])
         if scope.get("stream"):
             turn_into_stream(scope)
+        if scope.get("waits_outside") and not step_aside(scope):
+            return
         await self.opened.wait()
 
 
-def call(app: ASGIApp, number: int, *, stream: bool = False) -> asyncio.Task[None]:
-    scope = {"type": "http", "path": "/", "number": number, "stream": stream}
+def call(app: ASGIApp, number: int, *, stream: bool = False, waits_outside: bool = False) -> asyncio.Task[None]:
+    scope = {"type": "http", "path": "/", "number": number, "stream": stream, "waits_outside": waits_outside}
 
     async def run() -> None:
         await app(scope, receive, send)
@@ -136,3 +138,21 @@ async def test_open_streams_keep_no_payment_out_and_have_a_bound_of_their_own() 
     gate.opened.set()
     await asyncio.gather(*streams[:2])
     assert (admission.streams, admission.in_flight) == (0, 0)
+
+
+async def test_who_waits_for_somebody_outside_keeps_no_payment_out_and_beyond_a_bound_does_not_wait() -> None:
+    gate, admission = Gate(), Admission(1, 0, max_aside=2)
+    app = admission.wrap(gate)
+    outside = []
+    for number in range(3):
+        outside.append(call(app, number, waits_outside=True))
+        await settle()
+    payment = call(app, 3)
+    await settle()
+    under_way = (admission.aside, admission.in_flight, [task.done() for task in outside])
+
+    gate.opened.set()
+    await asyncio.gather(*outside, payment)
+
+    assert under_way == (2, 1, [False, False, True])
+    assert (admission.aside, admission.in_flight) == (0, 0)

@@ -14,10 +14,14 @@ from payflow.platform.measures import LiveGauge
 
 QUEUE_WAIT_MAX_S: Final = 1.0
 STREAMS_MAX: Final = 256
+ASIDE_MAX: Final = 256
 _TICKET: Final = "payflow.admission"
 _in_flight: Final = LiveGauge("payflow_admission_in_flight", "Requests worked on at this moment.", ["kind"])
 _waiting: Final = LiveGauge("payflow_admission_waiting", "Requests that wait for their turn.", ["kind"])
 _streams: Final = LiveGauge("payflow_admission_streams", "Event streams that are open.", ["kind"])
+_aside: Final = LiveGauge(
+    "payflow_admission_aside", "Requests that wait for somebody else and have given their place away.", ["kind"]
+)
 _refused: Final = Counter("payflow_admission_refused_total", "Requests refused before any work was done.", ["kind"])
 
 
@@ -37,6 +41,7 @@ class Admission:
         name: str = "requests",
         queue_wait_max_s: float = QUEUE_WAIT_MAX_S,
         max_streams: int = STREAMS_MAX,
+        max_aside: int = ASIDE_MAX,
     ) -> None:
         if max_in_flight < 1 or max_queue < 0:
             raise ValueError("max_in_flight must be at least 1, max_queue at least 0")
@@ -44,14 +49,17 @@ class Admission:
         self._max_queue = max_queue
         self._queue_wait_max_s = queue_wait_max_s
         self._max_streams = max_streams
+        self._max_aside = max_aside
         self._queue: deque[asyncio.Future[None]] = deque()
         self.in_flight = 0
         self.streams = 0
+        self.aside = 0
         self.refused = 0
         self._refusals = _refused.labels(name)
         _in_flight.watch(self, lambda admission: admission.in_flight, name)
         _waiting.watch(self, lambda admission: admission.waiting, name)
         _streams.watch(self, lambda admission: admission.streams, name)
+        _aside.watch(self, lambda admission: admission.aside, name)
 
     @property
     def waiting(self) -> int:
@@ -89,6 +97,14 @@ class Admission:
             raise Overloaded("Too many streams are open.", retry_after_s=5)
         self.streams += 1
 
+    def let_aside(self) -> bool:
+        """Take one who only waits from here on out of its place; False where as many wait as may."""
+        if self.aside >= self._max_aside:
+            return False
+        self.aside += 1
+        self.leave()
+        return True
+
     def leave(self) -> None:
         """Give a place to whoever waits longest, else free it."""
         while self._queue:
@@ -123,13 +139,13 @@ class Admission:
 
 
 class _Ticket:
-    """One request's place, or one open stream's."""
+    """One request's place, one open stream's, or that of one who stands aside."""
 
-    __slots__ = ("_admission", "_is_stream")
+    __slots__ = ("_admission", "_is_aside", "_is_stream")
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._is_stream = False
+        self._is_stream = self._is_aside = False
 
     def turn_into_stream(self) -> None:
         if not self._is_stream:
@@ -137,9 +153,15 @@ class _Ticket:
             self._is_stream = True
             self._admission.leave()
 
+    def step_aside(self) -> bool:
+        self._is_aside = self._admission.let_aside()
+        return self._is_aside
+
     def give_back(self) -> None:
         if self._is_stream:
             self._admission.streams -= 1
+        elif self._is_aside:
+            self._admission.aside -= 1
         else:
             self._admission.leave()
 
@@ -150,3 +172,10 @@ def turn_into_stream(scope: Scope) -> None:
     ticket = scope.get(_TICKET)
     if ticket is not None:
         ticket.turn_into_stream()
+
+
+def step_aside(scope: Scope) -> bool:
+    """Called by a route before it waits for somebody outside: its place goes to the next request, so that a slow bank
+    keeps no other payment out. False where as many wait already as may: then answer without having waited."""
+    ticket = scope.get(_TICKET)
+    return True if ticket is None else bool(ticket.step_aside())

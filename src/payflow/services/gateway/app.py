@@ -83,7 +83,10 @@ class GatewaySettings(CommonSettings, frozen=True, kw_only=True):
     bulk_chunk_items: Annotated[
         int, describe("payments of a file that are stored, and later begun, together"), msgspec.Meta(ge=1, le=500)
     ] = 250
-    bank_wait_s: Annotated[float, describe("seconds that an inter-bank payment waits for the other bank")] = 2.0
+    bank_wait_s: Annotated[
+        float,
+        describe("seconds that an inter-bank payment waits for the other bank, its place given to the next request"),
+    ] = 2.0
 
 
 SETTINGS = GatewaySettings

@@ -20,6 +20,7 @@ from payflow.contracts.confirm import (
 from payflow.contracts.gateway import Forbidden, InvalidIdempotencyKey, MissingIdempotencyKey
 from payflow.kernel.errors import PayflowError, UnknownOutcome
 from payflow.platform.context import current_traceparent
+from payflow.platform.http.admission import step_aside
 from payflow.platform.http.asgi import Receive, Scope, Send, read_body, send_response
 from payflow.platform.http.errors import MethodNotAllowed, UnreadableBody
 from payflow.platform.http.strict_json import NumberText, StrictReader
@@ -101,7 +102,7 @@ class ConfirmRoute:
         if body.customer_id != customer_id:
             raise Forbidden("customer_id is not the signed-in customer's.")
         payment = await self._confirmed(command_of(body, customer_id=customer_id, key=key, otp=body.otp))
-        if payment.state in _AT_THE_OTHER_BANK and self._bank_wait_s > 0:
+        if payment.state in _AT_THE_OTHER_BANK and self._bank_wait_s > 0 and step_aside(scope):
             payment = await self._await_end(payment)
         if is_recorded():
             note(payment_id=str(payment.payment_id), state=payment.state.value, risk_level=payment.risk_level)
