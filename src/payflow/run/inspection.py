@@ -56,7 +56,7 @@ def inspect_instance(status: InstanceStatus) -> list[ProcessReport]:
         url="",
         health="healthy" if status.state == "ready" else status.state,
         restarts=0,
-        pss_kb=_memory_kb([status.pid]),
+        pss_kb=_memory_kb([status.pid], "Pss"),
     )
     return [supervisor, *(_report(process, healths[process.name]) for process in status.processes)]
 
@@ -75,7 +75,7 @@ def heap_kb_by_process(status: InstanceStatus) -> dict[str, int]:
     Unlike the proportional set size it stays as it is when another process stops sharing a page with this one: what
     grows here is kept by this process. A server's children are included; who cannot be read is left out.
     """
-    return _kb_by_process(status, "Anonymous")
+    return _kb_by_process(status, "Anonymous", "Swap")
 
 
 def as_json(status: InstanceStatus, reports: list[ProcessReport]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _report(process: ProcessStatus, health: str) -> ProcessReport:
         url=process.url,
         health=health,
         restarts=process.restarts,
-        pss_kb=_memory_kb(_pids_of(process)),
+        pss_kb=_memory_kb(_pids_of(process), "Pss"),
     )
 
 
@@ -183,19 +183,19 @@ async def _ask_kafka(url: str) -> str:
         writer.close()
 
 
-def _kb_by_process(status: InstanceStatus, kind: str) -> dict[str, int]:
-    found = {"supervisor": _memory_kb([status.pid], kind)}
-    found |= {process.name: _memory_kb(_pids_of(process), kind) for process in status.processes}
+def _kb_by_process(status: InstanceStatus, *kinds: str) -> dict[str, int]:
+    found = {"supervisor": _memory_kb([status.pid], *kinds)}
+    found |= {process.name: _memory_kb(_pids_of(process), *kinds) for process in status.processes}
     return {name: kb for name, kb in found.items() if kb is not None}
 
 
-def _memory_kb(pids: Iterable[int], kind: str = "Pss") -> int | None:
-    """Memory of a kind that proc(5) names under `smaps_rollup`, of all these processes; None where none is readable."""
+def _memory_kb(pids: Iterable[int], *kinds: str) -> int | None:
+    """Memory of kinds that proc(5) names under `smaps_rollup`, of all these processes; None where none is readable."""
     total, is_known = 0, False
     for pid in pids:
         with suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith(f"{kind}:"):
+                if line.partition(":")[0] in kinds:
                     total, is_known = total + int(line.split()[1]), True
     return total if is_known else None
 

@@ -53,8 +53,8 @@ def _print_overload(console: Console, figures: Overload) -> None:
 
 def _print_memory(console: Console, figures: Memory) -> None:
     console.print(
-        f"{figures.payments:,} payments over {figures.connections} connections, memory after each "
-        f"turn from {figures.warm_up_payments:,} on: {len(figures.samples)} samples"
+        f"{figures.payments:,} payments over {figures.connections} connections after {figures.warm_up_payments:,} "
+        f"of warm-up; memory after each turn: {len(figures.samples)} samples"
     )
     table = Table(title="memory, MB", header_style="bold", title_justify="left")
     for name in ("process", "first third", "last third", "KB per 100,000 payments"):

@@ -20,7 +20,8 @@ JUDGED_FROM: Final = 100_000
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """Acknowledged payments and the memory of each process on the way.
 
-    `payments` are those after `warm_up_payments`, of which `samples` tell nothing.
+    `payments` are those after `warm_up_payments`. `samples` begin with the first payment; growth is judged by those
+    after the warm-up.
     """
 
     payments: int
@@ -42,25 +43,24 @@ def play_memory(bench: Bench, *, payments: int, connections: int, seconds: float
     Ends early when a turn gets nothing acknowledged.
     """
     warm_up = warm_up_for(payments)
-    done, samples = -warm_up, list[MemorySample]()
-    while done < payments:
-        what = "warm-up" if done < 0 else f"{done:,} of {payments:,} payments"
+    done, samples = 0, list[MemorySample]()
+    while done < warm_up + payments:
+        what = "warm-up" if done < warm_up else f"{done - warm_up:,} of {payments:,} payments"
         bench.say(f"load, {what}", seconds)
         # Our own loader waits for the last answers: a turn that cut them off would leave work behind for the next.
         load = bench.load(connections, Plan(seconds=seconds, loader="own")).load
         if not load.acknowledged_in_all:
             break
         done += load.acknowledged_in_all
-        if done >= 0:
-            samples.append(
-                MemorySample(payments=done, payments_per_s=round(load.payments_per_s, 1), heap_kb=bench.heap())
-            )
-    return memory_of(payments=max(done, 0), warm_up_payments=warm_up, connections=connections, samples=samples)
+        samples.append(MemorySample(payments=done, payments_per_s=round(load.payments_per_s, 1), heap_kb=bench.heap()))
+    return memory_of(
+        payments=max(done - warm_up, 0), warm_up_payments=warm_up, connections=connections, samples=samples
+    )
 
 
 def memory_of(*, payments: int, warm_up_payments: int, connections: int, samples: list[MemorySample]) -> Memory:
     """The growth of each process, and the goal: none of them grows."""
-    growth = growth_of(samples)
+    growth = growth_of([sample for sample in samples if sample.payments >= warm_up_payments])
     fastest = growth[0] if growth else None
     measured = f"at most {fastest.kb_per_100000:,.0f} KB ({fastest.name})" if fastest else "too few samples"
     if payments < JUDGED_FROM:

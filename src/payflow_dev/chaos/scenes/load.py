@@ -15,8 +15,9 @@ TIMES: Final = 20
 STANDSTILL_S: Final = 5.0
 STEP_S: Final = 8.0
 RATE_FALLS_TO: Final = 0.8
-ONCE: Final = 32
-BACKLOG: Final = 640
+# Both gateways let so many in: who is told to come again would be no backlog.
+ONCE: Final = 20
+BACKLOG: Final = 400
 
 
 async def _act_connections(world: World) -> Act:
