@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tests.support.ports import free_ports
-from tests.support.programs import require_program
+from tests.support.programs import end, require_program
 from tests.support.servers import ROOT
 
 CONFIG: Final = ROOT / "deploy" / "alertmanager" / "alertmanager.yml"
@@ -107,8 +107,7 @@ def running_alertmanager() -> Iterator[Alertmanager]:
         _wait_until_ready(port, process, folder / "log")
         yield Alertmanager(f"127.0.0.1:{port}", listener)
     finally:
-        process.terminate()
-        process.wait(15)
+        end(process)
         listener.close()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from payflow.run.inspection import owner_url
 from tests.support.ports import free_ports
-from tests.support.programs import require_program
+from tests.support.programs import end, require_program
 from tests.support.system import System
 
 # Debian's exporter asks this only where it is told to; later ones do by themselves.
@@ -60,8 +60,7 @@ class Exporter:
     def stop(self) -> None:
         """End it, if it runs."""
         if self._process is not None:
-            self._process.terminate()
-            self._process.wait(15)
+            end(self._process)
             self._process = None
 
 

@@ -112,9 +112,9 @@ async def test_a_disk_that_fills_pages_somebody_until_there_is_room(world: World
 
 
 async def test_an_exporter_that_has_ended_is_a_ticket_until_it_is_back(world: World, node: Exporter) -> None:
-    node.stop()
     try:
         told = await asyncio.to_thread(world.told, "ExporterDown", job="node")
+        await asyncio.to_thread(node.stop)
     finally:
         await asyncio.to_thread(node.start)
     back = await asyncio.to_thread(world.told, "ExporterDown", "resolved", job="node")
