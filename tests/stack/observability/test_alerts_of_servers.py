@@ -64,7 +64,7 @@ def node(logs: Path) -> Iterator[Exporter]:
 @pytest.fixture(scope="module")
 def world(system: System, primary: PostgresNode, replica: PostgresNode, node: Exporter, logs: Path) -> Iterator[World]:
     with (
-        postgres_exporter(replica.url(), log=logs / "replica.log") as of_replica,
+        postgres_exporter(replica.url(), log=logs / "replica.log", is_replica=True) as of_replica,
         watched(
             system, logs, postgres_url=primary.url(), further={"replica": of_replica.address, "node": node.address}
         ) as world,
