@@ -162,3 +162,13 @@ async def an_owner(system: System) -> AsyncIterator[Owner]:
         yield connection
     finally:
         await connection.close()
+
+
+async def verified_long_ago(owner: Owner) -> None:
+    """The ledger was last verified three days ago: the service does it again at its start, whatever the hour."""
+    await owner.execute("DELETE FROM account.ledger_verification")
+    await owner.execute(
+        "INSERT INTO account.ledger_verification "
+        "(began_at, verified_at, accounts, entries, postings, open_holds, broken) "
+        "VALUES (now() - interval '3 days', now() - interval '3 days', 0, 0, 0, 0, '{}')"
+    )

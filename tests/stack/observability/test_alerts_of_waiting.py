@@ -12,7 +12,7 @@ import pytest
 from tests.stack.data.world import world_of
 from tests.support.api import Client, Customer, new_key
 from tests.support.files import ended, lines_of, upload
-from tests.support.watched import Owner, World, a_payer, an_owner, kept_down
+from tests.support.watched import Owner, World, a_payer, an_owner, kept_down, verified_long_ago
 
 pytestmark = pytest.mark.timeout(240)
 LISTED = "Rafael Caro Quintero"
@@ -92,11 +92,7 @@ async def test_a_ledger_that_cannot_be_verified_is_a_ticket(world: World) -> Non
         month = await owner.fetchval("SELECT tableoid::regclass::text FROM account.posting LIMIT 1")
         await owner.execute(f"REVOKE SELECT ON {month} FROM payflow_account")
         try:
-            await owner.execute(
-                "INSERT INTO account.ledger_verification "
-                "(began_at, verified_at, accounts, entries, postings, open_holds, broken) "
-                "VALUES (now() - interval '3 days', now() - interval '3 days', 0, 0, 0, 0, '{}')"
-            )
+            await verified_long_ago(owner)
             assert world.system.run("restart", "account").returncode == 0
             told = await asyncio.to_thread(world.told, "LedgerNotVerified")
         finally:
