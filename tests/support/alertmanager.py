@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -24,12 +25,14 @@ CONFIG: Final = ROOT / "deploy" / "alertmanager" / "alertmanager.yml"
 
 
 class Told(NamedTuple):
-    """One alert that somebody was told of: to which address, its name, "firing" or "resolved", and its labels."""
+    """One alert that somebody was told of: to which address, its name, "firing" or "resolved", its labels, and since
+    when it is so."""
 
     to: str
     name: str
     status: str
     labels: dict[str, str]
+    since: datetime
 
 
 class Listener:
@@ -55,7 +58,8 @@ class Listener:
 
     def take(self, to: str, body: dict[str, Any]) -> None:
         for alert in body["alerts"]:
-            self.told.append(Told(to, alert["labels"]["alertname"], alert["status"], alert["labels"]))
+            since = datetime.fromisoformat(alert["startsAt" if alert["status"] == "firing" else "endsAt"])
+            self.told.append(Told(to, alert["labels"]["alertname"], alert["status"], alert["labels"], since))
 
     def wait_for(self, wanted: Callable[[Told], bool], *, seconds: float) -> Told:
         """The first such alert. Raises AssertionError when none comes in time."""
