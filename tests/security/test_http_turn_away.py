@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
+from uvicorn.server import ServerState
 
 from payflow.platform.http.edge import EdgeLayer
 from payflow.platform.http.health import HealthRoutes
+from payflow.platform.http.protocol import EdgeProtocol
+from payflow.platform.http.server import server_config
 from payflow.platform.http.turn_away import TURNED_AWAY, TurnAway
 from tests.security.http_live import (
     App,
@@ -110,6 +115,49 @@ def test_a_body_that_comes_in_pieces_is_read_to_its_end_and_is_no_request(door: 
 
     assert (answer.status, after.status) == (503, 200)
     assert [path for _, path, _ in door.live.app.reached] == ["/echo"]
+
+
+class Wire(asyncio.Transport):
+    """Remembers what is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        self.sent += data
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def texts_in(value: object) -> Iterator[bytes]:
+    """The texts that it holds, however deep."""
+    if isinstance(value, str):
+        yield value.encode()
+    elif isinstance(value, bytes):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from texts_in([*value.keys(), *value.values()])
+    elif isinstance(value, Sequence):
+        for each in value:
+            yield from texts_in(each)
+
+
+async def test_the_connection_keeps_nothing_of_a_request_that_was_turned_away() -> None:
+    word = secrets.token_hex(8).encode()
+    config = server_config(App(), drain_s=1.0, turn_away=TurnAway(lambda: True, lets_in=()))
+    connection, wire = EdgeProtocol(config, ServerState(), {}), Wire()
+    connection.connection_made(wire)
+    request = post(b"/echo?" + word, word, b"Authorization: Bearer " + word)
+
+    connection.data_received(request[:-1])
+    while_it_comes = [text for text in texts_in(vars(connection)) if word in text]
+    connection.data_received(request[-1:])
+
+    assert wire.sent.startswith(b"HTTP/1.1 503 ")
+    assert while_it_comes
+    assert [text for text in texts_in(vars(connection)) if word in text] == []
 
 
 def test_behind_an_answer_that_is_under_way_a_request_waits_for_its_turn(door: Door) -> None:

@@ -12,24 +12,27 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tests.support.ports import free_ports
-from tests.support.programs import require_program
+from tests.support.programs import end, require_program
 from tests.support.servers import ROOT
 
 CONFIG: Final = ROOT / "deploy" / "alertmanager" / "alertmanager.yml"
 
 
 class Told(NamedTuple):
-    """One alert that somebody was told of: to which address, its name, "firing" or "resolved", and its labels."""
+    """One alert that somebody was told of: to which address, its name, "firing" or "resolved", its labels, and since
+    when it is so."""
 
     to: str
     name: str
     status: str
     labels: dict[str, str]
+    since: datetime
 
 
 class Listener:
@@ -55,7 +58,8 @@ class Listener:
 
     def take(self, to: str, body: dict[str, Any]) -> None:
         for alert in body["alerts"]:
-            self.told.append(Told(to, alert["labels"]["alertname"], alert["status"], alert["labels"]))
+            since = datetime.fromisoformat(alert["startsAt" if alert["status"] == "firing" else "endsAt"])
+            self.told.append(Told(to, alert["labels"]["alertname"], alert["status"], alert["labels"], since))
 
     def wait_for(self, wanted: Callable[[Told], bool], *, seconds: float) -> Told:
         """The first such alert. Raises AssertionError when none comes in time."""
@@ -107,8 +111,7 @@ def running_alertmanager() -> Iterator[Alertmanager]:
         _wait_until_ready(port, process, folder / "log")
         yield Alertmanager(f"127.0.0.1:{port}", listener)
     finally:
-        process.terminate()
-        process.wait(15)
+        end(process)
         listener.close()
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -14,17 +14,18 @@ from urllib.parse import parse_qsl, urlsplit
 
 from payflow.run.inspection import owner_url
 from tests.support.ports import free_ports
-from tests.support.programs import require_program
+from tests.support.programs import end, require_program
 from tests.support.system import System
 
-# Debian's exporter asks this only where it is told to; later ones do by themselves.
+# Debian's exporter tells how far a replica is behind only where it is asked to. A newer one does by itself, and refuses
+# a second metric of its name: CloudNativePG's is taken, which the alert reads as well.
 _REPLICATION: Final = """
-pg_replication:
+cnpg_pg_replication:
   query: >-
     SELECT CASE WHEN pg_is_in_recovery() AND pg_last_wal_receive_lsn() <> pg_last_wal_replay_lsn()
-    THEN greatest(0, extract(epoch FROM now() - pg_last_xact_replay_timestamp())) ELSE 0 END AS lag_seconds
+    THEN greatest(0, extract(epoch FROM now() - pg_last_xact_replay_timestamp())) ELSE 0 END AS lag
   metrics:
-    - lag_seconds: {usage: GAUGE, description: How far a replica is behind}
+    - lag: {usage: GAUGE, description: How far a replica is behind}
 """
 
 
@@ -60,8 +61,7 @@ class Exporter:
     def stop(self) -> None:
         """End it, if it runs."""
         if self._process is not None:
-            self._process.terminate()
-            self._process.wait(15)
+            end(self._process)
             self._process = None
 
 
@@ -79,11 +79,14 @@ def running_exporter(
 
 
 @contextmanager
-def postgres_exporter(url: str, *, log: Path) -> Iterator[Exporter]:
-    """That of a PostgreSQL at this address, the owner's. It tells how far a replica is behind, as newer ones do."""
-    queries = log.with_suffix(".yaml")
-    queries.write_text(_REPLICATION, encoding="utf-8")
-    options, environ = [f"--extend.query-path={queries}"], {"DATA_SOURCE_NAME": _as_libpq_has_it(url)}
+def postgres_exporter(url: str, *, log: Path, is_replica: bool = False) -> Iterator[Exporter]:
+    """That of a PostgreSQL at this address, the owner's; of a replica it tells how far behind it is."""
+    options = []
+    if is_replica:
+        queries = log.with_suffix(".yaml")
+        queries.write_text(_REPLICATION, encoding="utf-8")
+        options.append(f"--extend.query-path={queries}")
+    environ = {"DATA_SOURCE_NAME": _as_libpq_has_it(url)}
     with running_exporter("postgres", options, log=log, environ=environ) as exporter:
         yield exporter
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 
 import pytest
 
@@ -17,3 +18,13 @@ def require_program(name: str, *, package: str) -> str:
             pytrace=False,
         )
     return path
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a program, by force if it takes too long."""
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from payflow_dev.deploy.prometheus import Watched, prometheus_yml
 from tests.support.ports import free_ports
-from tests.support.programs import require_program
+from tests.support.programs import end, require_program
 from tests.support.servers import ROOT
 
 FOLDER: Final = ROOT / "deploy" / "prometheus"
@@ -106,10 +106,5 @@ def running_prometheus(
         prometheus.wait_until_ready(seconds=30)
         yield prometheus
     finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         shutil.rmtree(folder, ignore_errors=True)

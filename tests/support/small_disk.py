@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import pytest
+
 _SIZE_BYTES: Final = 32 * 2**20
+# Debian keeps mkfs where only root looks for it.
+_PATH: Final = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+_RIGHTS: Final = (
+    "A disk of the test's own needs the right to mount (root, or sudo without a password; in a container "
+    "CAP_SYS_ADMIN) and a free loop device (/dev/loop-control)."
+)
 
 
 class SmallDisk(NamedTuple):
@@ -39,23 +48,32 @@ def small_disk(folder: Path) -> Iterator[SmallDisk]:
     mountpoint.mkdir()
     with image.open("wb") as file:
         file.truncate(_SIZE_BYTES)
+    for program, package in (("mkfs.ext4", "e2fsprogs"), ("mount", "mount"), ("umount", "mount")):
+        if shutil.which(program, path=_PATH) is None:
+            pytest.fail(f"{program} is not installed (Debian, Ubuntu: apt-get install {package}).", pytrace=False)
     _run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", f"root_owner={os.getuid()}:{os.getgid()}", str(image))
-    _as_root("mount", "-o", "loop", str(image), str(mountpoint))
     try:
-        yield SmallDisk(mountpoint)
+        _as_root("mount", "-o", "loop", str(image), str(mountpoint), wanted=_RIGHTS)
+        try:
+            yield SmallDisk(mountpoint)
+        finally:
+            # Lazily: whoever still looks at it must not keep it here.
+            _as_root("umount", "--lazy", str(mountpoint))
     finally:
-        # Lazily: whoever still looks at it must not keep it here.
-        _as_root("umount", "--lazy", str(mountpoint))
         image.unlink()
 
 
-def _as_root(*command: str) -> None:
-    _run(*(() if os.geteuid() == 0 else ("sudo", "-n")), *command)
+def _as_root(*command: str, wanted: str = "") -> None:
+    if os.geteuid() != 0:
+        if shutil.which("sudo") is None:
+            pytest.fail(f"{' '.join(command)}: you are not root, and there is no sudo. {wanted}", pytrace=False)
+        command = ("sudo", "-n", *command)
+    _run(*command, wanted=wanted)
 
 
-def _run(*command: str) -> None:
-    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+def _run(*command: str, wanted: str = "") -> None:
     done = subprocess.run(
-        command, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60, check=False
+        command, env={**os.environ, "PATH": _PATH}, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+    if done.returncode != 0:
+        pytest.fail(f"{' '.join(command)}: {done.stderr.strip()} {wanted}", pytrace=False)

@@ -10,6 +10,8 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -32,7 +34,20 @@ from tests.support.servers import ROOT
 from tests.support.system import RELAXED, System, running_system
 
 PATIENCE_S: Final = 90.0
+LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 Owner: TypeAlias = "asyncpg.Connection[Any]"
+
+
+@dataclass
+class News:
+    """What is news to a test: when it began, and when it last saw an alert fire, whose cause it then ends."""
+
+    began_at: datetime = LONG_AGO
+    seen_at: datetime = LONG_AGO
+
+    def begin(self) -> None:
+        """What was told before is none."""
+        self.began_at = self.seen_at = datetime.now(UTC)
 
 
 class World(NamedTuple):
@@ -42,14 +57,21 @@ class World(NamedTuple):
     prometheus: Prometheus
     alerts: Alertmanager
     short_lived: str
+    news: News
 
-    def told(self, name: str, status: str = "firing", **labels: str) -> Told:
-        """Wait until somebody was told so."""
+    def told(self, name: str, status: str = "firing", *, is_new: bool = True, **labels: str) -> Told:
+        """Wait until somebody was told so: of an alert that began in the present test, unless `is_new` says that it may
+        be older; or that it is over, and this since the last time that one of this test was seen firing."""
+        since = {"firing": self.news.began_at if is_new else LONG_AGO, "resolved": self.news.seen_at}[status]
 
         def is_wanted(told: Told) -> bool:
-            return (told.name, told.status) == (name, status) and labels.items() <= told.labels.items()
+            is_it = (told.name, told.status) == (name, status) and labels.items() <= told.labels.items()
+            return is_it and told.since >= since
 
-        return self.alerts.listener.wait_for(is_wanted, seconds=PATIENCE_S)
+        told = self.alerts.listener.wait_for(is_wanted, seconds=PATIENCE_S)
+        if status == "firing":
+            self.news.seen_at = datetime.now(UTC)
+        return told
 
 
 @asynccontextmanager
@@ -103,7 +125,7 @@ def watched(
         targets = {row.name: system.service_url(row.port_offset).removeprefix("http://") for row in SERVICES}
         prometheus = stack.enter_context(running_prometheus(targets, watched=eyes, patience="0s"))
         prometheus.wait_until(f'count(up{{job="payflow"}} == 1) == {len(SERVICES)}')
-        yield World(system, prometheus, alerts, short_lived)
+        yield World(system, prometheus, alerts, short_lived, News())
 
 
 @asynccontextmanager
@@ -162,3 +184,13 @@ async def an_owner(system: System) -> AsyncIterator[Owner]:
         yield connection
     finally:
         await connection.close()
+
+
+async def verified_long_ago(owner: Owner) -> None:
+    """The ledger was last verified three days ago: the service does it again at its start, whatever the hour."""
+    await owner.execute("DELETE FROM account.ledger_verification")
+    await owner.execute(
+        "INSERT INTO account.ledger_verification "
+        "(began_at, verified_at, accounts, entries, postings, open_holds, broken) "
+        "VALUES (now() - interval '3 days', now() - interval '3 days', 0, 0, 0, 0, '{}')"
+    )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, time, timedelta
 
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from payflow.contracts.account import LedgerVerified
 from payflow.kernel.errors import Unavailable
+from payflow.platform.service import every, run_forever
 from payflow.services.account.api import Upkeep, read_time_of_day
 from payflow.services.account.usecases import upkeep
 from tests.builders import NOON, FixedClock
@@ -70,19 +73,43 @@ async def test_nobody_verifies_what_another_process_is_verifying() -> None:
 class UnverifiableStore(FakeAccountStore):
     """One that lacks a right, say."""
 
+    def __init__(self, failure: Exception) -> None:
+        super().__init__()
+        self.attempts = 0
+        self._failure = failure
+
     async def verify_aside(self) -> LedgerVerified | None:
-        raise Unavailable("The ledger cannot be read.")
+        self.attempts += 1
+        raise self._failure
 
 
 async def test_how_old_the_last_verification_is_is_told_also_by_a_process_that_never_managed_one() -> None:
-    store = UnverifiableStore()
+    store = UnverifiableStore(Unavailable("The ledger cannot be read."))
     store.verifications.append((NOON - 2 * DAY, 0))
-    duty = Upkeep(store=store, clock=FixedClock(), at=AT, since=NOON)
 
-    with pytest.raises(Unavailable):
-        await duty.verify_daily()
+    await Upkeep(store=store, clock=FixedClock(), at=AT, since=NOON).verify_daily()
 
     assert REGISTRY.get_sample_value("payflow_ledger_verified_at") == (NOON - 2 * DAY).timestamp()
+
+
+@pytest.mark.parametrize("failure", [Unavailable("The ledger cannot be read."), RuntimeError("a bug")], ids=repr)
+async def test_a_verification_that_fails_is_an_error_in_the_log_and_the_next_one_waits_for_its_turn(
+    failure: Exception,
+) -> None:
+    store = UnverifiableStore(failure)
+    store.verifications.append((NOON - 2 * DAY, 0))
+    repeated = every(60, Upkeep(store=store, clock=FixedClock(), at=AT, since=NOON).verify_daily)
+
+    with capture_logs() as lines:
+        duty = asyncio.create_task(run_forever("verify_ledger", repeated))
+        await asyncio.sleep(0.5)
+        duty.cancel()
+        await asyncio.gather(duty, return_exceptions=True)
+
+    assert store.attempts == 1
+    assert [(line["log_level"], line["event"], line["error"]) for line in lines if line["log_level"] == "error"] == [
+        ("error", "ledger.not_verified", repr(failure))
+    ]
 
 
 @pytest.mark.parametrize("text", ["2:00", "24:00", "29:00", "02:60", "02:00:00", "", "02.00"])

@@ -64,6 +64,13 @@ def test_results_of_the_first_version_are_read_too() -> None:
     assert all(path.suffix == ".json" for path in others)
 
 
+def test_every_result_that_is_kept_can_be_read() -> None:
+    """Those of fault runs and of their self-test are of another kind."""
+    _, others = read_kept(sorted((ROOT / "bench" / "results").glob("*.json")))
+
+    assert [path.name for path in others if "-chaos-" not in path.name] == []
+
+
 def test_files_of_something_else_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "chaos.json").write_text('{"kills": 300}')
     (tmp_path / "text.json").write_text("nothing")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
 from payflow.run.inspection import owner_url
-from tests.support.alertmanager import running_alertmanager
-from tests.support.watched import World, a_payer, kept_down, paying_on
+from tests.support.alertmanager import Alertmanager, Listener, running_alertmanager
+from tests.support.watched import News, World, a_payer, kept_down, paying_on
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -68,8 +69,9 @@ async def test_events_that_nobody_can_read_are_a_ticket_and_so_are_the_errors_ab
 
 
 async def test_a_certificate_that_ends_soon_is_a_ticket_and_so_is_the_snapshot_of_sanctions_lists(world: World) -> None:
-    certificate = await asyncio.to_thread(world.told, "CertificateExpires")
-    lists = await asyncio.to_thread(world.told, "SanctionsListStale", list="OFAC-SDN")
+    # Both are so from the start.
+    certificate = await asyncio.to_thread(world.told, "CertificateExpires", is_new=False)
+    lists = await asyncio.to_thread(world.told, "SanctionsListStale", is_new=False, list="OFAC-SDN")
 
     assert certificate.labels["instance"] == f"https://{world.short_lived}/live"
     assert (certificate.to, lists.to) == ("tickets", "tickets")
@@ -106,6 +108,34 @@ async def test_a_database_that_is_gone_pages_somebody(world: World) -> None:
 
     assert told.to == "pages"
     await asyncio.to_thread(world.told, "PostgresDown", "resolved")
+
+
+def test_what_was_told_before_a_test_or_before_it_ended_the_cause_is_no_news_to_it() -> None:
+    listener, at = Listener(), datetime.now(UTC)
+    world = World(None, None, Alertmanager("", listener), "", News())  # type: ignore[arg-type]
+
+    def tell(status: str, seconds: float, number: str) -> None:
+        since = {"startsAt": at.isoformat(), "endsAt": "0001-01-01T00:00:00Z"}
+        since["startsAt" if status == "firing" else "endsAt"] = (at + timedelta(seconds=seconds)).isoformat()
+        alert = {"labels": {"alertname": "RedisDown", "number": number}, "status": status, **since}
+        listener.take("tickets", {"alerts": [alert]})
+
+    tell("firing", -2, "of an earlier test")
+    tell("resolved", -1, "of an earlier test")
+    old = world.told("RedisDown", is_new=False)
+    world.news.begin()
+    tell("firing", 1, "of this test")
+    tell("resolved", 0, "before it was seen")
+    fires = world.told("RedisDown")
+    tell("resolved", 60, "of this test")
+    over = world.told("RedisDown", "resolved")
+    listener.close()
+
+    assert [told.labels["number"] for told in (old, fires, over)] == [
+        "of an earlier test",
+        "of this test",
+        "of this test",
+    ]
 
 
 def test_an_alert_goes_to_those_whom_its_severity_names_and_a_dead_processs_log_is_no_news() -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.support.other_bank import NORDBANK
-from tests.support.watched import World, a_payer, an_owner, kept_down, paying_on
+from tests.support.watched import World, a_payer, an_owner, kept_down, paying_on, verified_long_ago
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -74,12 +74,7 @@ async def test_money_that_came_from_nowhere_pages_somebody(world: World) -> None
             "UPDATE account.account_balance SET posted_minor = posted_minor + 1 WHERE account_id = "
             "(SELECT account_id FROM account.account_balance WHERE NOT is_internal LIMIT 1) RETURNING account_id"
         )
-        # Long ago, so that the service verifies the ledger as it does each night or, too late for that, at its start.
-        await owner.execute(
-            "INSERT INTO account.ledger_verification "
-            "(began_at, verified_at, accounts, entries, postings, open_holds, broken) "
-            "VALUES (now() - interval '3 days', now() - interval '3 days', 0, 0, 0, 0, '{}')"
-        )
+        await verified_long_ago(owner)
         assert world.system.run("restart", "account").returncode == 0
         told = await asyncio.to_thread(world.told, "LedgerBroken")
         await owner.execute(

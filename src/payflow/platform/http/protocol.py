@@ -271,7 +271,7 @@ class EdgeProtocol(HttpToolsProtocol):
         self._wire.write(self._turn_away.answer(self.url, self.headers, common=common, keep_alive=keep_alive))
         # Given back at once: kept until the next request, those of thousands of connections would leave no cache warm,
         # and be looked through for cycles again and again.
-        self.headers, self.scope = [], None  # type: ignore[assignment]
+        self.url, self.headers, self.scope = b"", [], None  # type: ignore[assignment]
         self._deadline = self.loop.time() + self.limits.idle_s
         if not keep_alive:
             self.transport.close()

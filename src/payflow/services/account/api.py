@@ -88,10 +88,14 @@ class Upkeep:
     async def verify_daily(self) -> None:
         """Verify the ledger where this is due, and tell what the last verification found, whoever made it.
 
-        The one before is told first: how old it is has to be known most of all where verifying fails.
+        The one before is told first: how old it is has to be known most of all where verifying fails. A failure is an
+        error in the log and no exception: who repeats this waits as ever, and a long ledger is not read without pause.
         """
-        self._tell(await self._store.last_verification())
-        self._tell(await upkeep.verify_daily(store=self._store, clock=self._clock, at=self._at, since=self._since))
+        try:
+            self._tell(await self._store.last_verification())
+            self._tell(await upkeep.verify_daily(store=self._store, clock=self._clock, at=self._at, since=self._since))
+        except Exception as error:
+            log.error("ledger.not_verified", error=repr(error))
 
     def _tell(self, last: tuple[datetime, int] | None) -> None:
         if last is None or last[0] == self._told:
