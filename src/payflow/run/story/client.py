@@ -88,5 +88,6 @@ def _when_again(reply: Reply, headers: Mapping[str, str]) -> str:
     again = datetime.now().astimezone() + timedelta(seconds=seconds)
     return (
         f"Too many requests: {reply.json.get('detail', '')} The demo takes about 20; it works again at "
-        f"{again:%H:%M:%S}, in {seconds} s. PAYFLOW_RATE_LIMIT_PER_IP raises the limit."
+        f"{again:%H:%M:%S}, in {seconds} s. "
+        "A start with PAYFLOW_RATE_LIMIT_PER_IP=10000/15m raises the limit."
     )
