@@ -136,7 +136,10 @@ class EdgeProtocol(HttpToolsProtocol):
         self._deadline = self._write_deadline = math.inf
         self.pipeline.clear()
         super().connection_lost(exc)
-        self._running = None
+        # A connection, its transport and its last request hold each other. Who is in a ring is found by the collector
+        # alone, which comes seldom: clients that come and go would take megabytes until then.
+        self._running = self.cycle = self.scope = None  # type: ignore[assignment]
+        self.headers, self.transport = [], self._wire
 
     def data_received(self, data: bytes) -> None:
         if self._is_ending:
