@@ -25,18 +25,27 @@ _BATCHES_AT_ONCE: Final = 200
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events: of a topic, of a type, of a key or subject (a payment's id); None is any."""
+    """Which events: of a topic, of a type (None is any), and of any of these keys, subjects and transaction_ids.
+
+    Without `keys`, of all.
+    """
 
     topic: str | None = None
     type: str | None = None
-    key: str | None = None
+    keys: frozenset[str] = frozenset()
 
     def takes(self, event: Event) -> bool:
         """Whether an event is wanted."""
         topic = TOPIC_BY_TYPE.get(event.type)
         is_of_topic = self.topic is None or (topic is not None and topic.name == self.topic)
+        return is_of_topic and self.type in (None, event.type) and self._names(event)
+
+    def _names(self, event: Event) -> bool:
+        if not self.keys:
+            return True
+        topic = TOPIC_BY_TYPE.get(event.type)
         key = event.subject if topic is None else topic.key_of(subject=event.subject, data=event.data)
-        return is_of_topic and self.type in (None, event.type) and self.key in (None, event.subject, key)
+        return not self.keys.isdisjoint((event.subject, key, str(event.data.get("transaction_id", key))))
 
     @property
     def topics(self) -> list[str]:
