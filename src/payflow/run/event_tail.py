@@ -12,6 +12,7 @@ import msgspec
 
 from payflow.contracts.topics import TOPIC_BY_NAME, TOPIC_BY_TYPE, TOPICS
 from payflow.kernel.envelope import Event
+from payflow.kernel.errors import Unavailable
 from payflow.platform.eventlog.kafka.config import Kafka, kafka_of
 from payflow.platform.eventlog.origin import read_events
 from payflow.platform.settings import CommonSettings, SettingsError, read_settings
@@ -128,7 +129,10 @@ async def tail_kafka(kafka: Kafka, wanted: Wanted, *, last: int, follow: bool) -
     reader = await worker.do(lambda: LogReader(kafka, group=group, client_id="payflow-tail"))
     tail = _KafkaTail(reader, wanted)
     try:
-        past = await worker.do(lambda: tail.last(last))
+        try:
+            past = await worker.do(lambda: tail.last(last))
+        except Unavailable as error:
+            raise StartError(f"{error.detail.rstrip('.')}; if it is just starting, try again in a moment.") from error
         for event in past[-last:] if last else []:
             yield event
         while follow:
