@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -34,6 +34,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     topic: str | None = None
     type: str | None = None
     keys: frozenset[str] = frozenset()
+
+    def of_any(self, keys: Iterable[str]) -> Wanted:
+        """The same, of these keys alone."""
+        return msgspec.structs.replace(self, keys=frozenset(keys))
 
     def takes(self, event: Event) -> bool:
         """Whether an event is wanted."""

@@ -40,8 +40,6 @@ def tail(
     data_dir: DataDir = None,
 ) -> None:
     """Show the last events, and with -f those that come: from Kafka where they go through it, else from PostgreSQL."""
-    import msgspec
-
     from payflow.run.event_tail import Wanted, kafka_from, tail_kafka, tail_postgres
     from payflow.run.inspection import kafka_settings
     from payflow.run.payment_names import payments_called
@@ -54,8 +52,7 @@ def tail(
         if kafka is None and await connection.fetchval("SELECT is_on FROM event_log.relay"):
             raise StartError("Events go through Kafka here: set PAYFLOW_KAFKA_BROKERS to see them.")
         known = [] if payment is None else await payments_called(connection, payment)
-        keys = frozenset({*([] if payment is None else [payment]), *(str(one.payment_id) for one in known)})
-        wanted = msgspec.structs.replace(asked, keys=keys)
+        wanted = asked if payment is None else asked.of_any([payment, *(str(one.payment_id) for one in known)])
         found = (
             tail_postgres(connection, wanted, last=last, follow=follow)
             if kafka is None
