@@ -101,4 +101,4 @@ def test_who_knows_nothing_is_told_how_to_start_an_instance(elsewhere: Elsewhere
     done = elsewhere.run("otp", "txn-1", GATEWAY_URL=None)
 
     assert done.returncode == 3
-    assert "start one with `payflow up`" in done.stderr
+    assert "start one with `./payflow up" in done.stderr

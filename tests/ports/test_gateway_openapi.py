@@ -13,6 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from payflow import __version__
 from payflow.contracts.gateway import Role
 from payflow.contracts.problems import PROBLEMS
+from payflow.platform.http.wording import advice
 from payflow.services.gateway.routes import all_handlers
 from payflow.services.gateway.routes.openapi import openapi_document
 from payflow.services.gateway.routes.openapi.document import build_document
@@ -23,6 +24,8 @@ from tests.openapi_contract import OpenApiContract
 
 DOCUMENT: dict[str, Any] = msgspec.json.decode(openapi_document()[0])
 BY_HAND = {"POST /payment/confirm", "POST /payments/bulk", "GET /health"}
+# Amounts and the Idempotency-Key have messages of their own.
+READ_BY_HAND = {r"^(0|[1-9][0-9]*)(\.[0-9]+)?$", "^[ -~]+$"}
 OPERATIONS = {
     f"{method.upper()} {path}": operation
     for path, methods in DOCUMENT["paths"].items()
@@ -37,6 +40,16 @@ def responses_of(operation: dict[str, Any]) -> dict[str, Any]:
         status: shared[response["$ref"].rsplit("/", 1)[1]] if "$ref" in response else response
         for status, response in operation["responses"].items()
     }
+
+
+def patterns_in(part: Any) -> set[str]:
+    """Every pattern of a text that JSON carries in this part of the document."""
+    if isinstance(part, list):
+        return set().union(*map(patterns_in, part))
+    if not isinstance(part, dict):
+        return set()
+    own = {part["pattern"]} if isinstance(part.get("pattern"), str) else set()
+    return own.union(*map(patterns_in, part.values()))
 
 
 @pytest.fixture
@@ -141,6 +154,15 @@ def test_bodies_say_that_unknown_fields_are_refused() -> None:
         schema = operation.get("requestBody", {"content": {}})["content"].get("application/json", {}).get("schema", {})
         for name in re.findall(r"schemas/(\w+)", str(schema)):
             assert DOCUMENT["components"]["schemas"][name]["additionalProperties"] is False, name
+
+
+@pytest.mark.parametrize("pattern", sorted(patterns_in(DOCUMENT) - READ_BY_HAND))
+def test_what_does_not_fit_a_pattern_is_told_in_words(pattern: str) -> None:
+    said = advice(f"Expected `str` matching regex {pattern!r}")
+
+    assert said.startswith("send a text of ")
+    assert "documented" not in said
+    assert not set("^$[]*?") & set(said)
 
 
 def test_two_operations_of_one_name_are_refused() -> None:

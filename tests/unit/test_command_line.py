@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from payflow.run.main import main
@@ -51,3 +53,16 @@ def test_the_version_ends_well(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
 
 def test_a_verbs_own_exit_code_is_passed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     assert run(f"status --data-dir {tmp_path}", monkeypatch) == 3
+
+
+@pytest.mark.parametrize("verb", ["status", "events replays"])
+def test_where_nothing_runs_the_command_that_starts_it_there_is_told(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PAYFLOW_POSTGRES_URL", raising=False)
+
+    code = run(f"{verb} --data-dir {tmp_path}", monkeypatch)
+
+    printed = capsys.readouterr()
+    assert code == 3
+    assert f"start one with `./payflow up --data-dir {tmp_path}`" in printed.out + printed.err

@@ -24,6 +24,9 @@ class Point(msgspec.Struct):
 AtLeastTwo = Annotated[str, msgspec.Meta(min_length=2)]
 AtMostOne = Annotated[list[int], msgspec.Meta(max_length=1)]
 Code = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
+TransactionId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:-]+$(?!\n)")]
+Reason = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$(?!\n)")]
+Odd = Annotated[str, msgspec.Meta(pattern="^a+$")]
 Instant = Annotated[datetime.datetime, msgspec.Meta(tz=True)]
 CASES = [
     (int, '"x"', "send a whole number, not a text"),
@@ -37,7 +40,10 @@ CASES = [
     (Annotated[float, msgspec.Meta(gt=0)], "-1", "send a number of more than 0.0"),
     (AtLeastTwo, '"a"', "send a text of at least 2 characters"),
     (AtMostOne, "[1, 2]", "send a list of at most 1 item"),
-    (Code, '"usd"', "send a text of the form ^[A-Z]{3}$"),
+    (Code, '"usd"', "send a text of 3 capital letters"),
+    (TransactionId, '"a b"', "send a text of letters, digits and . _ : -"),
+    (Reason, '" "', "send a text of printable characters, without line breaks and not blank"),
+    (Odd, '"b"', "send a text of the form that is documented"),
     (Instant, '"2026-03-02T12:00:00"', "send an instant with its time zone, such as 2026-03-02T12:00:00Z"),
     (Instant, '"noon"', "send an instant such as 2026-03-02T12:00:00Z"),
     (datetime.date, '"today"', "send a day such as 2026-03-02"),

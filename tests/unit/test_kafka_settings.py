@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from payflow.platform.eventlog.kafka.wire import from_record, to_record, type_in
 from payflow.platform.eventlog.kafka.worker import Worker
 from payflow.platform.settings import CommonSettings, SettingsError, read_settings, shown
 from payflow.run.errors import StartError
+from payflow.run.event_tail import Wanted, tail_kafka
 from payflow.run.instance import Instance
 from payflow.run.supervisor.settings import check_values
 from payflow_dev.kafka import jars
@@ -206,3 +209,20 @@ def test_only_its_user_may_read_a_nodes_configuration(tmp_path: Path) -> None:
     assert written.stat().st_mode & 0o777 == 0o600
     assert "secret" in written.read_text()
     assert not any("secret" in part for part in node.command())
+
+
+def test_what_librdkafka_says_of_itself_is_not_written_over_the_terminal() -> None:
+    says = "import logging, payflow.platform.eventlog.kafka.config; logging.getLogger('kafka').warning('FAIL')"
+
+    done = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=True)
+
+    assert done.stderr == ""
+
+
+async def test_who_watches_while_the_broker_starts_is_told_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    kafka = _kafka(BROKERS="127.0.0.1:1")
+    assert kafka is not None
+    monkeypatch.setattr("payflow.platform.eventlog.kafka.reading._TIMEOUT_S", 0.2)
+
+    with pytest.raises(StartError, match="if it is just starting, try again in a moment"):
+        _ = [event async for event in tail_kafka(kafka, Wanted(), last=1, follow=False)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from payflow.run.errors import StartError
 from payflow.run.main import build_app
 from payflow.run.payment_lines import PaymentLines
 
@@ -77,3 +78,20 @@ def test_the_verb_shows_them_by_time_with_the_process_in_front(tmp_path: Path) -
 
     assert [text.split("|")[0].strip() for text in whole.output.splitlines()] == ITS
     assert [text.split("|")[0].strip() for text in last.output.splitlines()] == ["audit"]
+
+
+def test_the_verb_says_when_no_line_names_it(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "confirm.log").write_text("".join(f"{text}\n" for text in LINES))
+    asked = ["logs", "--payment", "nosuch", "--data-dir", str(tmp_path)]
+
+    done = CliRunner().invoke(build_app(["logs"]), asked)
+    none_wanted = CliRunner().invoke(build_app(["logs"]), ["logs", "--payment", "txn_1", "-n", "0", *asked[3:]])
+
+    assert isinstance(done.exception, StartError)
+    assert done.output == ""
+    assert done.exception.exit_code == 1
+    assert done.exception.message.startswith("No line names nosuch")
+    assert "transaction_id, a payment_id or a trace_id" in done.exception.message
+    assert (none_wanted.exit_code, none_wanted.output) == (0, "")

@@ -144,3 +144,12 @@ def test_copies_that_cannot_be_are_refused(copies: dict[str, int]) -> None:
 def test_a_wrong_option_of_copies_is_told_in_one_line(text: str) -> None:
     with pytest.raises(StartError, match="--copies"):
         payflow_plan(copies=[text])
+
+
+def test_copies_of_what_is_no_service_are_told_which_there_are() -> None:
+    with pytest.raises(StartError) as refused:
+        payflow_plan(copies=["foo=3"])
+
+    assert (
+        refused.value.message == f"--copies foo=3: there is no service foo: choose one of {', '.join(service_names())}."
+    )

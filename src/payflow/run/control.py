@@ -16,7 +16,7 @@ import psutil
 from payflow.run.datadir import lock_holder
 from payflow.run.embedded.places import remove_socket_dir
 from payflow.run.errors import StartError
-from payflow.run.instance import Instance
+from payflow.run.instance import Instance, command_for
 from payflow.run.supervisor.requests import RestartProgress, send_request
 from payflow.run.supervisor.status import InstanceStatus, read_status
 
@@ -35,8 +35,13 @@ def require_running(instance: Instance) -> InstanceStatus:
     """As `running`. Raises StartError saying how to start one."""
     status = running(instance)
     if status is None:
-        raise StartError(f"No instance runs on {instance.data_dir}: start one with `payflow up`.", exit_code=3)
+        raise StartError(none_runs_on(instance), exit_code=3)
     return status
+
+
+def none_runs_on(instance: Instance) -> str:
+    """That nothing runs there, and the command that changes it."""
+    return f"No instance runs on {instance.data_dir}: start one with `{command_for(instance, 'up')}`."
 
 
 def start(instance: Instance, *options: str, is_quiet: bool = True) -> InstanceStatus:

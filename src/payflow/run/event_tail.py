@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from payflow.contracts.topics import TOPIC_BY_NAME, TOPIC_BY_TYPE, TOPICS
 from payflow.kernel.envelope import Event
+from payflow.kernel.errors import Unavailable
 from payflow.platform.eventlog.kafka.config import Kafka, kafka_of
 from payflow.platform.eventlog.origin import read_events
 from payflow.platform.settings import CommonSettings, SettingsError, read_settings
@@ -25,18 +26,31 @@ _BATCHES_AT_ONCE: Final = 200
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events: of a topic, of a type, of a key or subject (a payment's id); None is any."""
+    """Which events: of a topic, of a type (None is any), and of any of these keys, subjects and transaction_ids.
+
+    Without `keys`, of all.
+    """
 
     topic: str | None = None
     type: str | None = None
-    key: str | None = None
+    keys: frozenset[str] = frozenset()
+
+    def of_any(self, keys: Iterable[str]) -> Wanted:
+        """The same, of these keys alone."""
+        return msgspec.structs.replace(self, keys=frozenset(keys))
 
     def takes(self, event: Event) -> bool:
         """Whether an event is wanted."""
         topic = TOPIC_BY_TYPE.get(event.type)
         is_of_topic = self.topic is None or (topic is not None and topic.name == self.topic)
+        return is_of_topic and self.type in (None, event.type) and self._names(event)
+
+    def _names(self, event: Event) -> bool:
+        if not self.keys:
+            return True
+        topic = TOPIC_BY_TYPE.get(event.type)
         key = event.subject if topic is None else topic.key_of(subject=event.subject, data=event.data)
-        return is_of_topic and self.type in (None, event.type) and self.key in (None, event.subject, key)
+        return not self.keys.isdisjoint((event.subject, key, str(event.data.get("transaction_id", key))))
 
     @property
     def topics(self) -> list[str]:
@@ -119,7 +133,10 @@ async def tail_kafka(kafka: Kafka, wanted: Wanted, *, last: int, follow: bool) -
     reader = await worker.do(lambda: LogReader(kafka, group=group, client_id="payflow-tail"))
     tail = _KafkaTail(reader, wanted)
     try:
-        past = await worker.do(lambda: tail.last(last))
+        try:
+            past = await worker.do(lambda: tail.last(last))
+        except Unavailable as error:
+            raise StartError(f"{error.detail.rstrip('.')}; if it is just starting, try again in a moment.") from error
         for event in past[-last:] if last else []:
             yield event
         while follow:

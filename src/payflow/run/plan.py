@@ -10,7 +10,7 @@ from typing import Any
 
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance
-from payflow.run.registry import Deployable, deployables, find, with_copies
+from payflow.run.registry import Deployable, deployables, find, service_names, with_copies
 from payflow.run.supervisor.environment import is_production
 from payflow.run.supervisor.servers import PrepareBroker
 from payflow.run.supervisor.start import Plan
@@ -38,8 +38,11 @@ def _rows(copies: Sequence[str], *, is_production: bool) -> tuple[Deployable, ..
     for text in copies:
         name, _, count = text.partition("=")
         row = find(name)
-        if row is None or not count.isdecimal():
+        if not name or not count.isdecimal():
             raise StartError(f"--copies {text}: expected SERVICE=COUNT, such as confirm=3.")
+        if row is None:
+            names = ", ".join(service_names())
+            raise StartError(f"--copies {text}: there is no service {name}: choose one of {names}.")
         wanted[row.service] = int(count)
     try:
         return with_copies(deployables(is_production=is_production), wanted)

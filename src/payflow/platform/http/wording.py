@@ -21,6 +21,23 @@ _LENGTH: Final = re.compile(r" of length (?P<sign>[<>]=?|==) (?P<count>\d+)")
 _RANGE: Final = re.compile(r" (?P<sign>[<>]=?) (?P<value>-?[\d.]+)")
 _PATTERN: Final = re.compile(r" matching regex '(?P<pattern>.*)'", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(?P<name>.*)`", re.DOTALL)
+_ENDS: Final = re.compile(r"^\^|\$(?:\(\?!\\n\))?$")
+_ID: Final = "letters, digits and {signs}, with a letter or digit first"
+# What the patterns of fields ask for; whoever sends a text reads no regular expressions.
+_FORMS: Final = {
+    r"[A-Za-z0-9._:-]+": "letters, digits and . _ : -",
+    r"[A-Za-z0-9][A-Za-z0-9._:-]*": _ID.format(signs=". _ : -"),
+    r"[A-Za-z0-9][A-Za-z0-9._-]*": _ID.format(signs=". _ -"),
+    r"[A-Za-z0-9][A-Za-z0-9._@+-]*": _ID.format(signs=". _ @ + -"),
+    r"[!-~]+": "letters, digits and signs of ASCII, without spaces",
+    r"[A-Z]{2}": "2 capital letters",
+    r"[A-Z]{3}": "3 capital letters",
+    r"[A-Z0-9]{8}([A-Z0-9]{3})?": "8 or 11 capital letters and digits",
+    r"[^\x00-\x1f\x7f]*": "printable characters, without line breaks",
+    r"[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*": "printable characters, without line breaks and not blank",
+    r"[!-?A-~]+@[!-?A-~]+": "the form name@example.org",
+    r"\+?[0-9][0-9 ()./-]{3,30}": "digits, spaces and ( ) . / - such as +31 20 555 0100",
+}
 _SIGNS: Final = {">=": "at least", ">": "more than", "<=": "at most", "<": "less than", "==": "exactly"}
 _FIXED: Final = {
     "Invalid UUID": "send a UUID",
@@ -57,7 +74,12 @@ def _bound(text: str, kind: str) -> str:
     if limit := _RANGE.fullmatch(text):
         return f" of {_SIGNS[limit['sign']]} {limit['value']}"
     if form := _PATTERN.fullmatch(text):
-        return f" of the form {form['pattern']}"
+        return f" of {_form(form['pattern'])}"
     if text == " with a timezone component":
         return " with its time zone, such as 2026-03-02T12:00:00Z"
     return text
+
+
+def _form(pattern: str) -> str:
+    """A pattern in words; `pattern` as the validator quotes it, with its backslashes doubled."""
+    return _FORMS.get(_ENDS.sub("", pattern.replace("\\\\", "\\")), "the form that is documented")

@@ -17,6 +17,7 @@ from payflow.run.registry import SERVICES, find
 
 _POLL_S = 0.2
 _TAIL_BYTES = 256 * 1024
+_WHAT_LINES_NAME = ": give a transaction_id, a payment_id or a trace_id. What is old is in no log any more."
 _NAME_WIDTH = max(len(row.name) for row in SERVICES)
 
 
@@ -47,6 +48,8 @@ def logs(
             _show(log.name, log.tail(50 if lines is None else lines), width)
     else:
         found = _all_about(wanted, followed)
+        if not found and not follow:
+            raise StartError(f"No line names {payment}{_WHAT_LINES_NAME}")
         _show_told(found if lines is None else found[max(0, len(found) - lines) :])
     while follow:
         time.sleep(_POLL_S)

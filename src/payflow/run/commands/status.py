@@ -22,7 +22,7 @@ def status(
 ) -> None:
     """Show every process: name, pid, address, health, restarts. Exit code 0 all healthy, 1 not all, 3 not running."""
     from payflow.run import inspection
-    from payflow.run.control import running
+    from payflow.run.control import none_runs_on, running
 
     instance = make_instance(data_dir=data_dir)
     found = running(instance)
@@ -30,7 +30,7 @@ def status(
         if as_json:
             print(json.dumps({"state": "stopped", "data_dir": str(instance.data_dir), "processes": []}))
         else:
-            print(f"No instance runs on {instance.data_dir}: start one with `payflow up`.")
+            print(none_runs_on(instance))
         raise typer.Exit(NOT_RUNNING)
     reports = inspection.inspect_instance(found)
     if as_json:

@@ -14,6 +14,8 @@ from payflow.run.instance import SERVICE_HOST, Instance
 from payflow.run.registry import Deployable
 
 _BACKLOG = 2048
+# The names that the supervisor gives its processes begin so.
+_OUR_PROCESSES = "pf-"
 
 
 class Listeners:
@@ -104,6 +106,11 @@ def _explain(error: OSError, *, host: str, port: int, option: str) -> StartError
     if error.errno == errno.EADDRINUSE:
         holder = holder_of(port)
         by_whom = f" by {holder}" if holder else ""
+        if holder and holder.startswith(_OUR_PROCESSES):
+            return StartError(
+                f"Port {port} is taken{by_whom}, of another Payflow: stop that with `payflow down` and its --data-dir, "
+                "or run this one beside it, with --data-dir, --port-base and --port of its own."
+            )
         return StartError(f"Port {port} is taken{by_whom}: stop that program, or choose other ports with {option}.")
     if error.errno == errno.EACCES:
         return StartError(f"Port {port} needs more rights than this user has: choose one above 1023 with {option}.")

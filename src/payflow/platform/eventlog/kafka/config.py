@@ -36,6 +36,8 @@ class _Seldom(logging.Filter):
 
 _logger: Final = logging.getLogger("kafka")
 _logger.addFilter(_Seldom())
+# On the command line, where nobody keeps a log, nothing is written over the answer: the error itself is told.
+_logger.addHandler(logging.NullHandler())
 
 
 class Kafka(msgspec.Struct, frozen=True, kw_only=True):
