@@ -32,7 +32,9 @@ def run(*, instance: Instance, count: int) -> None:
         listen(host=SERVICE_HOST, port=port, option="--port-base").close()
     # One node and three are different clusters, with data of their own.
     folder = instance.data_dir / "brokers" / str(count)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Also where whoever started it had SIGINT ignored, as shells do with what runs in the background.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with Cluster(make_nodes(folder=folder, ports=ports)) as cluster:
             _tell(cluster, folder)
