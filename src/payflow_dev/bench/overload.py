@@ -15,7 +15,7 @@ from payflow_dev.bench.results import Step
 from payflow_dev.bench.stats import NO_LATENCIES, Latencies
 
 FACTOR: Final = 4.0
-# Two gateways work on 256 requests each. So many, and thousands that can be refused at the same moment.
+# Two gateways work on 512 requests each. So many, and thousands that can be refused at the same moment.
 CONNECTIONS: Final = 4096
 SINGLE_S: Final = 3.0
 _SAMPLE_EVERY_S: Final = 1.0

@@ -74,7 +74,7 @@ class GatewaySettings(CommonSettings, frozen=True, kw_only=True):
     bootstrap_admin_password: Annotated[
         str, describe("password of user `admin`, made when there is no user at all; best given as _FILE")
     ] = ""
-    public_requests_max: Annotated[int, describe("public requests worked on at once"), msgspec.Meta(ge=1)] = 256
+    public_requests_max: Annotated[int, describe("public requests worked on at once"), msgspec.Meta(ge=1)] = 512
     # A request that waits and is then refused has cost ten times one that is refused at the connection.
     public_queue_max: Annotated[int, describe("public requests that wait for their turn"), msgspec.Meta(ge=0)] = 0
     public_queue_wait_s: Annotated[

@@ -16,8 +16,8 @@ STANDSTILL_S: Final = 5.0
 STEP_S: Final = 8.0
 RATE_FALLS_TO: Final = 0.8
 # Both gateways let so many in: who is told to come again would be no backlog.
-ONCE: Final = 20
-BACKLOG: Final = 400
+ONCE: Final = 32
+BACKLOG: Final = 640
 
 
 async def _act_connections(world: World) -> Act:
