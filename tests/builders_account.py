@@ -36,7 +36,7 @@ class World:
         self.store = store
         self.clock = FixedClock()
         banks = ConfiguredBanks(AgentDirectory(read_agents(DEMO_AGENTS)))
-        api = AccountApi(store=store, banks=banks, clock=self.clock, ids=UuidV7())  # type: ignore[arg-type]
+        api = AccountApi(store=store, banks=banks, clock=self.clock, ids=UuidV7())
         self.confirm: Account = in_process(Account, api, caller="confirm")
         self.operator: Account = in_process(Account, api, caller="gateway")
         self.bank: Account = in_process(Account, api, caller="partner_bank")

@@ -171,7 +171,7 @@ def a_payment(**more: object) -> Payment:
         "updated_at": NOON,
         **more,
     }
-    return Payment(**values)  # type: ignore[arg-type]
+    return Payment(**values)
 
 
 def with_otp(request: ConfirmPayment, code: str) -> ConfirmPayment:

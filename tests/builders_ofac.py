@@ -37,7 +37,7 @@ class World:
         self.payments = FakePayments()
         self._read_events = read_events
         self.api = OfacApi(
-            store=store,  # type: ignore[arg-type]
+            store=store,
             payments=self.payments,
             lists=loaded_lists(),
             proof_key=b"k" * 32,

@@ -168,7 +168,7 @@ class Town:
 
     async def posted(self, number: str) -> int:
         (view,) = await self.gateway.get_accounts([GetAccount(number=number)])
-        return view.posted_minor  # type: ignore[union-attr]
+        return view.posted_minor
 
 
 def _serves(contract: type[Any], implementation: object) -> Build:

@@ -104,7 +104,7 @@ class World:
 
     async def posted(self, number: str) -> int:
         (view,) = await self.operator.get_accounts([GetAccount(number=number)])
-        return view.posted_minor  # type: ignore[union-attr]
+        return view.posted_minor
 
     async def events_of(self, transfer: IncomingTransfer) -> list[str]:
         subject = str(incoming_payment_id(agent_bic=NORDBANK, end_to_end_id=transfer.end_to_end_id))

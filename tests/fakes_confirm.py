@@ -205,7 +205,7 @@ class FakeRisk:
         return msgspec.structs.replace(again, needs_otp=needs_otp, review_id=review_id)
 
     async def get_assessments(self, queries: list[GetAssessment]) -> Answers[AssessmentDetail]:
-        raise NotImplementedError
+        raise NotImplementedError("this stand-in has only what its tests ask for")
 
 
 class FakeOtp:
@@ -265,7 +265,7 @@ class FakeBank:
         )
 
     async def enquire(self, queries: list[Enquire]) -> Answers[SubmissionStatus]:
-        raise NotImplementedError
+        raise NotImplementedError("this stand-in has only what its tests ask for")
 
     async def list_instructions(self, queries: list[ListInstructions]) -> Answers[InstructionPage]:
-        raise NotImplementedError
+        raise NotImplementedError("this stand-in has only what its tests ask for")

@@ -151,7 +151,7 @@ class FakePartnerBank:
         return self.instructions[-1]
 
     async def submit(self, commands: list[SubmitCreditTransfer]) -> Answers[SubmissionStatus]:
-        raise NotImplementedError
+        raise NotImplementedError("this stand-in has only what its tests ask for")
 
     async def enquire(self, queries: list[Enquire]) -> Answers[SubmissionStatus]:
         return [self._enquire(query.payment_id) for query in queries]

@@ -78,11 +78,11 @@ class Delivery:
     async def test_a_transaction_that_commits_late_is_not_skipped(
         self, log: Log, database_url: str, password_files: dict[str, object]
     ) -> None:
-        late = await asyncpg.connect(role_url(log.url, "confirm", password_files))  # type: ignore[arg-type]
+        late = await asyncpg.connect(role_url(log.url, "confirm", password_files))
         transaction = late.transaction()
         async with running(log.any_consumer()):
             await transaction.start()
-            await log.outbox.append(late, [an_event(subject="begun first")])  # type: ignore[arg-type]
+            await log.outbox.append(late, [an_event(subject="begun first")])
             await log.append(an_event(subject="committed first"))
             await log.until_version("committed first", 1)
             before = await log.effects()
@@ -124,7 +124,7 @@ class Delivery:
                 an_event(subject="p", version=1, type="payment.completed"),
                 an_event(subject="p", version=2, type="payment.expired"),
                 an_event(subject="b", version=1, type="bulk.accepted"),
-                an_event(subject="s", version=1, **security),  # type: ignore[arg-type]
+                an_event(subject="s", version=1, **security),
             )
             await log.append(an_event(subject="p", version=3, type="payment.completed"))
             await log.until_version("s", 1)

@@ -142,10 +142,10 @@ class FakeConfirm:
         return [self._find(command.customer_id, command.transaction_id) for command in commands]
 
     async def decide_review(self, commands: list[Any]) -> Answers[PaymentView]:
-        raise NotImplementedError
+        raise NotImplementedError("this stand-in has only what its tests ask for")
 
     async def record_bank_answer(self, commands: list[Any]) -> Answers[PaymentView]:
-        raise NotImplementedError
+        raise NotImplementedError("this stand-in has only what its tests ask for")
 
 
 class FakeAccount:

@@ -159,7 +159,7 @@ async def test_a_silent_payment_does_not_silence_its_neighbours_in_the_message(t
     answers = await town.partner_bank.submit([silent, answered])
     await town.control(mode="accept")
 
-    assert [answer.status for answer in answers] == [BankStatus.UNKNOWN, BankStatus.ACCEPTED]  # type: ignore[union-attr]
+    assert [answer.status for answer in answers] == [BankStatus.UNKNOWN, BankStatus.ACCEPTED]
     assert await town.told(silent.payment_id) == (True, None)
 
 

@@ -92,8 +92,8 @@ async def test_money_is_pending_without_the_ledger_and_credited_once_it_is_back(
     (page,) = await town.gateway.list_entries([ListEntries(number=number)])
     (verified,) = await town.operator.verify_ledger([VerifyLedger()])
     assert first["iso_status"] == "PDNG"
-    assert [line.amount_minor for line in page.entries] == [2500]  # type: ignore[union-attr]
-    assert verified.broken == []  # type: ignore[union-attr]
+    assert [line.amount_minor for line in page.entries] == [2500]
+    assert verified.broken == []
 
 
 async def test_the_inbound_address_refuses_what_is_no_message_of_a_known_bank(town: Town) -> None:

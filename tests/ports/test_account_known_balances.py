@@ -57,7 +57,7 @@ class Processes(World):
 
     async def is_whole(self) -> bool:
         (verified,) = await self.cli.verify_ledger([VerifyLedger()])
-        return not verified.broken  # type: ignore[union-attr]
+        return not verified.broken
 
 
 @pytest.fixture(params=["memory", "postgres"])

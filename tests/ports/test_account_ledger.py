@@ -113,7 +113,7 @@ async def test_expired_holds_are_released(world: World) -> None:
     account_id = await world.id_of(debtor)
     await world.confirm.place_hold([a_hold(account_id, 300, expires_in=timedelta(minutes=1)), a_hold(account_id, 200)])
 
-    released = await ledger.expire_holds(store=world.store, now=NOON + timedelta(minutes=2))  # type: ignore[arg-type]
+    released = await ledger.expire_holds(store=world.store, now=NOON + timedelta(minutes=2))
 
     assert released == 1
     assert await world.balance(debtor) == (1_000, 200)

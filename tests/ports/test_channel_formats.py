@@ -211,7 +211,7 @@ async def test_a_server_that_offers_no_starttls_gets_no_mail(mail: SmtpRig) -> N
     async with rigged("smtp-implicit") as other:
         # TLS from the first byte where STARTTLS is spoken, and the other way round.
         for port, tls in ((mail.server.port, "implicit"), (other.server.port, "starttls")):
-            server = SmtpServer(host="127.0.0.1", port=port, tls=tls)  # type: ignore[arg-type]
+            server = SmtpServer(host="127.0.0.1", port=port, tls=tls)
             adapter = SmtpMail(server=server, sender=SENDER, clock=WallClock())
             channel = VendorChannel(name="email", vendor=adapter, carries_codes=True, timeout_s=0.4, calls_max=1)
             (result,) = await channel.send([await mail.a_message()])

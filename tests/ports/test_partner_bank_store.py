@@ -94,9 +94,9 @@ async def test_the_instruction_is_stored_before_anything_is_sent(world: World) -
     async def look_then_send(**arguments: object) -> object:
         known = await world.store.find([command.payment_id])
         seen.append(known[command.payment_id].status)
-        return await send(**arguments)  # type: ignore[arg-type]
+        return await send(**arguments)
 
-    world.bank.send = look_then_send  # type: ignore[assignment]
+    world.bank.send = look_then_send
 
     await world.submit(command)
 
@@ -293,7 +293,7 @@ async def test_instructions_are_listed_newest_first_page_by_page(world: World) -
         [ListInstructions(direction="OUTGOING", status="ACCEPTED", cursor=first.next_cursor, limit=1)]
     )
 
-    newest = [view.payment_id for view in [*first.instructions, *second.instructions]]  # type: ignore[union-attr]
+    newest = [view.payment_id for view in [*first.instructions, *second.instructions]]
     assert newest == [command.payment_id for command in reversed(commands)]
 
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from payflow.contracts.risk import AssessPayment
-from payflow.contracts.topics import PaymentChanged, ReturnChanged
+from payflow.contracts.topics import ReturnChanged
 from payflow.kernel.envelope import Event
 from payflow.platform.eventlog import Consumer, Outbox
 from payflow.platform.postgres import Database
@@ -27,6 +27,7 @@ from payflow.services.risk.rules.evaluate import assess_in_order
 from payflow.services.risk.store import PostgresCorrections, PostgresStore
 from payflow.services.risk.usecases import REFUSED, RETURNS
 from tests.builders import NOON, new_id
+from tests.builders_risk import an_outcome
 from tests.conftest import role_url
 
 ConnectAs = Callable[[str], Awaitable[Database]]
@@ -108,29 +109,6 @@ async def test_the_services_role_cannot_change_what_was_decided(connect_as: Conn
             await database.execute(statement)
 
 
-def an_outcome(payment_id: Any, type_: str) -> Event:
-    data = PaymentChanged(
-        payment_id=payment_id,
-        transaction_id="txn",
-        customer_id="cust",
-        state=type_.upper(),
-        path=[type_.upper()],
-        amount_minor=100,
-        currency="USD",
-        debtor_account="…C001",
-        creditor_account="…C002",
-    )
-    return Event(
-        id=new_id(),
-        source="confirm",
-        type=type_,
-        subject=str(payment_id),
-        version=2,
-        time=NOON,
-        data=msgspec.to_builtins(data),
-    )
-
-
 async def test_outcomes_from_the_event_log_take_refused_payments_out_of_the_count(
     connect_as: ConnectAs, database_url: str, password_files: dict[str, Path]
 ) -> None:
@@ -139,11 +117,11 @@ async def test_outcomes_from_the_event_log_take_refused_payments_out_of_the_coun
     commands = [a_payment("hears") for _ in range(4)]
     await store_payments(store, *commands)
     before = await count(store, "hears")
-    types = ["payment.completed", "payment.rejected", "payment.cancelled", "payment.expired"]
+    states = ["completed", "rejected", "cancelled", "expired"]
     async with confirm.transaction() as connection:
         await Outbox(confirm).append(
             connection,
-            [an_outcome(command.payment_id, type_) for command, type_ in zip(commands, types, strict=True)],
+            [an_outcome(command.payment_id, state) for command, state in zip(commands, states, strict=True)],
         )
     consumer = Consumer(
         name="risk",

@@ -75,7 +75,7 @@ async def test_what_cannot_be_called_is_not_registered(world: WebhookWorld) -> N
     )
 
     assert [type(answer) for answer in answers[:3]] == [InvalidWebhook] * 3
-    assert [answer.extra for answer in answers[:3]] == [{"field": "url"}, {"field": "url"}, {"field": "event_types"}]  # type: ignore[union-attr]
+    assert [answer.extra for answer in answers[:3]] == [{"field": "url"}, {"field": "url"}, {"field": "event_types"}]
     assert result(answers[3]).webhook.url == ANYWHERE
 
 

@@ -19,7 +19,7 @@ def limits(**changes: int) -> Limits:
 
 
 async def statuses(world: GatewayWorld, times: int, path: str = OPEN_PATH, **how: object) -> list[int]:
-    return [(await world.client.send("GET", path, **how)).status for _ in range(times)]  # type: ignore[arg-type]
+    return [(await world.client.send("GET", path, **how)).status for _ in range(times)]
 
 
 async def test_an_address_gets_so_many_requests_whatever_they_ask_for(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ async def test_forged_tokens_are_counted_before_they_are_looked_at(tmp_path: Pat
         verified += 1
         return original(token)
 
-    world.tokens.verify = counting  # type: ignore[assignment,method-assign]
+    world.tokens.verify = counting
 
     told = [(await world.client.send("GET", "/accounts", token=f"forged.{n}.x")).status for n in range(6)]
 

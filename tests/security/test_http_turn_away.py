@@ -40,7 +40,7 @@ class Door:
 @pytest.fixture
 def door() -> Iterator[Door]:
     app = App()
-    made = Door(live=None)  # type: ignore[arg-type]
+    made = Door(live=None)
     turn_away = TurnAway(lambda: made.is_full, lets_in=(b"/health", b"/live"))
     edge = EdgeLayer(HealthRoutes("demo", {}, set()).before(app), service="demo", public=True)
     with running(edge, routes=app, turn_away=turn_away) as live:
@@ -124,7 +124,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.sent = b""
 
-    def write(self, data: bytes) -> None:  # type: ignore[override]
+    def write(self, data: bytes) -> None:
         self.sent += data
 
     def is_closing(self) -> bool:

@@ -52,10 +52,10 @@ class Servers:
         if headers["kbn-xsrf"] is None:
             return 400, {"message": "Request must contain a kbn-xsrf header."}
         message = BytesParser().parsebytes(b"Content-Type: " + headers["Content-Type"].encode() + b"\r\n\r\n" + body)
-        (part,) = message.get_payload()  # type: ignore[misc]
-        assert part.get_param("name", header="content-disposition") == "file"  # type: ignore[union-attr]
-        assert part.get_filename().endswith(".ndjson")  # type: ignore[union-attr]
-        lines = part.get_payload(decode=True).splitlines()  # type: ignore[union-attr]
+        (part,) = message.get_payload()
+        assert part.get_param("name", header="content-disposition") == "file"
+        assert part.get_filename().endswith(".ndjson")
+        lines = part.get_payload(decode=True).splitlines()
         objects = [json.loads(line) for line in lines if line]
         return 200, {"success": True, "successCount": len(objects)}
 

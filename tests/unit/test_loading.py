@@ -52,7 +52,7 @@ class Services:
         return in_process(contract, self._apis[contract], caller="cli")
 
     async def load(self, *records: Any) -> LoadReport:
-        return await load_records(records=records, services=self)  # type: ignore[arg-type]
+        return await load_records(records=records, services=self)
 
     async def account(self, number: str) -> AccountView:
         (view,) = await self.client(Account).get_accounts([GetAccount(number=number)])
@@ -179,7 +179,7 @@ REFUSED_BY_LINE = [
 async def test_a_refused_record_is_told_with_its_line(tmp_path: Path, name: str, text: str, line: int) -> None:
     path = written(tmp_path, name, text)
 
-    report = await load_source(source=lambda: read_records(path), services=Services())  # type: ignore[arg-type]
+    report = await load_source(source=lambda: read_records(path), services=Services())
 
     assert report.refused == 1
     assert report.failures[0].startswith(f"line {line}, account A2: ")
@@ -224,7 +224,7 @@ async def test_an_account_that_began_with_another_balance_is_warned_of_and_left_
 
     report = await load_source(
         source=lambda: [Placed(None, again)],
-        services=services,  # type: ignore[arg-type]
+        services=services,
         began_at=began_at,
     )
 
@@ -257,7 +257,7 @@ async def test_no_more_than_a_chunk_of_a_long_file_is_held() -> None:
             most = max(most, len(alive))
             yield Placed(number, record)
 
-    report = await load_source(source=source, services=Services())  # type: ignore[arg-type]
+    report = await load_source(source=source, services=Services())
 
     assert report.loaded == {"customer": 3000}
     assert most < 1200
@@ -274,7 +274,7 @@ async def test_more_records_than_fit_one_call_are_all_loaded_and_counted() -> No
 
     report = await load_records(
         records=records,
-        services=services,  # type: ignore[arg-type]
+        services=services,
         progress=lambda kind, count: seen.append(count),
     )
 

@@ -177,5 +177,5 @@ def test_an_entry_cannot_be_changed_once_read() -> None:
     entry = read(primary_row()).entries[0]
 
     with pytest.raises(AttributeError):
-        entry.name = "SOMEBODY ELSE"  # type: ignore[misc]
+        entry.name = "SOMEBODY ELSE"
     assert msgspec.json.decode(msgspec.json.encode(entry), type=ListEntry) == entry

@@ -54,7 +54,7 @@ def a_command(**changes: object) -> SubmitCreditTransfer:
         "creditor_account": ERIKA,
         "creditor_agent": "NORDDEFFXXX",
     }
-    return SubmitCreditTransfer(**{**values, **changes})  # type: ignore[arg-type]
+    return SubmitCreditTransfer(**{**values, **changes})
 
 
 def an_instruction(**changes: object) -> Instruction:

@@ -89,7 +89,7 @@ def test_an_unknown_service_is_not_found() -> None:
 
 def test_a_row_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        SERVICES[0].port_offset = 99  # type: ignore[misc]
+        SERVICES[0].port_offset = 99
 
 
 def test_only_gateways_share_the_public_port() -> None:

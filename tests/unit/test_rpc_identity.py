@@ -189,7 +189,7 @@ def test_keys_are_made_once_and_private_ones_are_their_owners_alone(keys_dir: Pa
 
 def test_each_operation_takes_only_the_callers_that_its_contract_names(keys_dir: Path, verifier: Verifier) -> None:
     server = RpcServer(verifier=verifier)
-    api = AccountApi(store=FakeAccountStore(), banks=None, clock=FixedClock(), ids=None)  # type: ignore[arg-type]
+    api = AccountApi(store=FakeAccountStore(), banks=None, clock=FixedClock(), ids=None)
     server.add(Account, api)
     transfer, resolve = server.route_for("/rpc/account/transfer"), server.route_for("/rpc/account/resolve")
     assert transfer is not None

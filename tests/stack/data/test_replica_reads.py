@@ -12,7 +12,7 @@ import pytest
 
 from tests.stack.data.world import World, assert_verified
 from tests.support.api import Customer, eventually
-from tests.support.postgres_node import PostgresNode, running_postgres, running_standby, server_folder
+from tests.support.postgres_node import PostgresNode
 from tests.support.system import RELAXED, System, running_system
 
 LAG_MAX_S = 4.0
@@ -21,18 +21,6 @@ SERVICES = (3, 7, 8)
 _READS = re.compile(r'^payflow_replica_reads_total\{answered="(\w+)"\} (\S+)$', re.MULTILINE)
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def primary() -> Iterator[PostgresNode]:
-    with server_folder() as folder, running_postgres(folder) as node:
-        yield node
-
-
-@pytest.fixture(scope="module")
-def replica(primary: PostgresNode) -> Iterator[PostgresNode]:
-    with running_standby(primary) as node:
-        yield node
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,6 @@ def hasty(recorders: Gateways) -> Iterator[Nginx]:
 def until(is_true: object) -> None:
     """Wait for at most five seconds. Raises AssertionError."""
     deadline = time.monotonic() + 5
-    while not is_true():  # type: ignore[operator]
+    while not is_true():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -80,7 +80,7 @@ class Traffic:
         tasks = [asyncio.create_task(self._look_on()) for _ in range(6)]
         tasks += [asyncio.create_task(self._pay_on()) for _ in range(4)]
         try:
-            await work  # type: ignore[misc]
+            await work
         finally:
             self._is_over = True
             await asyncio.gather(*tasks)

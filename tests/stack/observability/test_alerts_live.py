@@ -112,7 +112,7 @@ async def test_a_database_that_is_gone_pages_somebody(world: World) -> None:
 
 def test_what_was_told_before_a_test_or_before_it_ended_the_cause_is_no_news_to_it() -> None:
     listener, at = Listener(), datetime.now(UTC)
-    world = World(None, None, Alertmanager("", listener), "", News())  # type: ignore[arg-type]
+    world = World(None, None, Alertmanager("", listener), "", News())
 
     def tell(status: str, seconds: float, number: str) -> None:
         since = {"startsAt": at.isoformat(), "endsAt": "0001-01-01T00:00:00Z"}

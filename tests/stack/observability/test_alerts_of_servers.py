@@ -14,7 +14,7 @@ import pytest
 
 from payflow_dev.chaos.clock import Clocks
 from tests.support.exporters import Exporter, postgres_exporter, running_exporter
-from tests.support.postgres_node import PostgresNode, running_postgres, running_standby, server_folder
+from tests.support.postgres_node import PostgresNode
 from tests.support.small_disk import small_disk
 from tests.support.system import RELAXED, System, running_system
 from tests.support.watched import World, a_payer, paying_on, watched
@@ -26,18 +26,6 @@ _FILE_SYSTEMS_ONLY: Final = ("--collector.disable-defaults", "--collector.filesy
 @pytest.fixture(scope="module")
 def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("watchers")
-
-
-@pytest.fixture(scope="module")
-def primary() -> Iterator[PostgresNode]:
-    with server_folder() as folder, running_postgres(folder) as node:
-        yield node
-
-
-@pytest.fixture(scope="module")
-def replica(primary: PostgresNode) -> Iterator[PostgresNode]:
-    with running_standby(primary) as node:
-        yield node
 
 
 @pytest.fixture(scope="module")

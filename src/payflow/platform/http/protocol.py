@@ -138,8 +138,8 @@ class EdgeProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         # A connection, its transport and its last request hold each other. Who is in a ring is found by the collector
         # alone, which comes seldom: clients that come and go would take megabytes until then.
-        self._running = self.cycle = self.scope = None  # type: ignore[assignment]
-        self.headers, self.transport = [], self._wire
+        self.transport, self._running = self._wire, None
+        self.cycle = None  # type: ignore[assignment]  # None before the first request, too, which its type does not say
 
     def data_received(self, data: bytes) -> None:
         if self._is_ending:
@@ -274,7 +274,8 @@ class EdgeProtocol(HttpToolsProtocol):
         self._wire.write(self._turn_away.answer(self.url, self.headers, common=common, keep_alive=keep_alive))
         # Given back at once: kept until the next request, those of thousands of connections would leave no cache warm,
         # and be looked through for cycles again and again.
-        self.url, self.headers, self.scope = b"", [], None  # type: ignore[assignment]
+        self.url, self.headers = b"", []
+        cast(Scope, self.scope).clear()
         self._deadline = self.loop.time() + self.limits.idle_s
         if not keep_alive:
             self.transport.close()
