@@ -36,7 +36,8 @@ def collector() -> Iterator[Receiver]:
 def system(collector: Receiver) -> Iterator[System]:
     """The instance. At the end its books and audit trail must be whole, and no log may tell of a bug."""
     fetch()
-    with running_system("--kafka", **RELAXED, PAYFLOW_OTLP_ENDPOINT=collector.url) as system:
+    several = {"PAYFLOW_KAFKA_PARTITIONS": "3"}
+    with running_system("--kafka", **RELAXED, **several, PAYFLOW_OTLP_ENDPOINT=collector.url) as system:
         yield system
         for verified in (system.run("ledger", "verify"), system.run("audit", "verify")):
             assert verified.returncode == 0, verified.stdout + verified.stderr

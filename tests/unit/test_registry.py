@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import pytest
 
+from payflow.run.embedded.user import ServerUser
 from payflow.run.errors import StartError
-from payflow.run.instance import make_instance
+from payflow.run.instance import Instance, make_instance
 from payflow.run.plan import payflow_plan
 from payflow.run.registry import (
     OTHER_BANK,
@@ -19,6 +21,7 @@ from payflow.run.registry import (
     service_names,
     with_copies,
 )
+from payflow.run.supervisor.servers import Broker
 
 PORTS = [
     ("gateway-1", 3001),
@@ -153,3 +156,24 @@ def test_copies_of_what_is_no_service_are_told_which_there_are() -> None:
     assert (
         refused.value.message == f"--copies foo=3: there is no service foo: choose one of {', '.join(service_names())}."
     )
+
+
+@pytest.mark.parametrize(
+    ("copies", "readers"),
+    [((), 1), (("gateway=4", "confirm=3"), 1), (("notification=3", "audit=2"), 3)],
+    ids=["as it comes", "nobody who reads events", "consumers"],
+)
+def test_a_broker_of_ones_own_is_told_how_many_processes_share_the_events(
+    copies: tuple[str, ...], readers: int
+) -> None:
+    told: list[int] = []
+
+    def prepare_broker(_: Instance, __: ServerUser | None, *, readers: int) -> Broker:
+        told.append(readers)
+        return cast(Broker, None)
+
+    plan = payflow_plan(prepare_broker=prepare_broker, copies=copies)
+    assert plan.prepare_broker is not None
+    plan.prepare_broker(make_instance(), None)
+
+    assert told == [readers]

@@ -5,31 +5,35 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import socket
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from payflow.contracts.topics import TOPIC_BY_TYPE, consumers_of
 from payflow.run.errors import StartError
 from payflow.run.instance import Instance
 from payflow.run.registry import Deployable, deployables, find, service_names, with_copies
 from payflow.run.supervisor.environment import is_production
-from payflow.run.supervisor.servers import PrepareBroker
+from payflow.run.supervisor.servers import Broker
 from payflow.run.supervisor.start import Plan
 
 
-def payflow_plan(*, prepare_broker: PrepareBroker | None = None, copies: Sequence[str] = ()) -> Plan:
+def payflow_plan(*, prepare_broker: Callable[..., Broker] | None = None, copies: Sequence[str] = ()) -> Plan:
     """The eleven services, and the simulated other bank and demo data unless this is production.
 
     `copies`: "confirm=3" for three processes of confirm. Raises StartError for what is none.
     """
     production = is_production()
+    rows = _rows(copies, is_production=production)
     has_demo = not production and importlib.util.find_spec("payflow.run.demo_data") is not None
     return Plan(
-        rows=_rows(copies, is_production=production),
+        rows=rows,
         serve=_serve,
         migrate=_migrate,
         load_demo=_load_demo if has_demo else None,
         welcome=_welcome if has_demo else None,
-        prepare_broker=prepare_broker,
+        prepare_broker=None if prepare_broker is None else partial(prepare_broker, readers=_readers(rows)),
     )
 
 
@@ -48,6 +52,12 @@ def _rows(copies: Sequence[str], *, is_production: bool) -> tuple[Deployable, ..
         return with_copies(deployables(is_production=is_production), wanted)
     except ValueError as error:
         raise StartError(f"--copies: {error}.") from error
+
+
+def _readers(rows: Sequence[Deployable]) -> int:
+    """How many processes at most share the events of one consumer."""
+    consumers = {name for type_ in TOPIC_BY_TYPE for name in consumers_of(type_)}
+    return max(Counter(row.service for row in rows if row.service in consumers).values())
 
 
 def _serve(

@@ -21,11 +21,13 @@ from payflow_dev.kafka.jars import VERSION, ToolMissing, fetch, java
 from payflow_dev.kafka.node import Node, new_cluster_id
 
 _READY_S: Final = 90.0
-_PARTITIONS_MAX: Final = 6
 
 
-def prepare_broker(instance: Instance, user: ServerUser | None) -> Broker:
-    """Fetch the jars if need be, find places, and check that the ports are free. Raises StartError."""
+def prepare_broker(instance: Instance, user: ServerUser | None, *, readers: int = 1) -> Broker:
+    """Fetch the jars if need be, find places, and check that the ports are free. Raises StartError.
+
+    `readers`: how many processes at most share a consumer's partitions.
+    """
     try:
         jars, program = fetch(), java()
     except ToolMissing as error:
@@ -58,8 +60,9 @@ def prepare_broker(instance: Instance, user: ServerUser | None) -> Broker:
         wait=partial(_wait, node),
     )
     client = kafka_client_settings(brokers=node.address, password_file=instance.kafka_password_file)
-    # A partition for each core, unless asked for more: further ones only split what would go and come together.
-    partitions = setting("KAFKA_PARTITIONS") or str(min(os.cpu_count() or 1, _PARTITIONS_MAX))
+    # A partition for each process that reads, unless asked for more: what would go and come in one request takes one
+    # for each partition, of the producer and of every consumer.
+    partitions = setting("KAFKA_PARTITIONS") or str(readers)
     return Broker(server, {**client, "PAYFLOW_KAFKA_PARTITIONS": partitions})
 
 

@@ -33,6 +33,8 @@ _SETTINGS: Final[dict[str, Any]] = {
     "compression.type": "lz4",
     # As Java's clients place keys, so that their producers and ours agree.
     "partitioner": "murmur2_random",
+    # What arrived is known by what is not outstanding any more.
+    "delivery.report.only.error": True,
 }
 
 
@@ -97,16 +99,12 @@ class Publisher:
     def _send(self, producer: Producer, records: Sequence[Outgoing], given_up: threading.Event) -> dict[int, str]:
         refused: dict[int, str] = {}
         errors: list[KafkaError] = []
-        outstanding = len(records)
 
-        def on_delivery(index: int, error: KafkaError | None, _: Any) -> None:
-            nonlocal outstanding
-            outstanding -= 1
-            if error is not None:
-                if error.code() in _OWN_FAULT:
-                    refused[index] = error.str()
-                else:
-                    errors.append(error)
+        def on_failure(index: int, error: KafkaError, _: Any) -> None:
+            if error.code() in _OWN_FAULT:
+                refused[index] = error.str()
+            else:
+                errors.append(error)
 
         def check() -> None:
             if errors:
@@ -115,7 +113,7 @@ class Publisher:
                 raise _GivenUp
 
         for index, record in enumerate(records):
-            told = partial(on_delivery, index)
+            told = partial(on_failure, index)
             while True:
                 try:
                     producer.produce(
@@ -134,9 +132,9 @@ class Publisher:
                         raise
                     told(error.args[0], None)
                     break
-        while outstanding:
-            producer.flush(_POLL_S)
+        while producer.flush(_POLL_S):
             check()
+        check()
         return refused
 
     def _drop(self) -> None:

@@ -40,12 +40,22 @@ _GROUP_SETTINGS: Final[dict[str, Any]] = {
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A record as it was read. The topic's is the catalogue's name."""
+    """A record as it was read. The topic's is the catalogue's name.
+
+    Many are passed over unread: what is in a message is fetched from it when it is asked for.
+    """
 
     place: Place
     offset: int
-    value: bytes | None
-    headers: Any
+    message: Message
+
+    @property
+    def value(self) -> bytes | None:
+        return self.message.value()
+
+    @property
+    def headers(self) -> Any:
+        return self.message.headers()
 
     @property
     def topic(self) -> str:
@@ -343,4 +353,4 @@ _NEEDS_A_NEW_CLIENT: Final = frozenset(
 
 
 def _record_of(message: Message, *, topic: str) -> Record:
-    return Record((topic, message.partition() or 0), message.offset() or 0, message.value(), message.headers())
+    return Record((topic, message.partition() or 0), message.offset() or 0, message)
