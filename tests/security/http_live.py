@@ -27,7 +27,7 @@ from payflow.platform.http.asgi import (
 from payflow.platform.http.edge import EdgeLayer
 from payflow.platform.http.errors import MethodNotAllowed, NotFound
 from payflow.platform.http.health import HealthRoutes
-from payflow.platform.http.protocol import ConnectionLimits
+from payflow.platform.http.limits import ConnectionLimits
 from payflow.platform.http.server import serve
 from payflow.platform.http.turn_away import TurnAway
 

@@ -11,7 +11,8 @@ import pytest
 
 from payflow.platform.http.asgi import Receive, Scope, Send, json_response, read_body, send_response
 from payflow.platform.http.edge import EdgeLayer
-from payflow.platform.http.protocol import ConnectionLimits, allow_large_body
+from payflow.platform.http.limits import ConnectionLimits
+from payflow.platform.http.protocol import allow_large_body
 from tests.security.http_live import HOST, running
 
 MAX = 1024 * 1024

@@ -57,7 +57,8 @@ class Service:
     `implementations`: pairs of a contract and the object that implements it. `app`: further routes (the gateway's
     public API, the partner bank's inbound rail). `required`: the dependencies without which no payment can be made.
     `bounds_own_body`: paths of `app` that read long bodies piece by piece, with a limit of their own.
-    `is_full`: whether a further request of `app` would be refused at once; then it is, at the connection.
+    `is_full`: whether a further request of `app`, behind so many that are coming, would be refused at once; then it
+    is, at the connection.
     `background`: coroutine functions that run until the process stops; one that ends with an error is begun again.
     """
 
@@ -68,7 +69,7 @@ class Service:
     background: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     is_public: bool = False
     bounds_own_body: frozenset[str] = frozenset()
-    is_full: Callable[[], bool] | None = None
+    is_full: Callable[[int], bool] | None = None
 
 
 class Runtime:

@@ -66,10 +66,10 @@ class Admission:
         """How many requests wait for their turn."""
         return len(self._queue)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the next request would be refused at once."""
-        return self.in_flight >= self._max_in_flight and len(self._queue) >= self._max_queue
+    def is_full(self, coming: int = 0) -> bool:
+        """Whether the next request would be refused at once, behind so many that are coming."""
+        free = self._max_in_flight - self.in_flight + self._max_queue - len(self._queue)
+        return free <= coming
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """`app` behind this admission; several applications behind one share its places."""

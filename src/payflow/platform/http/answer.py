@@ -5,6 +5,7 @@ uvicorn checks every field of every answer by two patterns, which was a quarter 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, cast
 
 from uvicorn._types import ASGISendEvent
@@ -29,17 +30,23 @@ _names: dict[bytes, bytes] = {}
 
 
 class WholeAnswers:
-    """Wraps one request's `send`: an answer whose length is known goes out whole. All others are uvicorn's own."""
+    """Wraps one request's `send`: an answer whose length is known goes out whole. All others are uvicorn's own.
 
-    __slots__ = ("_app", "_cycle", "_head", "_length")
+    `on_begin` is called as soon as the application is.
+    """
 
-    def __init__(self, app: ASGIApp, cycle: RequestResponseCycle) -> None:
+    __slots__ = ("_app", "_cycle", "_head", "_length", "_on_begin")
+
+    def __init__(self, app: ASGIApp, cycle: RequestResponseCycle, *, on_begin: Callable[[], None] | None) -> None:
         self._app = app
         self._cycle = cycle
+        self._on_begin = on_begin
         self._head: bytes | None = None
         self._length = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._on_begin is not None:
+            self._on_begin()
         await self._app(scope, receive, self.send)
 
     async def send(self, message: Message) -> None:

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections.abc import MutableMapping
 from typing import Any, Final, cast
 
 import httptools
-import msgspec
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -26,8 +24,9 @@ from payflow.platform.http.asgi import ASGIApp, Scope
 from payflow.platform.http.draining import Draining
 from payflow.platform.http.errors import HeadersTooLarge, MalformedHead, PayloadTooLarge, RequestTimedOut
 from payflow.platform.http.headers import PUBLIC
+from payflow.platform.http.limits import ConnectionLimits
 from payflow.platform.http.problem import problem_response
-from payflow.platform.http.target import check_unusual_target
+from payflow.platform.http.target import HOST, PLAIN_TARGET, check_unusual_target
 from payflow.platform.http.trace import continue_trace, trace_id_of
 from payflow.platform.http.turn_away import TurnAway
 
@@ -35,32 +34,7 @@ _IDLE: Final = 0  # between two messages
 _HEAD: Final = 1  # inside a head
 _BODY: Final = 2  # inside a body
 
-_PLAIN_TARGET: Final = re.compile(rb'/[!"$&-~]*+')
-_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _FRAMING: Final = "The request is not valid HTTP/1.1."
-
-
-class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one connection may cost. A bound in seconds is kept to within half a second."""
-
-    head_bytes_max: int = 32 * 1024
-    header_fields_max: int = 100
-    target_bytes_max: int = 8 * 1024
-    # Bytes on the wire, chunk sizes, extensions and trailers included; the body's own limit is the application's.
-    body_wire_bytes_max: int = 32 * 1024 * 1024
-    head_s: float = 10.0
-    body_s: float = 30.0
-    # A body for which more was allowed may take longer, as long as so much of it arrives in each `body_s`.
-    body_pace_bytes: int = 64 * 1024
-    idle_s: float = 75.0
-    # For a client that does not read its answer.
-    write_s: float = 30.0
-    # For a client that still sends while the connection ends.
-    linger_s: float = 2.0
-    # For an idle client of a server that drains gently: a request sent in the moment in which the connection was closed
-    # would be lost, and who sends within this time is answered and told to come back on another connection.
-    farewell_s: float = 0.5
-    connections_max: int = 8192
 
 
 class _Allowance:
@@ -144,6 +118,12 @@ class EdgeProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_ending:
             return
+        if self._phase == _IDLE and self._turn_away is not None and self._turn_away.is_full:
+            answer = self._refused_at_a_glance(self._turn_away, data)
+            if answer is not None:
+                self._wire.write(answer)
+                self._deadline = self.loop.time() + self.limits.idle_s
+                return
         phase_before, fed_before = self._phase, self._fed
         self._reading = len(data)
         self._has_completed = False
@@ -263,6 +243,12 @@ class EdgeProtocol(HttpToolsProtocol):
         """Whether an earlier request of this connection is still being answered."""
         return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
 
+    def _refused_at_a_glance(self, turn_away: TurnAway, data: bytes) -> bytes | None:
+        """The answer to a request that is all there and is refused whatever it says; None: read it the usual way."""
+        if self._draining.is_on or self.transport.is_closing() or self._has_work():
+            return None
+        return turn_away.answer_at_a_glance(data, self.limits, common=self.server_state.default_headers)
+
     def _say_no(self) -> None:
         """Answer a request that was turned away; the connection may send the next one."""
         self._is_turned_away = False
@@ -271,7 +257,8 @@ class EdgeProtocol(HttpToolsProtocol):
         is_persistent = self.parser.get_http_version() != "1.0" and bool(self.parser.should_keep_alive())
         keep_alive = is_persistent and not self._draining.is_on
         common = self.server_state.default_headers
-        self._wire.write(self._turn_away.answer(self.url, self.headers, common=common, keep_alive=keep_alive))
+        traceparent = next((value for name, value in self.headers if name == b"traceparent"), None)
+        self._wire.write(self._turn_away.answer(self.url, traceparent, common=common, keep_alive=keep_alive))
         # Given back at once: kept until the next request, those of thousands of connections would leave no cache warm,
         # and be looked through for cycles again and again.
         self.url, self.headers = b"", []
@@ -282,7 +269,8 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        whole = WholeAnswers(cast(ASGIApp, app), cycle)
+        on_begin = self._turn_away.expect_one() if self._turn_away is not None else None
+        whole = WholeAnswers(cast(ASGIApp, app), cycle, on_begin=on_begin)
         super()._start_asgi_task(cycle, cast(ASGI3Application, whole))
 
     # The checks
@@ -306,9 +294,9 @@ class EdgeProtocol(HttpToolsProtocol):
                 raise MalformedHead("The only transfer coding is chunked, with HTTP/1.1.")
         if len(hosts) != 1 and (hosts or version == "1.1"):
             raise MalformedHead("Send exactly one Host header.")
-        if hosts and not _HOST.fullmatch(hosts[0]):
+        if hosts and not HOST.fullmatch(hosts[0]):
             raise MalformedHead("The Host header is not a host name.")
-        if not _PLAIN_TARGET.fullmatch(self.url) or len(self.url) > self.limits.target_bytes_max:
+        if not PLAIN_TARGET.fullmatch(self.url) or len(self.url) > self.limits.target_bytes_max:
             check_unusual_target(self.url, hosts, self.limits.target_bytes_max)
 
     def _count(self, phase_before: int, fed_before: int) -> None:

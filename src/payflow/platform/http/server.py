@@ -15,7 +15,8 @@ from prometheus_client import Gauge
 
 from payflow.platform.http.asgi import ASGIApp
 from payflow.platform.http.draining import Draining
-from payflow.platform.http.protocol import ConnectionLimits, EdgeConfig, EdgeProtocol
+from payflow.platform.http.limits import ConnectionLimits
+from payflow.platform.http.protocol import EdgeConfig, EdgeProtocol
 from payflow.platform.http.turn_away import TurnAway
 
 _BACKLOG: Final = 2048

@@ -1,4 +1,4 @@
-"""The targets of requests that are not a plain path: refused unless all readers take them for the same."""
+"""Where a request goes: hosts and targets of the usual form, and the others, refused unless all read them alike."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from urllib.parse import unquote_to_bytes
 
 from payflow.platform.http.errors import MalformedHead
 
+PLAIN_TARGET: Final = re.compile(rb'/[!"$&-~]*+')
+HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _ABSOLUTE_TARGET: Final = re.compile(rb"https?://([^/?#]+)(/[!-~]*)?", re.IGNORECASE)
 _BROKEN_PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _HIDDEN_CHARACTER: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")

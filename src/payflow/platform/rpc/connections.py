@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-# Below the server's own bound (ConnectionLimits.idle_s), so that a request never meets a closing server.
+# Below the server's own bound (http.limits.ConnectionLimits.idle_s), so that a request never meets a closing server.
 IDLE_S: Final = 30.0
 # Behind one address there may be several processes, and it is at the connection that one of them is chosen: so that a
 # process that came later gets its share, a connection ends after a while. Not all at once, hence the range.

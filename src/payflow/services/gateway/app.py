@@ -130,7 +130,7 @@ async def build(runtime: Runtime) -> Service:
     return Service(
         is_public=True,
         app=admission.wrap(public_app(settings=settings, gate=gate, services=services, keys=keys, freshness=freshness)),
-        is_full=lambda: admission.is_full,
+        is_full=admission.is_full,
         implementations=[(Gateway, api)],
         checks=checks,
         required=set(REQUIRED),
