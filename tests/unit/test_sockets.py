@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +60,13 @@ def test_a_port_of_another_program_is_not(held_by: HeldBy) -> None:
 
     with pytest.raises(StartError, match=r"taken by nginx \(pid \d+\): stop that program, .* with --port\.$"):
         listen(host="127.0.0.1", port=port, option="--port")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how long the queue of a socket is")
+def test_as_many_clients_may_come_at_once_as_the_system_allows() -> None:
+    with listen(host="127.0.0.1", port=0, option="--port") as listener:
+        told = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+
+    # Of a socket that listens, tcpi_sacked is how many connections it keeps for whoever accepts them.
+    (waiting_max,) = struct.unpack_from("I", told, 28)
+    assert waiting_max == min(4096, int(Path("/proc/sys/net/core/somaxconn").read_text()))

@@ -19,7 +19,7 @@ from payflow.platform.http.limits import ConnectionLimits
 from payflow.platform.http.protocol import EdgeConfig, EdgeProtocol
 from payflow.platform.http.turn_away import TurnAway
 
-_BACKLOG: Final = 2048
+_BACKLOG: Final = 4096
 _ROUND_S: Final = 0.5
 _loop_lag: Final = Gauge(
     "payflow_loop_lag_seconds", "How late the event loop was at its last look: what one slow step costs all others."

@@ -13,7 +13,8 @@ from payflow.run.errors import StartError
 from payflow.run.instance import SERVICE_HOST, Instance
 from payflow.run.registry import Deployable
 
-_BACKLOG = 2048
+# As many as Linux allows unless told otherwise (net.core.somaxconn). Who finds it full tries again a second later.
+_BACKLOG = 4096
 # The names that the supervisor gives its processes begin so.
 _OUR_PROCESSES = "pf-"
 
