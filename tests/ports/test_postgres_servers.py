@@ -98,6 +98,7 @@ async def test_the_kernel_gives_up_a_server_that_vanishes(primary: PostgresNode)
         ("postgresql://u:p@a:1,b:2/d?x=1", ["postgresql://u:p@a:1/d?x=1", "postgresql://u:p@b:2/d?x=1"]),
         ("postgresql://u@/d?host=%2Frun", ["postgresql://u@/d?host=%2Frun"]),
         ("postgresql:///d", ["postgresql:///d"]),
+        ("postgresql://u@a,[::1]:5433/d?x=1", ["postgresql://u@a/d?x=1", "postgresql://u@[::1]:5433/d?x=1"]),
         ("postgresql://[::1]:5432,b/d", ["postgresql://[::1]:5432/d", "postgresql://b/d"]),
     ],
 )

@@ -167,7 +167,8 @@ def test_two_first_starts_at_once_both_succeed(checkout: Path) -> None:
     (checkout / "src/payflow/run/main.py").write_text("print('Payflow runs')\n")
     (checkout / "src/payflow/__init__.py").touch()
     (checkout / "src/payflow/run/__init__.py").touch()
-    environ = {**os.environ, "PAYFLOW_PYTHON": sys.executable}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PAYFLOW_")}
+    environ["PAYFLOW_PYTHON"] = sys.executable
 
     both = [
         subprocess.Popen([checkout / "payflow"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

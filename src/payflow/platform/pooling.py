@@ -9,9 +9,11 @@ PgBouncer, by an address of its own.
 from __future__ import annotations
 
 from typing import Any, Final, Literal, TypeAlias
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 import asyncpg
+
+from payflow.platform.addresses import split_address
 
 Pooling: TypeAlias = Literal["session", "transaction"]
 
@@ -63,7 +65,7 @@ def is_kept(search_path: str, schema: str) -> bool:
 
 def as_user_of(url: str, other: str) -> str:
     """`url` with the user of another address where it names none: one address then does for every service."""
-    parts, like = urlsplit(url), urlsplit(other)
+    parts, like = split_address(url), split_address(other)
     if not url or parts.username or not like.username:
         return url
     login = like.netloc.rpartition("@")[0]

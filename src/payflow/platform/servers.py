@@ -10,9 +10,11 @@ import os
 import socket
 from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 import asyncpg
+
+from payflow.platform.addresses import split_address
 
 ANSWER_WITHIN_S: Final = 0.9
 # Data that nobody acknowledges for so long ends a connection; so do questions on an idle one that nobody answers.
@@ -23,7 +25,7 @@ _ANOTHER_MAY_DO: Final = (OSError, TimeoutError, asyncpg.InternalClientError, as
 
 def addresses_of(url: str) -> list[str]:
     """One address for each server that an address names: `postgresql://u@a:1,b:2/d` gives `...@a:1/d`, `...@b:2/d`."""
-    parts = urlsplit(url)
+    parts = split_address(url)
     login, at, places = parts.netloc.rpartition("@")
     if "," not in places:
         return [url]

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from payflow.platform.addresses import split_address
+
 PREFIX: Final = "PAYFLOW_"
 # Settings of the launcher and the command line rather than of a service.
 LAUNCHER_SETTINGS: Final = frozenset({"python", "data_dir", "config_file", "venv"})
@@ -85,7 +87,7 @@ def check_prefix(text: str) -> None:
 
 def check_redis(text: str) -> None:
     """Raises ValueError for an address of a cluster that names no node."""
-    parts = urlsplit(text)
+    parts = split_address(text)
     if parts.scheme.endswith("+cluster") and not all(place.split(":")[0] for place in parts.netloc.split(",")):
         raise ValueError("expected redis+cluster://HOST:PORT,HOST:PORT")
 

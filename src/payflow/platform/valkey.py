@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError
 
 from payflow.kernel.errors import Unavailable
+from payflow.platform.addresses import split_address
 
 Valkey: TypeAlias = "redis.Redis | RedisCluster"
 
@@ -32,7 +33,7 @@ def connect_valkey(url: str) -> Valkey:
     that answers is enough to find the others; `rediss` for TLS. All keys of one script, or of one pipeline, must have
     the same hash tag. Raises ValueError for what is no address.
     """
-    if urlsplit(url).scheme in _CLUSTER_SCHEMES:
+    if split_address(url).scheme in _CLUSTER_SCHEMES:
         return _connect_cluster(url)
     return redis.Redis.from_url(
         url,
@@ -45,7 +46,7 @@ def connect_valkey(url: str) -> Valkey:
 
 
 def _connect_cluster(url: str) -> RedisCluster:
-    login = urlsplit(url).netloc.rpartition("@")[0]
+    login = split_address(url).netloc.rpartition("@")[0]
     username, _, password = login.partition(":")
     return RedisCluster(
         startup_nodes=[ClusterNode(host, port) for host, port in _nodes_of(url)],
@@ -55,7 +56,7 @@ def _connect_cluster(url: str) -> RedisCluster:
         retry=Retry(NoBackoff(), 1),
         username=unquote(username) or None,
         password=unquote(password) or None,
-        ssl=_CLUSTER_SCHEMES[urlsplit(url).scheme],
+        ssl=_CLUSTER_SCHEMES[split_address(url).scheme],
         socket_timeout=_CLUSTER_TIMEOUT_S,
         socket_connect_timeout=_CLUSTER_TIMEOUT_S,
         max_connections=_CONNECTIONS_MAX,
@@ -66,7 +67,7 @@ def _connect_cluster(url: str) -> RedisCluster:
 def _nodes_of(url: str) -> list[tuple[str, int]]:
     """The nodes that an address names: [("host", 7000)]."""
     found = []
-    for place in urlsplit(url).netloc.rpartition("@")[2].split(","):
+    for place in split_address(url).netloc.rpartition("@")[2].split(","):
         parts = urlsplit(f"//{place}")
         if not parts.hostname:
             raise ValueError("expected redis+cluster://HOST:PORT,HOST:PORT")

@@ -7,6 +7,7 @@ would break a reader of it; `python tools/generate_docs.py` writes growth and re
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from inspect import cleandoc
 from typing import Any, Final
 
 import msgspec
@@ -39,6 +40,9 @@ def data_schema(topic: Topic) -> dict[str, Any]:
     """The JSON Schema of a topic's data, without references out of itself."""
     schema = msgspec.json.schema(topic.data)
     found: dict[str, Any] = _resolve(schema, schema.get("$defs", {}))
+    if "description" in found:
+        # A docstring, whose indentation Python takes away since 3.13.
+        found["description"] = cleandoc(found["description"])
     return found
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlunsplit
 
+from payflow.platform.addresses import split_address
 from payflow.platform.pooling import as_user_of
 from payflow.platform.settings import SettingsError, find_setting
 from payflow.run.errors import StartError
@@ -53,7 +54,7 @@ class Backends:
 
 def with_user(url: str, user: str, password: str | None = None) -> str:
     """A database address as another user."""
-    parts = urlsplit(url)
+    parts = split_address(url)
     place = parts.netloc.rpartition("@")[2]
     login = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
     return urlunsplit(parts._replace(netloc=f"{login}@{place}"))
@@ -123,7 +124,7 @@ def _owners_url(name: str) -> str | None:
     url = setting(name)
     if url is None:
         return None
-    parts = urlsplit(url)
+    parts = split_address(url)
     if parts.scheme not in ("postgresql", "postgres"):
         raise StartError(f"PAYFLOW_{name} must begin with postgresql:// and name a database.")
     password = setting("POSTGRES_PASSWORD")

@@ -62,7 +62,7 @@ _stray: Final = Gauge("payflow_ledger_stray_rows", "Entries and postings outside
 
 def read_time_of_day(text: str) -> time:
     """Read "02:00". Raises ValueError."""
-    if not re.fullmatch(r"[0-2][0-9]:[0-5][0-9]", text):
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text):
         raise ValueError("expected HH:MM such as 02:00")
     return time.fromisoformat(text)
 
