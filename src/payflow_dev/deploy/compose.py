@@ -32,7 +32,7 @@ _DATABASE: Final = "${POSTGRES_ADDRESS:-postgres-db:5432}/${POSTGRES_DATABASE:-p
 _DIRECT_DATABASE: Final = (
     "${POSTGRES_DIRECT_ADDRESS:-${POSTGRES_ADDRESS:-postgres-db:5432}}/${POSTGRES_DATABASE:-payflow}"
 )
-_BASE_IMAGE: Final = "${BASE_IMAGE:-python:3.13-slim-bookworm}"
+_BASE_IMAGE: Final = "${BASE_IMAGE:-python:3.14-slim-bookworm}"
 
 # Megabytes, from what each was seen to need, with a third as much again or more. The limits of everything together,
 # what watches it included, stay within 4 GB; what runs once and ends is not counted.

@@ -44,7 +44,7 @@ _COMPOSE: Final = (
     ),
     Variable("EDGE_PREFIX", EDGE_PREFIX, "first three numbers of the network between edge and gateways"),
     Variable(
-        "BASE_IMAGE", "python:3.13-slim-bookworm", "what our image is built on: a Debian with Python 3.11 or newer"
+        "BASE_IMAGE", "python:3.14-slim-bookworm", "what our image is built on: a Debian with Python 3.11 or newer"
     ),
     Variable("PIP_INDEX_URL", None, "mirror that the build fetches packages from"),
     Variable("IMAGE_TAG", "local", "tag of our image"),
