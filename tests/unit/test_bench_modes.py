@@ -182,11 +182,13 @@ def test_the_warm_up_of_a_short_run_is_as_long_as_the_run(payments: int, warm_up
 
 
 def overloaded(**changes: float) -> tuple[FakeBench, list[bool]]:
-    told: dict[str, float] = {"goodput": 900.0, "refused_ms": 40.0, "recovered": 2.0} | changes
+    told: dict[str, float] = {"goodput": 900.0, "refused_ms": 40.0, "recovered": 2.0, "after": 1000.0} | changes
 
     def answer(connections: int, plan: Plan) -> Step:
         if plan.group == "single":
             return a_step(connections=1, per_s=90.0)
+        if plan.group == "again":
+            return a_step(connections=connections, per_s=told["after"])
         return a_step(
             connections=connections,
             per_s=told["goodput"],
@@ -204,10 +206,11 @@ def overloaded(**changes: float) -> tuple[FakeBench, list[bool]]:
 def test_the_overload_is_four_times_the_best_step_and_begins_with_single_payments() -> None:
     bench, met = overloaded()
 
-    (single, first), (connections, second) = bench.asked
+    (single, first), (connections, second), (again, third) = bench.asked
     assert (single, first.group, first.loader) == (1, "single", None)
     assert (connections, second.loader, second.offered_per_s) == (CONNECTIONS, "open", FACTOR * 1000.0)
     assert second.normal_ms == 12.0
+    assert (again, third.group, third.loader) == (256, "again", None)
     assert met == [True, True, True, True]
 
 
@@ -215,6 +218,8 @@ def test_the_overload_is_four_times_the_best_step_and_begins_with_single_payment
     ("changes", "met"),
     [
         ({"goodput": 799.0}, [False, True, True, True]),
+        ({"goodput": 799.0, "after": 990.0}, [True, True, True, True]),
+        ({"goodput": 801.0, "after": 1010.0}, [False, True, True, True]),
         ({"refused_ms": 101.0}, [True, False, True, True]),
         ({"recovered": 10.5}, [True, True, False, True]),
         ({"recovered": -1.0}, [True, True, False, True]),
