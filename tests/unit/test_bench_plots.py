@@ -43,7 +43,8 @@ def with_history(kept: Kept) -> Kept:
 
 def with_overload(kept: Kept) -> Kept:
     memory = [MemoryInOverload(name="otp", before_kb=1, peak_kb=2, after_kb=1)]
-    figures = figures_of(best_per_s=1e9, normal_ms=1.0, step=kept.report.steps[0], memory=memory, rise=0.0)
+    step = kept.report.steps[0]
+    figures = figures_of(best_per_s=1e9, best_after_per_s=1e9, normal_ms=1.0, step=step, memory=memory, rise=0.0)
     settings = msgspec.structs.replace(kept.report.settings, mode="overload")
     return Kept("overload", msgspec.structs.replace(kept.report, settings=settings, overload=figures))
 

@@ -39,10 +39,10 @@ class MemoryInOverload(msgspec.Struct, frozen=True, kw_only=True):
 class Overload(msgspec.Struct, frozen=True, kw_only=True):
     """`offered_per_s` went out by the clock, `wanted_per_s` should have; `unsent` found every connection taken.
 
-    `goodput_share` is acknowledged payments a second over the mean of `best_per_s` and `best_after_per_s`: the best step
-    of the same run, and the same once more afterwards, since a machine that others share changes from one to the next.
-    `refused` counts 429 and 503. `normal_ms` is the p99 of single payments before, `recovered_after_s` the time from the end of
-    the load until single payments took no longer, five in a row; None: not while they were watched.
+    `goodput_share` is acknowledged payments a second over the mean of `best_per_s` and `best_after_per_s`: the best
+    step of the same run, and the same once more afterwards, since a shared machine changes from one to the next.
+    `refused` counts 429 and 503. `normal_ms` is the p99 of single payments before, `recovered_after_s` the time from
+    the end of the load until single payments took no longer, five in a row; None: not while they were watched.
     `memory_rise` compares the last third of the time with the middle one, all processes together.
     """
 
