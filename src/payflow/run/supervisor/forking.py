@@ -132,8 +132,9 @@ def _become_child(
         name_process(log.stem)
         in_child()
         lifeline.watch_in_child()
-        # Requests make many short-lived objects and few cycles: looking for those every 700 objects costs percents.
-        gc.set_threshold(20_000, 20, 100)
+        # Requests make many short-lived objects and few cycles: looking for those every 700 objects costs percents. The
+        # requests of a full gateway come and go in waves of some fifty thousand objects, which is no reason to look.
+        gc.set_threshold(100_000, 20, 100)
         gc.enable()
         run()
         code = 0
