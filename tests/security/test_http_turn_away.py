@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import math
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -123,15 +125,20 @@ def test_a_body_that_comes_in_pieces_is_read_to_its_end_and_is_no_request(door: 
 
 
 class Wire(asyncio.Transport):
-    """Remembers what is sent."""
+    """Remembers what is sent; `on_full` is called when nobody has taken so many bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, holds_bytes: float = math.inf, on_full: Callable[[], None] = lambda: None) -> None:
         super().__init__()
         self.sent = b""
+        self._holds_bytes = holds_bytes
+        self._on_full = on_full
         self._is_closed = False
 
     def write(self, data: bytes) -> None:
+        was_full = len(self.sent) > self._holds_bytes
         self.sent += data
+        if not was_full and len(self.sent) > self._holds_bytes:
+            self._on_full()
 
     def is_closing(self) -> bool:
         return self._is_closed
@@ -259,6 +266,7 @@ HEAD = b"POST /echo HTTP/1.1\r\nHost: a\r\n"
         HEAD + b"X: " + b"y" * 40_000 + b"\r\n\r\n",
         b"POST /echo HTTP/1.1\r\nHost: a b\r\n\r\n",
         b"POST /echo HTTP/1.1\r\n\r\n",
+        b"HEAD /echo HTTP/1.1\r\nHost: a\r\n\r\n",
         b"POST /echo HTTP/1.0\r\nHost: a\r\n\r\n",
         b"POST /echo HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
         b"POST /%00 HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -302,6 +310,50 @@ async def test_connections_take_turns_without_a_trace_of_one_in_the_others_answe
     assert [b'"instance":"/half/%d"' % index in half.told for index, half in enumerate(halves)] == [True] * 3
 
 
+def test_an_answer_to_head_has_no_body(door: Door) -> None:
+    with connect(door.live) as sock:
+        sock.sendall(b"HEAD /echo HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.2)
+        head, _, body = sock.recv(65536).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 ")
+    assert body == b""
+
+
+@pytest.mark.parametrize("requests", [1, 500], ids=["one by one", "many at once"])
+async def test_who_sends_on_and_does_not_read_is_not_answered_for_ever(requests: int) -> None:
+    connection = Connection(holds_bytes=8_000)
+
+    for _ in range(500 // requests):
+        connection.take(PLAIN * requests)
+
+    assert connection.told.count(b"HTTP/1.1 503 ") < 20
+    assert b"connection: close\r\n" in connection.told.lower()
+
+
+async def test_what_could_not_be_read_at_a_glance_leaves_nothing_to_the_collector() -> None:
+    glancer = Glancer()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            glancer.read(PLAIN[:-1], ConnectionLimits())
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+async def test_a_burst_of_health_checks_takes_no_place() -> None:
+    admission = Admission(1, 0)
+    turn_away = TurnAway(admission.is_full, lets_in=(b"/live",))
+    checks = [Connection(turn_away) for _ in range(3)]
+
+    for check in checks:
+        check.take(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    assert not turn_away.is_full
+
+
 async def test_what_comes_at_once_finds_as_many_places_as_there_are_and_the_rest_is_told_at_the_connection() -> None:
     admission, app = Admission(2, 1), App()
     turn_away = TurnAway(admission.is_full, lets_in=())
@@ -320,9 +372,11 @@ async def test_what_comes_at_once_finds_as_many_places_as_there_are_and_the_rest
 class Connection:
     """A connection to a full process, and what it was told, without what differs from time to time."""
 
-    def __init__(self, turn_away: TurnAway | None = None, app: ASGIApp | None = None) -> None:
+    def __init__(
+        self, turn_away: TurnAway | None = None, app: ASGIApp | None = None, *, holds_bytes: float = math.inf
+    ) -> None:
         full = turn_away or TurnAway(lambda _: True, lets_in=(b"/live",))
-        self._wire = Wire()
+        self._wire = Wire(holds_bytes=holds_bytes, on_full=lambda: self._protocol.pause_writing())
         config = server_config(app or App(), drain_s=1.0, turn_away=full)
         config.load()
         self._protocol = EdgeProtocol(config, ServerState(), {})

@@ -152,7 +152,7 @@ def test_without_maven_and_jars_it_is_said_how_to_have_kafka(monkeypatch: pytest
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     with pytest.raises(StartError) as refused:
-        prepare_broker(Instance(data_dir=tmp_path / "data"), None)
+        prepare_broker(Instance(data_dir=tmp_path / "data"), None, readers=1)
 
     assert "mvn is not installed" in refused.value.message
     assert "PAYFLOW_KAFKA_BROKERS" in refused.value.message

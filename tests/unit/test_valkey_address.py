@@ -35,3 +35,14 @@ def test_a_cluster_without_a_node_is_refused_before_anything_starts(url: str) ->
 
 def test_the_password_of_a_cluster_is_masked() -> None:
     assert shown("redis_url", "redis+cluster://:s3cret@a:1,b:2") == "redis+cluster://:********@a:1,b:2"
+
+
+def test_a_cluster_with_a_login_is_accepted_by_the_settings() -> None:
+    url = "redis+cluster://:s3cret@a:1,[::1]:2"
+
+    assert read_settings(CommonSettings, {"PAYFLOW_REDIS_URL": url}).redis_url == url
+
+
+def test_a_login_is_no_node() -> None:
+    with pytest.raises(SettingsError, match=r"PAYFLOW_REDIS_URL.*HOST:PORT"):
+        read_settings(CommonSettings, {"PAYFLOW_REDIS_URL": "redis+cluster://user:s3cret@:7000"})

@@ -11,8 +11,9 @@ _PARTS: Final = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*
 
 
 def split_address(url: str) -> SplitResult:
-    """The parts of an address. As `urlsplit`, which refuses an IPv6 address that is not the first of several servers
-    (since CPython's gh-105704, in some releases of every version)."""
-    match = _PARTS.fullmatch(url)
-    scheme, netloc, path, query, fragment = (part or "" for part in match.groups()) if match else [""] * 5
+    """The parts of an address, unchecked, where `urlsplit` refuses some (since CPython's gh-105704, in some releases of
+    every version): an IPv6 address that is not the first of several servers. With several, `port` raises ValueError."""
+    match = _PARTS.fullmatch(url.strip())
+    assert match is not None  # every text is an address of this grammar
+    scheme, netloc, path, query, fragment = (part or "" for part in match.groups())
     return SplitResult(scheme.lower(), netloc, path, query, fragment)

@@ -23,6 +23,7 @@ import msgspec
 import structlog
 
 from payflow.platform.pooling import keep_with_role
+from payflow.platform.servers import Connector
 
 log = structlog.get_logger(__name__)
 
@@ -174,7 +175,7 @@ async def migrate(*, admin_url: str, services: Sequence[str], password_files: Ma
     Safe to run from several processes at once. Raises MigrationError, or asyncpg's errors when it cannot connect.
     """
     passwords = {service: _read_password(file) for service, file in password_files.items()}
-    connection = await asyncpg.connect(admin_url)
+    connection = await Connector(admin_url)()
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
         is_first = not await connection.fetchval("SELECT to_regnamespace('payflow_migration') IS NOT NULL")

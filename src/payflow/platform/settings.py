@@ -88,7 +88,9 @@ def check_prefix(text: str) -> None:
 def check_redis(text: str) -> None:
     """Raises ValueError for an address of a cluster that names no node."""
     parts = split_address(text)
-    if parts.scheme.endswith("+cluster") and not all(place.split(":")[0] for place in parts.netloc.split(",")):
+    if parts.scheme.endswith("+cluster") and not all(
+        place.split(":")[0] for place in parts.netloc.rpartition("@")[2].split(",")
+    ):
         raise ValueError("expected redis+cluster://HOST:PORT,HOST:PORT")
 
 

@@ -230,11 +230,12 @@ def as_owner(data_dir: Path | None, ask: Callable[[asyncpg.Connection[Any]], Awa
     import asyncpg
 
     from payflow.kernel.errors import PayflowError
+    from payflow.platform.servers import Connector
 
     url = owner_url(data_dir)
 
     async def run() -> T:
-        connection = await asyncpg.connect(url, timeout=10)
+        connection = await Connector(url)(timeout=10)
         try:
             return await ask(connection)
         finally:

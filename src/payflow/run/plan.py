@@ -15,11 +15,11 @@ from payflow.run.errors import StartError
 from payflow.run.instance import Instance
 from payflow.run.registry import Deployable, deployables, find, service_names, with_copies
 from payflow.run.supervisor.environment import is_production
-from payflow.run.supervisor.servers import Broker
+from payflow.run.supervisor.servers import MakesBroker
 from payflow.run.supervisor.start import Plan
 
 
-def payflow_plan(*, prepare_broker: Callable[..., Broker] | None = None, copies: Sequence[str] = ()) -> Plan:
+def payflow_plan(*, prepare_broker: MakesBroker | None = None, copies: Sequence[str] = ()) -> Plan:
     """The eleven services, and the simulated other bank and demo data unless this is production.
 
     `copies`: "confirm=3" for three processes of confirm. Raises StartError for what is none.

@@ -140,17 +140,17 @@ def figures_of(
         recovered_after_s=step.recovered_after_s,
         memory=memory,
         memory_rise=rise,
-        goals=_goals(share, step, latencies, rise),
+        goals=_goals(share, (best_per_s, best_after_per_s), step, latencies, rise),
     )
 
 
-def _goals(share: float, step: Step, refused: Latencies, rise: float | None) -> list[Goal]:
+def _goals(share: float, best: tuple[float, float], step: Step, refused: Latencies, rise: float | None) -> list[Goal]:
     recovered = step.recovered_after_s
     return [
         Goal(
             name="goodput under 4 x overload",
             wanted=f">= {GOODPUT_MIN:.0%} of the best",
-            measured=f"{share:.0%}",
+            measured=f"{share:.0%} ({step.payments_per_s:,.0f}; {best[0]:,.0f} before, {best[1]:,.0f} after)",
             is_met=share >= GOODPUT_MIN,
         ),
         Goal(

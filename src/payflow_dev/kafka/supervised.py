@@ -23,7 +23,7 @@ from payflow_dev.kafka.node import Node, new_cluster_id
 _READY_S: Final = 90.0
 
 
-def prepare_broker(instance: Instance, user: ServerUser | None, *, readers: int = 1) -> Broker:
+def prepare_broker(instance: Instance, user: ServerUser | None, *, readers: int) -> Broker:
     """Fetch the jars if need be, find places, and check that the ports are free. Raises StartError.
 
     `readers`: how many processes at most share a consumer's partitions.

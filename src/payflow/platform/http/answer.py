@@ -32,7 +32,7 @@ _names: dict[bytes, bytes] = {}
 class WholeAnswers:
     """Wraps one request's `send`: an answer whose length is known goes out whole. All others are uvicorn's own.
 
-    `on_begin` is called as soon as the application is.
+    `on_begin` is called as soon as the application is, which then comes to its admission without waiting for anything.
     """
 
     __slots__ = ("_app", "_cycle", "_head", "_length", "_on_begin")

@@ -39,11 +39,11 @@ class Glancer:
         try:
             noted.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._noted = _Noted()
+            self._begin_anew()
             return None
         if not (noted.begun == noted.ended == 1 and noted.stays):
             # The parser is inside a message, or behind a last one.
-            self._noted = _Noted()
+            self._begin_anew()
             return None
         is_valid = (
             noted.is_plain
@@ -54,6 +54,11 @@ class Glancer:
             and PLAIN_TARGET.fullmatch(noted.target)
         )
         return Glance(noted.target, noted.traceparent) if is_valid else None
+
+    def _begin_anew(self) -> None:
+        # A parser and what it tells hold each other: cut, so that no collector has to find them.
+        del self._noted.parser
+        self._noted = _Noted()
 
 
 class _Noted:
@@ -85,10 +90,12 @@ class _Noted:
         if name == b"host":
             self.hosts.append(value)
         elif name == b"traceparent":
-            self.traceparent = self.traceparent or value
+            self.traceparent = value if self.traceparent is None else self.traceparent
         elif name in _UNUSUAL:
             self.is_plain = False
 
     def on_message_complete(self) -> None:
         self.ended += 1
         self.stays = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"
+        if self.parser.get_method() == b"HEAD":
+            self.is_plain = False  # its answer has no body

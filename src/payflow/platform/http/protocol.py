@@ -211,7 +211,7 @@ class EdgeProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._check_head()
         self._phase, self._deadline, self._fed = _BODY, None, 0
-        if self._turn_away is not None and not self._has_work() and self._turn_away.refuses(self.url, self.headers):
+        if self._is_to_be_turned_away():
             self._is_turned_away = True
             return
         super().on_headers_complete()
@@ -239,13 +239,19 @@ class EdgeProtocol(HttpToolsProtocol):
         elif self._phase == _IDLE and not self._is_ending:
             self._deadline = self.loop.time() + self.limits.idle_s
 
+    def _is_to_be_turned_away(self) -> bool:
+        """Whether the request is refused at the connection: by an answer with a body, the next on the wire."""
+        if self._turn_away is None or self._has_work() or self.parser.get_method() == b"HEAD":
+            return False
+        return self._turn_away.refuses(self.url, self.headers)
+
     def _has_work(self) -> bool:
         """Whether an earlier request of this connection is still being answered."""
         return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
 
     def _refused_at_a_glance(self, turn_away: TurnAway, data: bytes) -> bytes | None:
         """The answer to a request that is all there and is refused whatever it says; None: read it the usual way."""
-        if self._draining.is_on or self.transport.is_closing() or self._has_work():
+        if self._draining.is_on or self.transport.is_closing() or self._has_work() or self.flow.write_paused:
             return None
         return turn_away.answer_at_a_glance(data, self.limits, common=self.server_state.default_headers)
 
@@ -255,7 +261,8 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._turn_away is None or self.transport.is_closing():
             return
         is_persistent = self.parser.get_http_version() != "1.0" and bool(self.parser.should_keep_alive())
-        keep_alive = is_persistent and not self._draining.is_on
+        # Who sends on and does not read is not answered for ever: nothing here waits for room in the buffer.
+        keep_alive = is_persistent and not self._draining.is_on and not self.flow.write_paused
         common = self.server_state.default_headers
         traceparent = next((value for name, value in self.headers if name == b"traceparent"), None)
         self._wire.write(self._turn_away.answer(self.url, traceparent, common=common, keep_alive=keep_alive))
@@ -269,7 +276,7 @@ class EdgeProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        on_begin = self._turn_away.expect_one() if self._turn_away is not None else None
+        on_begin = None if self._turn_away is None else self._turn_away.expect(cast(Scope, cycle.scope)["raw_path"])
         whole = WholeAnswers(cast(ASGIApp, app), cycle, on_begin=on_begin)
         super()._start_asgi_task(cycle, cast(ASGI3Application, whole))
 

@@ -38,6 +38,7 @@ def recompute(data_dir: Path | None) -> tuple[LedgerVerified, float]:
     import asyncpg
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+    from payflow.platform.servers import Connector
     from payflow.run.inspection import owner_url
     from payflow.run.supervisor.console import make_console
     from payflow.services.account.verification import verify_ledger
@@ -46,7 +47,7 @@ def recompute(data_dir: Path | None) -> tuple[LedgerVerified, float]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
     async def run() -> LedgerVerified:
-        connection = await asyncpg.connect(url, timeout=10, server_settings={"search_path": "account"})
+        connection = await Connector(url)(timeout=10, server_settings={"search_path": "account"})
         try:
             with Progress(*columns, console=make_console(), transient=True) as progress:
                 tasks: dict[str, TaskID] = {}

@@ -12,7 +12,7 @@ from payflow.run.options import DataDir, Host, Port, PortBase
 from payflow.run.registry import PORT_BASE, PUBLIC_PORT
 
 if TYPE_CHECKING:
-    from payflow.run.supervisor.servers import PrepareBroker
+    from payflow.run.supervisor.servers import MakesBroker
 
 
 def up(
@@ -50,7 +50,7 @@ def up(
     run_supervisor(instance=instance, plan=plan, progress=progress, on_ready=lambda: None)
 
 
-def _own_broker() -> PrepareBroker | None:
+def _own_broker() -> MakesBroker | None:
     """What makes a Kafka of the instance's own; None where the user has brokers. Raises StartError."""
     from payflow.run.supervisor.environment import is_production, setting
 

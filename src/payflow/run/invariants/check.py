@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from payflow.platform.postgres import load_queries
+from payflow.platform.servers import Connector
 from payflow.run.invariants.catalog import RULES, Rule
 
 EXAMPLES_MAX: Final = 5
@@ -39,7 +40,7 @@ async def check_database(
 
     What is under way for less than `quiet_within` is waiting, not broken. Raises asyncpg's errors and OSError.
     """
-    connection = await asyncpg.connect(url, timeout=10)
+    connection = await Connector(url)(timeout=10)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             return [await check_rule(connection, rule, quiet_within=quiet_within, tick=tick) for rule in rules]

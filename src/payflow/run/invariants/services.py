@@ -12,6 +12,7 @@ import redis.asyncio as redis
 
 from payflow.contracts.audit import Audit, VerifyAudit
 from payflow.kernel.errors import PayflowError
+from payflow.platform.servers import Connector
 from payflow.run.control import running
 from payflow.run.instance import Instance, make_instance
 from payflow.run.invariants.check import EXAMPLES_MAX, Finding
@@ -70,7 +71,7 @@ def _logs(instance: Instance) -> Finding:
 
 async def _revocations(url: str, valkey_url: str) -> Finding:
     """A cache that claims to know all revocations must know each of them; one that claims nothing is not believed."""
-    connection: asyncpg.Connection[Any] = await asyncpg.connect(url, timeout=10)
+    connection: asyncpg.Connection[Any] = await Connector(url)(timeout=10)
     try:
         generation = await connection.fetchval("SELECT generation FROM gateway.revocation_count")
         number = await connection.fetchval("SELECT number FROM gateway.revocation_count")

@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 
 from payflow.platform.postgres import load_queries
+from payflow.platform.servers import Connector
 
 _queries: Final = load_queries("payflow.run.invariants", "stuck.sql")
 # What a person can do; every query in stuck.sql has its line.
@@ -42,7 +43,7 @@ class Stuck(msgspec.Struct, frozen=True, kw_only=True):
 async def find_stuck(url: str, *, overdue_after: timedelta) -> list[Stuck]:
     """Everything stuck, oldest first within each kind. `overdue_after`: how long past its deadline something may be,
     which a restart or a busy moment explains. Raises asyncpg's errors and OSError."""
-    connection = await asyncpg.connect(url, timeout=10)
+    connection = await Connector(url)(timeout=10)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             return await stuck_on(connection, overdue_after=overdue_after)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, urlunsplit
+from urllib.parse import quote, unquote, urlunsplit
 
 from payflow.platform.addresses import split_address
 from payflow.platform.pooling import as_user_of
@@ -129,7 +129,7 @@ def _owners_url(name: str) -> str | None:
         raise StartError(f"PAYFLOW_{name} must begin with postgresql:// and name a database.")
     password = setting("POSTGRES_PASSWORD")
     if parts.username and not parts.password and password:
-        return with_user(url, parts.username, password)
+        return with_user(url, unquote(parts.username), password)
     return url
 
 

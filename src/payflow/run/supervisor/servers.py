@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from payflow.run.embedded import postgres, valkey
 from payflow.run.embedded.places import existing_postgres_home, socket_dir
@@ -45,6 +45,12 @@ class Broker(NamedTuple):
 
 
 PrepareBroker = Callable[[Instance, ServerUser | None], Broker]
+
+
+class MakesBroker(Protocol):
+    """Makes a Kafka of the instance's own. `readers`: how many processes at most share the events of a consumer."""
+
+    def __call__(self, instance: Instance, user: ServerUser | None, /, *, readers: int) -> Broker: ...
 
 
 def prepare_servers(
