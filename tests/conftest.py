@@ -20,6 +20,7 @@ from payflow.platform.migrate import migrate
 from payflow.platform.postgres import Database
 from payflow.run.embedded.postgres import wait_until_ready
 from payflow.run.registry import OTHER_BANK, SERVICES
+from tests.support.postgres_node import PostgresNode, running_postgres, running_standby, server_folder
 from tests.support.servers import server, with_database
 
 TEMPLATE = "payflow_template"
@@ -207,3 +208,17 @@ async def connect_as(database_url: str, password_files: dict[str, Path]) -> Asyn
 def cipher() -> ColumnCipher:
     """A cipher with a key of this run's own."""
     return ColumnCipher(keys={"test": secrets.token_bytes(32)}, active="test")
+
+
+@pytest.fixture(scope="module")
+def primary() -> Iterator[PostgresNode]:
+    """A PostgreSQL of the module's own."""
+    with server_folder() as folder, running_postgres(folder) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def replica(primary: PostgresNode) -> Iterator[PostgresNode]:
+    """A hot standby of it."""
+    with running_standby(primary) as node:
+        yield node

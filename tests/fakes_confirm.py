@@ -205,7 +205,7 @@ class FakeRisk:
         return msgspec.structs.replace(again, needs_otp=needs_otp, review_id=review_id)
 
     async def get_assessments(self, queries: list[GetAssessment]) -> Answers[AssessmentDetail]:
-        raise NotImplementedError("this stand-in has only what its tests ask for")
+        raise NotImplementedError("no test asks for it; only a whole contract is served")
 
 
 class FakeOtp:
@@ -265,7 +265,7 @@ class FakeBank:
         )
 
     async def enquire(self, queries: list[Enquire]) -> Answers[SubmissionStatus]:
-        raise NotImplementedError("this stand-in has only what its tests ask for")
+        raise NotImplementedError("no test asks for it; only a whole contract is served")
 
     async def list_instructions(self, queries: list[ListInstructions]) -> Answers[InstructionPage]:
-        raise NotImplementedError("this stand-in has only what its tests ask for")
+        raise NotImplementedError("no test asks for it; only a whole contract is served")

@@ -151,7 +151,7 @@ class FakePartnerBank:
         return self.instructions[-1]
 
     async def submit(self, commands: list[SubmitCreditTransfer]) -> Answers[SubmissionStatus]:
-        raise NotImplementedError("this stand-in has only what its tests ask for")
+        raise NotImplementedError("no test asks for it; only a whole contract is served")
 
     async def enquire(self, queries: list[Enquire]) -> Answers[SubmissionStatus]:
         return [self._enquire(query.payment_id) for query in queries]

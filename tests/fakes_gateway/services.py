@@ -142,10 +142,10 @@ class FakeConfirm:
         return [self._find(command.customer_id, command.transaction_id) for command in commands]
 
     async def decide_review(self, commands: list[Any]) -> Answers[PaymentView]:
-        raise NotImplementedError("this stand-in has only what its tests ask for")
+        raise NotImplementedError("no test asks for it; only a whole contract is served")
 
     async def record_bank_answer(self, commands: list[Any]) -> Answers[PaymentView]:
-        raise NotImplementedError("this stand-in has only what its tests ask for")
+        raise NotImplementedError("no test asks for it; only a whole contract is served")
 
 
 class FakeAccount:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -15,21 +15,9 @@ from payflow.kernel.errors import Unavailable
 from payflow.platform.postgres import Database
 from payflow.platform.servers import UNACKNOWLEDGED_MAX_S, Connector, addresses_of, wire_of
 from tests.support.ports import free_ports
-from tests.support.postgres_node import PostgresNode, running_postgres, running_standby, server_folder
+from tests.support.postgres_node import PostgresNode
 
 ANSWER = "SELECT pg_is_in_recovery()"
-
-
-@pytest.fixture(scope="module")
-def primary() -> Iterator[PostgresNode]:
-    with server_folder() as folder, running_postgres(folder) as node:
-        yield node
-
-
-@pytest.fixture(scope="module")
-def standby(primary: PostgresNode) -> Iterator[PostgresNode]:
-    with running_standby(primary) as node:
-        yield node
 
 
 @pytest.fixture
@@ -60,19 +48,19 @@ async def test_a_server_that_says_nothing_keeps_nobody_from_the_next(primary: Po
 
 
 async def test_of_a_standby_and_a_primary_the_one_that_is_wanted_is_found(
-    primary: PostgresNode, standby: PostgresNode
+    primary: PostgresNode, replica: PostgresNode
 ) -> None:
     (nobody,) = free_ports(1)
     for attributes, expected in (("read-write", False), ("standby", True)):
-        url = url_of(primary, nobody, standby.port, primary.port, attributes=attributes)
+        url = url_of(primary, nobody, replica.port, primary.port, attributes=attributes)
         connection = await Connector(url)()
         assert await connection.fetchval(ANSWER) is expected
         await connection.close()
 
 
-async def test_where_none_is_the_primary_it_is_unavailable(primary: PostgresNode, standby: PostgresNode) -> None:
+async def test_where_none_is_the_primary_it_is_unavailable(primary: PostgresNode, replica: PostgresNode) -> None:
     (nobody,) = free_ports(1)
-    database = await Database.connect(url=url_of(primary, standby.port, nobody), pool_size=1, application="test")
+    database = await Database.connect(url=url_of(primary, replica.port, nobody), pool_size=1, application="test")
 
     with pytest.raises(Unavailable):
         await database.ping()

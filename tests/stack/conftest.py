@@ -12,7 +12,6 @@ import pytest
 from payflow_dev.kafka.cluster import Cluster, make_nodes
 from tests.builders_event_log import ConnectAs
 from tests.builders_kafka import KafkaLog, kafka_log
-from tests.support.postgres_node import PostgresNode, running_postgres, running_standby, server_folder
 from tests.support.system import free_port_base
 
 
@@ -39,17 +38,3 @@ async def log(
     """An empty event log on Kafka, with a relay at work."""
     async with kafka_log(broker.nodes, database_url, connect_as, password_files) as log:
         yield log
-
-
-@pytest.fixture(scope="module")
-def primary() -> Iterator[PostgresNode]:
-    """A PostgreSQL of the module's own."""
-    with server_folder() as folder, running_postgres(folder) as node:
-        yield node
-
-
-@pytest.fixture(scope="module")
-def replica(primary: PostgresNode) -> Iterator[PostgresNode]:
-    """A hot standby of it."""
-    with running_standby(primary) as node:
-        yield node
