@@ -9,6 +9,9 @@ from uuid import UUID
 
 import msgspec
 
+from payflow.contracts.incoming import CreditFromSuspense as CreditFromSuspense
+from payflow.contracts.incoming import CreditIncoming as CreditIncoming
+from payflow.contracts.incoming import ReturnFromSuspense as ReturnFromSuspense
 from payflow.contracts.operation import Answers, operation
 from payflow.contracts.parties import ExternalParty as ExternalParty
 from payflow.contracts.parties import PartiesResolved as PartiesResolved
@@ -97,7 +100,7 @@ class InvalidCustomer(Rejection):
 
 
 class CreditorUnreachable(Rejection):
-    """The creditor is neither an account here nor a payable IBAN nor an account at a known bank."""
+    """The creditor is neither an account here nor a payable IBAN nor an account at a known bank; `detail` says why."""
 
     code = "CREDITOR_UNREACHABLE"
 
@@ -133,7 +136,10 @@ class StaleCommand(Conflict):
 
 
 class PaymentEnded(Rejection):
-    """The payment was ended unpaid here, by somebody who may not have lived to store it: it can only end so."""
+    """The payment was ended unpaid here, by somebody who may not have lived to store it: it can only end so.
+
+    `detail` is the reason that was given with the release.
+    """
 
     code = "PAYMENT_ENDED"
 
@@ -227,17 +233,6 @@ class KeepHold(msgspec.Struct, frozen=True, kw_only=True):
 
 class HoldKept(msgspec.Struct, frozen=True, kw_only=True):
     hold_id: UUID
-
-
-class CreditIncoming(msgspec.Struct, frozen=True, kw_only=True):
-    """Credit money that came in from another bank, once per `payment_id` (derived from its end-to-end id)."""
-
-    payment_id: UUID
-    creditor_account: str
-    amount_minor: int
-    currency: str
-    agent_bic: str
-    to_suspense: bool = False
 
 
 class NewCustomer(msgspec.Struct, frozen=True, kw_only=True):
@@ -356,6 +351,12 @@ class Account(Protocol):
     @operation(callers={"partner_bank"}, tells=("entry_id",))
     async def credit_incoming(self, commands: list[CreditIncoming]) -> Answers[Booked]: ...
 
+    @operation(callers={"partner_bank"}, tells=("entry_id",))
+    async def credit_from_suspense(self, commands: list[CreditFromSuspense]) -> Answers[Booked]: ...
+
+    @operation(callers={"partner_bank"}, tells=("entry_id",))
+    async def return_from_suspense(self, commands: list[ReturnFromSuspense]) -> Answers[Booked]: ...
+
     @operation(callers=_OPERATORS, timeout_s=30)
     async def create_customers(self, commands: list[NewCustomer]) -> Answers[CustomerView]: ...
 
@@ -368,7 +369,7 @@ class Account(Protocol):
     @operation(callers=_OPERATORS)
     async def change_customer_state(self, commands: list[ChangeCustomerState]) -> Answers[CustomerView]: ...
 
-    @operation(callers=_OPERATORS | {"notification", "risk", "kyc"})
+    @operation(callers=_OPERATORS | {"notification", "risk", "kyc", "confirm"})
     async def get_customers(self, queries: list[GetCustomer]) -> Answers[CustomerView]: ...
 
     @operation(callers=_OPERATORS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -51,13 +51,17 @@ class BulkNotFound(Rejection):
 
 
 class TooManyBulks(Rejection):
-    """The customer has as many unfinished bulk orders as there may be."""
+    """The customer has as many bulk orders that run (`running_max`), or whose file is not whole (`uploads_max`), as
+    there may be."""
 
     code = "TOO_MANY_BULKS"
 
+    def __init__(self, detail: str = "", *, running_max: int, uploads_max: int) -> None:
+        super().__init__(detail, running_max=running_max, uploads_max=uploads_max)
+
 
 class TooManyItems(Rejection):
-    """The file has more payments than a bulk order may have."""
+    """The file has more payments than a bulk order may have; the order is cancelled with that."""
 
     code = "TOO_MANY_ITEMS"
 
@@ -67,8 +71,20 @@ class UploadGap(Conflict):
 
     code = "UPLOAD_GAP"
 
-    def __init__(self, detail: str = "", *, next_line: int) -> None:
-        super().__init__(detail or f"The next line to be sent is line {next_line}.", next_line=next_line)
+    def __init__(self, detail: str = "", *, next_line: int, **extra: Any) -> None:
+        super().__init__(detail or f"The next line to be sent is line {next_line}.", next_line=next_line, **extra)
+
+
+class UploadIncomplete(Conflict):
+    """The file has another number of payments than was said with it: it is kept, and nothing of it begins.
+
+    `total` is how many are stored, `next_line` the line at which it would go on.
+    """
+
+    code = "UPLOAD_INCOMPLETE"
+
+    def __init__(self, detail: str = "", *, total: int, next_line: int) -> None:
+        super().__init__(detail, total=total, next_line=next_line)
 
 
 class BulkEnded(Conflict):
@@ -119,13 +135,17 @@ class BulkPayment(msgspec.Struct, frozen=True, array_like=True):
 
 
 class BulkLine(msgspec.Struct, frozen=True, array_like=True):
-    """A line of the file: its payment, or why it is none. `fingerprint` is the single payment's, or of the bytes."""
+    """A line of the file: its payment, or why it is none. `fingerprint` is the single payment's, or of the bytes.
+
+    `transaction_id` is that of a line that is no payment, where it can be read.
+    """
 
     line: int
     fingerprint: bytes
     payment: BulkPayment | None
     error_code: str | None = None
     error_detail: str | None = None
+    transaction_id: str | None = None
 
 
 class StoreLines(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,11 +162,15 @@ class LinesStored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CloseBulk(msgspec.Struct, frozen=True, kw_only=True):
-    """The file is whole: its last line with a payment is `last_line`. Only now anything is paid from it."""
+    """The file is whole: its last line with a payment is `last_line`. Only now anything is paid from it.
+
+    `items`: how many payments it has, where the sender has said so; with another number it is not whole.
+    """
 
     bulk_id: UUID
     customer_id: str
     last_line: int
+    items: int | None = None
 
 
 class GetBulk(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,9 +178,21 @@ class GetBulk(msgspec.Struct, frozen=True, kw_only=True):
     customer_id: str
 
 
+class ListBulks(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer's orders, newest first, after `cursor` (the last bulk id seen)."""
+
+    customer_id: str
+    cursor: UUID | None = None
+    limit: int = 50
+    state: BulkState | None = None
+
+
 class CancelBulk(msgspec.Struct, frozen=True, kw_only=True):
+    """`is_upload_only`: only while the file is not whole; an order that was accepted meanwhile goes on."""
+
     bulk_id: UUID
     customer_id: str
+    is_upload_only: bool = False
 
 
 class ListBulkItems(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +221,11 @@ class BulkView(msgspec.Struct, frozen=True, kw_only=True):
     accepted_at: datetime | None
     ended_at: datetime | None
     expires_at: datetime | None
+
+
+class BulkPage(msgspec.Struct, frozen=True, kw_only=True):
+    bulks: list[BulkView]
+    next_cursor: UUID | None
 
 
 class BulkItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +262,9 @@ class Bulk(Protocol):
 
     @operation(callers={"gateway", "cli"}, timeout_s=10, calls_in_flight=8, batch_max=8)
     async def get_bulk(self, queries: list[GetBulk]) -> Answers[BulkView]: ...
+
+    @operation(callers={"gateway"}, timeout_s=10, calls_in_flight=8, batch_max=8)
+    async def list_bulks(self, queries: list[ListBulks]) -> Answers[BulkPage]: ...
 
     @operation(callers={"gateway", "cli"}, timeout_s=10, calls_in_flight=8, batch_max=8)
     async def list_bulk_items(self, queries: list[ListBulkItems]) -> Answers[BulkItemPage]: ...

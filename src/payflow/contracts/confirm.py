@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from payflow.contracts.operation import Answers, operation
+from payflow.contracts.sides import ListSides, SidesList
 from payflow.kernel.errors import Conflict, Rejection
 
 
@@ -99,7 +100,8 @@ class ConfirmPayment(msgspec.Struct, frozen=True, kw_only=True):
     """One customer's payment request. `amount` is the plain decimal as given; the currency's decimals decide later.
 
     `fingerprint` is a hash over the parsed values without `otp`; `otp` is the code the customer typed, if any.
-    `execute_at`: the payment is ordered now, with all its checks, and made then.
+    `execute_at`: the payment is ordered now, with all its checks, and made then. `bulk_id`: of a payment of a file, its
+    order; only confirm's own work on files sets it.
     """
 
     customer_id: str
@@ -115,6 +117,7 @@ class ConfirmPayment(msgspec.Struct, frozen=True, kw_only=True):
     otp: str | None = None
     traceparent: str = ""
     execute_at: datetime | None = None
+    bulk_id: UUID | None = None
 
 
 class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +150,7 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     # Of the request that made the payment: a stored answer is told again byte for byte, its trace id included.
     trace_id: str = ""
     execute_at: datetime | None = None
+    bulk_id: UUID | None = None
     # What has come back of it by completed returns; told by `get`, `history` and `list_payments` alone.
     returned_minor: int = 0
 
@@ -256,6 +260,10 @@ class Confirm(Protocol):
 
     @operation(callers={"gateway", "cli"})
     async def list_payments(self, queries: list[ListPayments]) -> Answers[PaymentPage]: ...
+
+    # Few pages to a call, and not waited for long: a statement is told without it rather than late.
+    @operation(callers={"gateway"}, timeout_s=2, batch_max=4)
+    async def list_sides(self, queries: list[ListSides]) -> Answers[SidesList]: ...
 
     @operation(callers={"gateway"}, timeout_s=10, tells=_TELLS)
     async def cancel(self, commands: list[CancelPayment]) -> Answers[PaymentView]: ...

@@ -91,6 +91,18 @@ class GetReview(msgspec.Struct, frozen=True, kw_only=True):
     review_id: UUID
 
 
+class GetDecision(msgspec.Struct, frozen=True, kw_only=True):
+    payment_id: UUID
+
+
+class PaymentDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """How a payment's review case stands, and since when it is decided."""
+
+    payment_id: UUID
+    state: ReviewState
+    decided_at: datetime | None = None
+
+
 class ListReviews(msgspec.Struct, frozen=True, kw_only=True):
     state: ReviewState | None = None
     cursor: UUID | None = None
@@ -153,6 +165,9 @@ class Ofac(Protocol):
 
     @operation(callers={"gateway", "cli"})
     async def get_reviews(self, queries: list[GetReview]) -> Answers[ReviewView]: ...
+
+    @operation(callers={"partner_bank"})
+    async def get_decisions(self, queries: list[GetDecision]) -> Answers[PaymentDecision]: ...
 
     @operation(callers={"gateway", "cli"})
     async def list_reviews(self, queries: list[ListReviews]) -> Answers[ReviewPage]: ...

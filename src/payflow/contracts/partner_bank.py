@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 from uuid import UUID
 
 import msgspec
 
 from payflow.contracts.operation import Answers, operation
-from payflow.kernel.errors import Rejection
+from payflow.contracts.sides import ListSides, SidesList
+from payflow.kernel.errors import Conflict, Rejection
 
 
 class BankStatus(StrEnum):
@@ -45,6 +46,12 @@ class InvalidInstruction(Rejection):
     code = "INVALID_INSTRUCTION"
 
 
+class OtherReference(Conflict):
+    """Another operator has named another reference, and their word waits for a second person's."""
+
+    code = "OTHER_REFERENCE"
+
+
 class SubmitCreditTransfer(msgspec.Struct, frozen=True, kw_only=True):
     """Send a credit transfer to another bank. One instruction per payment id: a repeat sends nothing under a new id."""
 
@@ -71,13 +78,52 @@ class SubmissionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Enquire(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask the other bank again (pacs.028, same ids) about a submitted payment."""
+    """Ask the other bank again (pacs.028, same ids) about a submitted payment, or about a return that was sent."""
 
     payment_id: UUID
 
 
+class EndReturn(msgspec.Struct, frozen=True, kw_only=True):
+    """The bank has taken a held payment's money back, though not by the return: `reference` is its proof of that.
+
+    Above the limit the first one's word waits for the same of a second person.
+    """
+
+    payment_id: UUID
+    reference: str
+    ended_by: str
+
+
+class WithdrawEnding(msgspec.Struct, frozen=True, kw_only=True):
+    """Take back the first one's word, which waits for a second person's: the return goes on."""
+
+    payment_id: UUID
+    withdrawn_by: str
+
+
+class ReturnEnding(msgspec.Struct, frozen=True, kw_only=True):
+    """How a return stands after an operator's word, under its own id: UNKNOWN while it is not ended.
+
+    Above the limit `requested_by` gave the first word, with `reference`; while it is UNKNOWN, that waits for a second
+    person's until `expires_at`.
+    """
+
+    payment_id: UUID
+    status: BankStatus
+    reason_code: str | None
+    answered_at: datetime | None
+    reference: str | None = None
+    requested_by: str | None = None
+    expires_at: datetime | None = None
+
+
 class InstructionView(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored instruction, outgoing or incoming, as operators see it."""
+    """A stored instruction, outgoing or incoming, as operators see it.
+
+    `next_attempt_at`: when it is gone on with. Of a return, `last_answer` is the reason with which its bank said last
+    that it never came, and `end_requested_by` who has said that the bank has its money, which until `end_expires_at`
+    waits for a second person.
+    """
 
     payment_id: UUID
     direction: str
@@ -89,9 +135,21 @@ class InstructionView(msgspec.Struct, frozen=True, kw_only=True):
     reason_code: str | None
     created_at: datetime
     updated_at: datetime
+    next_attempt_at: datetime | None = None
+    last_answer: str | None = None
+    last_answer_at: datetime | None = None
+    end_requested_by: str | None = None
+    end_reference: str | None = None
+    end_expires_at: datetime | None = None
+
+
+# As a direction to list: returns of held money, each under an id of its own.
+RETURN: Final = "RETURN"
 
 
 class ListInstructions(msgspec.Struct, frozen=True, kw_only=True):
+    """One page, newest first. Without a direction: credit transfers, out and in; returns only where asked for."""
+
     direction: str | None = None
     status: str | None = None
     cursor: UUID | None = None
@@ -114,5 +172,15 @@ class PartnerBank(Protocol):
     @operation(callers={"confirm", "gateway", "cli"}, timeout_s=5, calls_in_flight=16, tells=("status", "reason_code"))
     async def enquire(self, queries: list[Enquire]) -> Answers[SubmissionStatus]: ...
 
+    @operation(callers={"gateway"}, tells=("status",))
+    async def end_return(self, commands: list[EndReturn]) -> Answers[ReturnEnding]: ...
+
+    @operation(callers={"gateway"}, tells=("status",))
+    async def withdraw_ending(self, commands: list[WithdrawEnding]) -> Answers[ReturnEnding]: ...
+
     @operation(callers={"gateway", "cli"})
     async def list_instructions(self, queries: list[ListInstructions]) -> Answers[InstructionPage]: ...
+
+    # Of payments that came in; what went out is confirm's. Few pages to a call, and not waited for long.
+    @operation(callers={"gateway"}, timeout_s=2, batch_max=4)
+    async def list_sides(self, queries: list[ListSides]) -> Answers[SidesList]: ...

@@ -50,7 +50,7 @@ _ROWS: Final = (
         "FOUR_EYES_REQUIRED",
         403,
         "Second person required",
-        "Another person than the one who asked for the return decides about it.",
+        "Another person than the one who asked for it decides about it.",
         None,
     ),
     ("CALLBACK_NOT_SIGNED", 403, "Callback not signed", "The vendor has not signed this call, or too long ago.", None),
@@ -93,10 +93,18 @@ _ROWS: Final = (
         "Send the file from the line that next_line names, or from its beginning.",
         None,
     ),
+    (
+        "UPLOAD_INCOMPLETE",
+        409,
+        "The file is not whole",
+        "Send the rest of the file from the line that next_line names, or correct Upload-Items.",
+        None,
+    ),
     ("BULK_ENDED", 409, "Bulk order ended", "The bulk order has ended.", None),
     ("ILLEGAL_TRANSITION", 409, "Illegal transition", "The payment's state does not allow this.", None),
     ("NOT_CANCELLABLE", 409, "Not cancellable", "The payment can no longer be cancelled.", None),
     ("NOT_RETURNABLE", 409, "Not returnable", "Only a completed payment can be returned.", None),
+    ("OTHER_REFERENCE", 409, "Another reference", "Another reference was named, and waits to be confirmed.", None),
     ("RETURN_ALREADY_DECIDED", 409, "Return decided", "The return does not wait for a decision.", None),
     ("REVIEW_ALREADY_DECIDED", 409, "Review decided", "The case was decided already.", None),
     ("ALREADY_EXISTS", 409, "Already exists", "A record with this id exists with other contents.", None),
@@ -203,7 +211,14 @@ _ROWS: Final = (
     ("TOO_MANY_WEBHOOKS", 422, "Too many webhooks", "Delete a webhook before registering another one.", None),
     # 429, 500, 503
     ("RATE_LIMITED", 429, "Too many requests", "Too many requests; wait before the next.", None),
-    ("TOO_MANY_BULKS", 429, "Too many bulk orders", "Wait until one of the bulk orders has ended.", None),
+    (
+        "TOO_MANY_BULKS",
+        429,
+        "Too many bulk orders",
+        "Too many bulk orders run, or have a file that is not whole. GET /payments/bulk lists them: wait until one has"
+        " ended, send the rest of its file, or cancel one by POST /payments/bulk/{bulk_id}/cancel.",
+        None,
+    ),
     ("TOO_MANY_OTPS", 429, "Too many one-time passwords", "Wait before asking for another one.", None),
     ("INTERNAL_ERROR", 500, "Internal error", "Something went wrong on our side; the trace id finds it.", None),
     ("SERVICE_UNAVAILABLE", 503, "Service unavailable", "Nothing happened; repeat with the same key.", "AB05"),
@@ -219,6 +234,43 @@ _ROWS: Final = (
     # tools/new_service.py adds rows above this line.
 )
 
+# What the external status reasons of ISO 20022 mean that banks refuse payments with.
+_BANK_REASONS: Final = {
+    "AB05": "the creditor's bank did not answer in time",
+    "AB06": "a bank on the way did not answer in time",
+    "AB08": "the creditor's bank is offline",
+    "AC01": "the account number is wrong",
+    "AC02": "the debtor's account number is wrong",
+    "AC03": "the creditor's account number is wrong",
+    "AC04": "the account is closed",
+    "AC05": "the debtor's account is closed",
+    "AC06": "the account is blocked",
+    "AC07": "the creditor's account is closed",
+    "AC13": "the debtor's account is of a kind that cannot be used for this",
+    "AC14": "the creditor's account is of a kind that cannot be used for this",
+    "AG01": "this kind of payment is forbidden on the account",
+    "AG03": "this kind of payment is not supported",
+    "AM01": "the amount is zero",
+    "AM02": "the amount is not allowed",
+    "AM03": "the currency is not allowed",
+    "AM04": "the funds are insufficient",
+    "AM05": "it has the payment already",
+    "AM09": "the amount is not the one that was agreed",
+    "AM12": "the amount is invalid",
+    "AM14": "the amount is above a limit of the bank's",
+    "BE01": "the creditor's name does not fit the account",
+    "BE04": "the creditor's address is missing or wrong",
+    "BE06": "the creditor is not known",
+    "DUPL": "it has the payment already",
+    "MD07": "the account's holder has died",
+    "MS02": "the customer did not say why",
+    "MS03": "the bank does not say why",
+    "RC01": "the bank's identifier is wrong",
+    "RC03": "the debtor's bank is not known",
+    "RC04": "the creditor's bank is not known",
+    "RR04": "regulatory reasons",
+}
+
 PROBLEMS: Final[dict[str, ProblemType]] = {
     code: ProblemType(code=code, status=status, title=title, detail=detail, iso_reason=iso)
     for code, status, title, detail, iso in _ROWS
@@ -228,3 +280,11 @@ PROBLEMS: Final[dict[str, ProblemType]] = {
 def problem_for(code: str) -> ProblemType:
     """The problem type of an error code; an unknown code is INTERNAL_ERROR, so that nothing leaks."""
     return PROBLEMS.get(code) or PROBLEMS["INTERNAL_ERROR"]
+
+
+def bank_refusal(reason_code: str | None) -> str:
+    """The detail of a payment that another bank refused; `reason_code` is an ISO 20022 status reason, or its own."""
+    if not reason_code:
+        return "The other bank refused the payment (no reason given)."
+    words = _BANK_REASONS.get(reason_code)
+    return f"The other bank refused the payment{f': {words}' if words else ''} ({reason_code})."

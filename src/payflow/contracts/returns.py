@@ -77,7 +77,7 @@ class ReturnOwnPayment(Rejection):
 
 
 class FourEyesRequired(Rejection):
-    """Another person than the one who asked for the return must decide about it."""
+    """Another person than the one who asked for it must decide about it: for the return, or for its end."""
 
     code = "FOUR_EYES_REQUIRED"
 

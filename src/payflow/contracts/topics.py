@@ -25,7 +25,10 @@ def mask_account(number: str) -> str:
 
 
 class PaymentChanged(msgspec.Struct, frozen=True, kw_only=True):
-    """`payment.<state>`: a payment took one or more steps. `path` lists the states passed, first to last."""
+    """`payment.<state>`: a payment took one or more steps. `path` lists the states passed, first to last.
+
+    `bulk_id`: of a payment of a file, its order, whose end tells the customer of the payments that ended at once.
+    """
 
     payment_id: UUID
     transaction_id: str
@@ -40,6 +43,7 @@ class PaymentChanged(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     error_code: str | None = None
     at: datetime | None = None
+    bulk_id: UUID | None = None
 
 
 class ReviewOpened(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,13 +117,17 @@ class IncomingPayment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BulkChanged(msgspec.Struct, frozen=True, kw_only=True):
-    """`bulk.<state>`: a file of payments was accepted or has ended. `counts`: how many lines have each status."""
+    """`bulk.<state>`: a file of payments was accepted or has ended. `counts`: how many lines have each status.
+
+    `paid_minor`: what the lines that count as SUCCESS have paid, by currency, in minor units.
+    """
 
     bulk_id: UUID
     customer_id: str
     state: str
     total: int
     counts: dict[str, int]
+    paid_minor: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class ReturnChanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,7 +206,9 @@ TOPICS: Final = (
             EventType("payment.awaiting_otp", "A one-time password was sent and is waited for."),
             EventType("payment.scheduled", "The payment is approved and waits for its day."),
             EventType("payment.held", "The funds are held for a payment to another bank."),
-            EventType("payment.submitted", "The payment is at the other bank, whose answer is waited for."),
+            EventType(
+                "payment.submitted", "The payment is at the other bank, or on its way there; its answer is waited for."
+            ),
             EventType("payment.completed", "The money has moved. An end."),
             EventType("payment.rejected", "The payment was refused, here or at the other bank. An end.", _RISK),
             EventType("payment.cancelled", "The customer cancelled it before submission. An end.", _RISK),
@@ -304,7 +314,7 @@ TOPICS: Final = (
         key="payment_id",
         consumers=_CUSTOMERS_ARE_TOLD,
         events=(
-            EventType("incoming.credited", "Money from another bank was credited."),
+            EventType("incoming.credited", "Money from another bank was credited, at once or after a review."),
             EventType("incoming.held_in_suspense", "Money from another bank waits for a review."),
             EventType("incoming.returned", "Money from another bank was sent back."),
         ),

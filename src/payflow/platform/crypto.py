@@ -9,12 +9,17 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -70,6 +75,18 @@ class ColumnCipher:
             return cipher.decrypt(nonce, sealed, place.encode()).decode()
         except InvalidTag:
             raise DecryptionError(f"the value of {place} was altered or moved") from None
+
+
+def read_or_none(read: Callable[[], T]) -> T | None:
+    """What `read` reads from a row; None, and a line in the log, where a value of it was altered or its key is unknown.
+
+    For lists: one such row hides no other one.
+    """
+    try:
+        return read()
+    except DecryptionError as error:
+        log.error("row.unreadable", error=str(error))
+        return None
 
 
 def ensure_column_keys(path: Path) -> None:

@@ -34,6 +34,9 @@ _COLLISIONS_MAX: Final = 12
 _ITERATIONS: Final = 4096
 # Whose role watches the server and belongs to no service.
 MONITOR: Final = "monitor"
+# The first line of a file whose statements are run one by one, each by itself, as what is done CONCURRENTLY has to be.
+# Such a file can be run again from its beginning, wherever it was left.
+_OUTSIDE_A_TRANSACTION: Final = "-- outside a transaction\n"
 _FILE: Final = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 
 
@@ -142,17 +145,28 @@ async def _apply(connection: asyncpg.Connection[Any], migration: Migration) -> b
                 "restore that release's file, or use another data directory."
             )
         return False
+    if migration.sql.startswith(_OUTSIDE_A_TRANSACTION):
+        await connection.execute(f"SET search_path = {migration.service}")
+        for statement in migration.sql.split(";\n")[:-1]:
+            await connection.execute(statement)
+        await connection.execute("RESET search_path")
+        await _note(connection, migration)
+        return True
     async with connection.transaction():
         await connection.execute(f"SET LOCAL search_path = {migration.service}")
         await connection.execute(migration.sql)
-        await connection.execute(
-            "INSERT INTO payflow_migration.applied (service, number, name, checksum) VALUES ($1, $2, $3, $4)",
-            migration.service,
-            migration.number,
-            migration.name,
-            migration.checksum,
-        )
+        await _note(connection, migration)
     return True
+
+
+async def _note(connection: asyncpg.Connection[Any], migration: Migration) -> None:
+    await connection.execute(
+        "INSERT INTO payflow_migration.applied (service, number, name, checksum) VALUES ($1, $2, $3, $4)",
+        migration.service,
+        migration.number,
+        migration.name,
+        migration.checksum,
+    )
 
 
 async def _refuse_newer(connection: asyncpg.Connection[Any], found: Sequence[Migration]) -> None:
@@ -177,7 +191,10 @@ async def migrate(*, admin_url: str, services: Sequence[str], password_files: Ma
     passwords = {service: _read_password(file) for service, file in password_files.items()}
     connection = await Connector(admin_url)()
     try:
-        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK_KEY)
+        # Not pg_advisory_lock: whoever waits in a statement is waited for by what the holder does CONCURRENTLY.
+        # The holder is another program: nothing in this one could be told when it has finished.
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
         is_first = not await connection.fetchval("SELECT to_regnamespace('payflow_migration') IS NOT NULL")
         await connection.execute("CREATE SCHEMA IF NOT EXISTS payflow_migration")
         await connection.execute(

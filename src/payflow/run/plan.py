@@ -19,10 +19,13 @@ from payflow.run.supervisor.servers import MakesBroker
 from payflow.run.supervisor.start import Plan
 
 
-def payflow_plan(*, prepare_broker: MakesBroker | None = None, copies: Sequence[str] = ()) -> Plan:
+def payflow_plan(
+    *, prepare_broker: MakesBroker | None = None, copies: Sequence[str] = (), is_detached: bool = False
+) -> Plan:
     """The eleven services, and the simulated other bank and demo data unless this is production.
 
-    `copies`: "confirm=3" for three processes of confirm. Raises StartError for what is none.
+    `copies`: "confirm=3" for three processes of confirm. `is_detached`: it will run in the background.
+    Raises StartError for copies that are none.
     """
     production = is_production()
     rows = _rows(copies, is_production=production)
@@ -32,7 +35,7 @@ def payflow_plan(*, prepare_broker: MakesBroker | None = None, copies: Sequence[
         serve=_serve,
         migrate=_migrate,
         load_demo=_load_demo if has_demo else None,
-        welcome=_welcome if has_demo else None,
+        welcome=partial(_welcome, is_detached=is_detached) if has_demo else None,
         prepare_broker=None if prepare_broker is None else partial(prepare_broker, readers=_readers(rows)),
     )
 
@@ -78,7 +81,7 @@ def _load_demo(instance: Instance) -> Any:
     return importlib.import_module("payflow.run.demo_data").load(instance)
 
 
-def _welcome(instance: Instance) -> None:
+def _welcome(instance: Instance, *, is_detached: bool) -> None:
     from payflow.run.welcome import print_welcome
 
-    print_welcome(instance)
+    print_welcome(instance, is_detached=is_detached)

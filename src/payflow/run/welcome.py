@@ -33,8 +33,8 @@ def curl_commands(instance: Instance) -> tuple[str, ...]:
     return login, pay, show
 
 
-def print_welcome(instance: Instance) -> None:
-    """Print the demo users, where the operators' passwords are, and the commands."""
+def print_welcome(instance: Instance, *, is_detached: bool) -> None:
+    """Print the demo users, where the operators' passwords are, and the commands; how to stop it comes last."""
     console = make_console()
     console.print()
     console.print(Text("Demo users, all with the password ").append("password123", style="bold"))
@@ -46,4 +46,5 @@ def print_welcome(instance: Instance) -> None:
     for command in curl_commands(instance):
         console.print(Text(command, style="cyan"))
     console.print()
-    console.print(f"API: {instance.public_url}/docs   Stop: {command_for(instance, 'down')} (or Ctrl-C)")
+    or_else = "" if is_detached else " (or Ctrl-C)"
+    console.print(f"API: {instance.public_url}/docs   Stop: {command_for(instance, 'down')}{or_else}")

@@ -26,7 +26,7 @@ from payflow.platform.eventlog.delivery import (
 )
 from payflow.platform.eventlog.origin import read_events
 from payflow.platform.eventlog.outbox import CHANNEL
-from payflow.platform.eventlog.rests import Rests
+from payflow.platform.eventlog.rests import REST_MIN_S, Rests
 from payflow.platform.postgres import Connection, Database
 from payflow.platform.servers import Connector
 
@@ -40,6 +40,11 @@ COMPLAIN_AFTER: Final = 5
 CLOCKS_DIFFER: Final = timedelta(hours=1)
 # Names a batch that cannot be read, so that it is set aside once.
 UNREADABLE: Final = UUID("6f0d3a52-6e0c-4bb5-9d0f-2a4f7c1d5e88")
+# Up to the end of the log, for a consumer that has ever read from Kafka: a relay that died had sent more than it noted.
+_HAD_FROM_KAFKA: Final = (
+    "SELECT CASE WHEN EXISTS (SELECT FROM event_log.inbox WHERE consumer = $1) "
+    "THEN (SELECT position FROM event_log.log_end) ELSE 0 END"
+)
 _lag: Final = Gauge("payflow_event_lag_batches", "Numbered batches not yet read.", ["consumer"])
 
 
@@ -50,7 +55,7 @@ class Consumer:
     that cannot be handled (see delivery.py), cannot be read, or is forged (see origin.py) does not stop the log: it is
     set aside as a dead letter until `payflow events dlq retry`. At an error that passes the consumer waits and says so.
     `name` is the service's: the database lets a service's role move no other position. `types` are the event types
-    wanted of the topics, where not all are.
+    wanted of the topics, where not all are. `rest_min_s`: seconds between two readings at least.
     Several processes may run the same consumer; one at a time reads.
     """
 
@@ -65,6 +70,7 @@ class Consumer:
         listen_password: str = "",
         after_commit: Callable[[Sequence[Event]], None] | None = None,
         types: Collection[str] | None = None,
+        rest_min_s: float = REST_MIN_S,
     ) -> None:
         self._name = name
         self._types = types_of(topics) if types is None else types_of(topics) & frozenset(types)
@@ -78,9 +84,9 @@ class Consumer:
         self._failures = 0
         # Up to where this process knows that there is nothing of ours, and the position that is stored.
         self._seen = self._stored = 0
-        # Up to here events went to Kafka at some time: of those, some may have been handled from there.
+        # Up to here events may have gone to Kafka, and may have been handled from there.
         self._relayed = 0
-        self._rests = Rests()
+        self._rests = Rests(shortest_s=rest_min_s)
         # Events that were read since the last rest.
         self._read_events = 0
 
@@ -126,7 +132,8 @@ class Consumer:
             await self._database.execute(
                 "INSERT INTO event_log.consumer (name, position) VALUES ($1, 0) ON CONFLICT DO NOTHING", self._name
             )
-            self._relayed = int(await self._database.fetchval("SELECT event_log.read_from_kafka(false)"))
+            await self._database.fetchval("SELECT event_log.read_from_kafka(false)")
+            self._relayed = int(await self._database.fetchval(_HAD_FROM_KAFKA, self._name))
             self._is_registered = True
         numbered, has_batches, has_replays = await self._look()
         handled = has_batches and await self._read()

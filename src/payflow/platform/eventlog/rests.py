@@ -21,19 +21,21 @@ _WATCHED_S: Final = 1.0
 
 
 class Rests:
-    """Rests by the rate of events in the last second: none to speak of for a lone event, long ones under load, up to
-    `longest_s`; up to `busiest_s` while there are thousands a second. `counts_as`: how many events a reading costs as
-    much as, whatever it finds."""
+    """Rests by the rate of events in the last second: none to speak of for a lone event, but `shortest_s`; long ones
+    under load, up to `longest_s`; up to `busiest_s` while there are thousands a second. `counts_as`: how many events a
+    reading costs as much as, whatever it finds."""
 
     def __init__(
         self,
         clock: Callable[[], float] = time.monotonic,
         *,
+        shortest_s: float = REST_MIN_S,
         longest_s: float = REST_MAX_S,
         busiest_s: float = 0.0,
         counts_as: int = _EVENTS_AT_LEAST,
     ) -> None:
         self._clock = clock
+        self._shortest_s = shortest_s
         self._longest_s = longest_s
         self._busiest_s = busiest_s
         self._counts_as = counts_as
@@ -59,4 +61,4 @@ class Rests:
         return self._recent * math.exp((self._read_at - now) / _WATCHED_S)
 
     def _rest(self, recent: float) -> float:
-        return min(max(recent / _WATCHED_S * _S_FOR_EACH_PER_S, REST_MIN_S), self._longest_s)
+        return min(max(recent / _WATCHED_S * _S_FOR_EACH_PER_S, self._shortest_s), self._longest_s)

@@ -124,6 +124,9 @@ class EdgeLayer:
             await self._app(scope, receive, answer.send)
             if not answer.is_started:
                 raise RuntimeError("the application returned without an answer")
+            if self._public and ERROR in scope:
+                # Refused by the application itself, which has fields of its own for the answer.
+                self._log_refusal(scope[ERROR], scope, answer.traceparent)
         except ClientGone:
             return
         except PayflowError as error:
@@ -131,7 +134,7 @@ class EdgeLayer:
             if is_bug(error):
                 self._log_bug(error, scope, answer.traceparent)
             elif self._public:
-                self._log_refusal(error, scope, answer.traceparent)
+                self._log_refusal(error.code, scope, answer.traceparent)
             await answer.fail(error)
         except asyncio.CancelledError:
             # Only a drain that ran out of time cancels a request; its task ends here.
@@ -156,16 +159,16 @@ class EdgeLayer:
             return security.PUBLIC_DOCS
         return security.PUBLIC
 
-    def _log_refusal(self, error: PayflowError, scope: Scope, traceparent: str) -> None:
+    def _log_refusal(self, code: str, scope: Scope, traceparent: str) -> None:
         """One line, so that the trace id of a refusal finds it; a flood of refused requests fills no disk."""
-        tell = log.debug if error.code in ("RATE_LIMITED", "OVERLOADED") else log.info
+        tell = log.debug if code in ("RATE_LIMITED", "OVERLOADED") else log.info
         tell(
             "request_refused",
             service=self._service,
             trace_id=trace_id_of(traceparent),
             method=scope["method"],
             path=scope["path"][:_INSTANCE_MAX].split("/")[1][:32],
-            error_code=error.code,
+            error_code=code,
         )
 
     def _log_bug(self, error: Exception, scope: Scope, traceparent: str) -> None:

@@ -38,12 +38,13 @@ _FRAMING: Final = "The request is not valid HTTP/1.1."
 
 
 class _Allowance:
-    """What the application allows the present message beyond the connection's limits."""
+    """What the application allows the present message beyond the connection's limits, and what it knows it by."""
 
-    __slots__ = ("body_bytes_max",)
+    __slots__ = ("body_bytes_max", "names")
 
     def __init__(self) -> None:
         self.body_bytes_max = 0
+        self.names: dict[str, str] = {}
 
 
 _ALLOWANCE: Final = "payflow.allowance"
@@ -56,6 +57,14 @@ def allow_large_body(scope: MutableMapping[str, Any], *, bytes_max: int) -> None
     if allowance is not None:
         # Chunk sizes and the like are on the wire, too.
         allowance.body_bytes_max = bytes_max * 2
+
+
+def name_in_refusals(scope: MutableMapping[str, Any], **names: str) -> None:
+    """Called by a route once it knows what a long body belongs to: where the connection refuses the rest of the body,
+    these are members of the problem that it answers."""
+    allowance = scope.get(_ALLOWANCE)
+    if allowance is not None:
+        allowance.names.update(names)
 
 
 class EdgeConfig(Config):
@@ -352,6 +361,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if broken is not None and not broken.response_complete:
             broken.disconnected = True  # the application learns that the client is gone; its answer has no reader
             broken.message_event.set()
+            error.extra.update(self._allowance.names)
         if broken is None or not broken.response_started:
             self._wire.write(self._refusal(error))
         self.transport.close()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeAlias, Type
 import msgspec
 from msgspec import inspect
 
+from payflow.platform.http.choices import choices_at
 from payflow.platform.http.errors import MissingRequiredFields, UnreadableBody
 from payflow.platform.http.wording import advice
 
@@ -45,6 +46,7 @@ class StrictReader(Generic[S]):
     """
 
     def __init__(self, struct_type: type[S], *, required: Iterable[str] = (), depth_max: int = DEPTH_MAX) -> None:
+        self._type = struct_type
         self._decoder: msgspec.json.Decoder[S] = msgspec.json.Decoder(struct_type)
         self._depth_max = depth_max
         shape = _Shape(struct_type)
@@ -98,7 +100,7 @@ class StrictReader(Generic[S]):
         if not isinstance(document, dict):
             raise UnreadableBody("The body must be one JSON object.") from None
         self._refuse_missing(document)
-        raise UnreadableBody(_validation_detail(str(error)), **_field_of(str(error))) from None
+        raise UnreadableBody(_validation_detail(str(error), self._type), **_field_of(str(error))) from None
 
     def _refuse_missing(self, document: dict[str, Any]) -> None:
         missing = [name for name in self._required if document.get(name) in (None, "")]
@@ -245,7 +247,7 @@ def _syntax_detail(body: bytes, error: Exception) -> str:
     return f"The body is not valid JSON ({str(error).removeprefix('JSON is malformed: ')})."
 
 
-def _validation_detail(message: str) -> str:
+def _validation_detail(message: str, body_type: type) -> str:
     """msgspec's message as a sentence that begins with the field: "creditor.name: send a text, not a whole number."."""
     match = _WHERE.fullmatch(message)
     assert match is not None
@@ -254,7 +256,7 @@ def _validation_detail(message: str) -> str:
     if unknown is not None:
         inside = f" in {where}" if where else ""
         return f"The field {_shown(unknown[1])}{inside} is not known here; leave it out."
-    wish = advice(what)
+    wish = advice(what, choices=choices_at(body_type, match["where"] or ""))
     return f"{where}: {wish}." if where else f"{wish[0].upper()}{wish[1:]}."
 
 

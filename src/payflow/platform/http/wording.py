@@ -30,6 +30,11 @@ _FORMS: Final = {
     r"[A-Za-z0-9][A-Za-z0-9._-]*": _ID.format(signs=". _ -"),
     r"[A-Za-z0-9][A-Za-z0-9._@+-]*": _ID.format(signs=". _ @ + -"),
     r"[!-~]+": "letters, digits and signs of ASCII, without spaces",
+    # An account at another bank.
+    r"([!-~]{1,34}|[A-Z]{2}[0-9]{2}(( [A-Z0-9]{4}){2,6} [A-Z0-9]{3}|( [A-Z0-9]{4}){2,7}( [A-Z0-9]{1,2})?))": (
+        "at most 34 letters, digits and signs of ASCII without spaces, or an IBAN in groups of four such as"
+        " DE08 9901 0010 0000 0010 01"
+    ),
     r"[A-Z]{2}": "2 capital letters",
     r"[A-Z]{3}": "3 capital letters",
     r"[A-Z0-9]{8}([A-Z0-9]{3})?": "8 or 11 capital letters and digits",

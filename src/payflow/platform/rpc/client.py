@@ -57,7 +57,15 @@ class _NoAnswer(UnknownOutcome):
 
 
 class RefusedByContract(RuntimeError):
-    """The peer refused the call itself: a caller or a message that the contract does not allow. A bug of ours."""
+    """The peer refused the call in a way that no release does. A bug of ours."""
+
+
+class NotInContract(Unavailable):
+    """The peer does not know the operation, this caller of it, or the form of its items: nothing happened.
+
+    So it is while an update runs, for as long as the peer is of another release. At any other time it is a bug of
+    ours: the log has it as an error.
+    """
 
 
 class _Problem(msgspec.Struct):
@@ -192,6 +200,9 @@ class HttpLink:
         if status == 401:
             log.error("rpc.identity_refused", callee=service, answer=answer[:300])
             raise Unavailable(f"{service} does not accept this service's identity.")
+        if status in (400, 403, 404):
+            log.error("rpc.not_in_contract", callee=service, operation=self._path, status=status, answer=answer[:300])
+            raise NotInContract(f"{service} does not know this call.")
         raise RefusedByContract(f"{self._path} answered {status}: {answer[:300]!r}")
 
 

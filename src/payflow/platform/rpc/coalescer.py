@@ -173,15 +173,12 @@ class Coalescer(Generic[Q, A]):
             context = context_of_batch([asked.context for asked in batch])
         task = loop.create_task(self._call(batch), context=context)
         self._calls.add(task)
-        sent_at = loop.time()
-        task.add_done_callback(lambda ended: self._call_ended(ended, sent_at=sent_at, asks=len(batch)))
+        task.add_done_callback(self._call_ended)
         if self._queue:
             self._gather_soon()
 
-    def _call_ended(self, task: asyncio.Task[None], *, sent_at: float, asks: int) -> None:
+    def _call_ended(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
-        now = asyncio.get_running_loop().time()
-        self._pace.ended(now=now, sent_at=sent_at, asks=asks, waiting=len(self._queue))
         if self._queue:
             self._gather_soon()
 
@@ -199,16 +196,21 @@ class Coalescer(Generic[Q, A]):
         return batch
 
     async def _call(self, batch: list[_Asked[Q, A]]) -> None:
+        loop = asyncio.get_running_loop()
         items = [item for asked in batch for item in asked.items]
+        sent_at = loop.time()
         try:
             answers = await self._send(items, max(asked.deadline for asked in batch))
         except BaseException as error:
+            self._pace.ended(now=loop.time(), sent_at=sent_at, asks=len(batch), waiting=len(self._queue))
             for asked in batch:
                 if not asked.answer.done():
                     asked.answer.set_exception(error if isinstance(error, Exception) else UnknownOutcome(str(error)))
             if not isinstance(error, Exception):
                 raise
             return
+        # Before anybody is told: who asks again at once would else be waited for although he is there.
+        self._pace.ended(now=loop.time(), sent_at=sent_at, asks=len(batch), waiting=len(self._queue))
         start = 0
         for asked in batch:
             end = start + len(asked.items)

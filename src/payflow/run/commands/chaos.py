@@ -27,6 +27,7 @@ POSITIONS = (
     "after_answer",
     "late_delivery",
 )
+MODEL = "model"
 SCENES = "killed-after-answer, clients-gone, more-requests-than-connections, overload, crossing-bulks"
 
 
@@ -37,7 +38,7 @@ def chaos(
     faults: Annotated[int | None, typer.Option(help="Instead: so many faults.", min=1)] = None,
     customers: Annotated[int, typer.Option(help="How many customers pay.", min=8)] = 64,
     without: Annotated[
-        list[str] | None, typer.Option(help="Excuse a fault that cannot be done here: disk-full, clock-shift.")
+        list[str] | None, typer.Option(help="Excuse what cannot be done here: disk-full, clock-shift, model.")
     ] = None,
     scene: Annotated[str | None, typer.Option(help=f"Instead: one scene ({SCENES}), or all.")] = None,
     self_test: Annotated[bool, typer.Option("--self-test", help="Instead: plant bugs, and find each.")] = False,
@@ -47,6 +48,7 @@ def chaos(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file.")] = None,
     only_judge: Annotated[bool, typer.Option("--judge", help="Only judge the file that --history names.")] = False,
+    shown: Annotated[Path | None, typer.Option("--show", help="Only show a summary that was kept with --json.")] = None,
 ) -> None:
     """Run payments under faults on an instance of its own: kills and lost answers on every edge of a payment's way."""
     try:
@@ -56,10 +58,12 @@ def chaos(
             raise
         raise StartError("Fault runs are part of the repository: run them from a clone of it.") from None
     excused = tuple(without or ())
-    if unknown := [name for name in excused if name not in plan.OPTIONAL]:
-        raise StartError(f"--without {unknown[0]}: choose of {', '.join(plan.OPTIONAL)}.")
+    if unknown := [name for name in excused if name not in (*plan.OPTIONAL, MODEL)]:
+        raise StartError(f"--without {unknown[0]}: choose of {', '.join((*plan.OPTIONAL, MODEL))}.")
     if only_judge:
         is_good = _judge(history)
+    elif shown is not None:
+        is_good = _show(shown)
     elif scene is not None:
         is_good = _play_scenes(scene, seed=seed, json_file=json_file)
     elif self_test:
@@ -73,7 +77,8 @@ def chaos(
             payments=payments,
             faults_max=faults,
             customers=customers,
-            without=excused,
+            without=tuple(name for name in excused if name != MODEL),
+            is_held_against_model=MODEL not in excused,
             history=history,
         )
         summary = run_chaos(options)
@@ -93,6 +98,19 @@ def _judge(history: Path | None) -> bool:
     verdict = judge(history)
     print(msgspec.json.format(msgspec.json.encode(verdict), indent=2).decode())
     return verdict.is_good
+
+
+def _show(kept: Path) -> bool:
+    import msgspec
+
+    from payflow_dev.chaos.summary import Summary
+
+    try:
+        summary = msgspec.json.decode(kept.read_bytes(), type=Summary)
+    except (OSError, msgspec.DecodeError) as error:
+        raise StartError(f"--show {kept}: {error}") from None
+    _print(summary)
+    return summary.is_good
 
 
 def _play_scenes(name: str, *, seed: int, json_file: Path | None) -> bool:
@@ -166,10 +184,10 @@ def _print(summary: Summary) -> None:
     console.print(_kinds(verdict))
     console.print(
         f"{summary.kills} kills, {sum(summary.faults.values())} faults, {verdict.acknowledged:,} payments acknowledged,"
-        f" {verdict.refused:,} refused, {verdict.unknown:,} calls without a word; in {summary.seconds:.0f} s\n"
-        f"back {summary.back_p95_s} s and paying {summary.paying_p95_s} s after a kill (p95), "
-        f"PostgreSQL {_seconds(summary.postgres_back_s)}; quiet {summary.quiet_after_s} s after the last fault"
+        f" {verdict.refused:,} refused, {verdict.unknown:,} calls without a word; in {summary.seconds:.0f} s"
     )
+    for limit in summary.limits:
+        console.print(limit.words, style=None if limit.is_met else "red")
     for violation in verdict.violations:
         console.print(violation, style="red")
     for finding in summary.broken_rules:
@@ -177,13 +195,12 @@ def _print(summary: Summary) -> None:
     for refused in summary.model.violations:
         console.print(f"{refused.count} x {refused.what}: {', '.join(refused.payment_ids)}", style="red")
     console.print(summary.model.words, style="yellow" if summary.model.not_checked else None)
-    for name, reason in summary.not_run.items():
-        console.print(f"not run, and so unknown: {name}: {reason}; excuse it with --without {name}", style="red")
+    problems = [*(f"{rule} ({count})" for rule, count in verdict.by_rule.items()), *summary.problems]
+    problems += [f"{len(summary.broken_rules)} rules broken"] if summary.broken_rules else []
     console.print(
-        "Nothing was lost, doubled, made up or left open."
+        "Nothing was lost, doubled, made up or left open, and all was well again in time."
         if summary.is_good
-        else f"The run failed: {verdict.by_rule}, {len(summary.broken_rules)} rules broken, "
-        f"{summary.stuck} things stuck, {len(summary.not_run)} faults not run; {summary.model.words}.",
+        else f"The run failed: {'; '.join(problems)}.",
         style="green" if summary.is_good else "bold red",
     )
 
@@ -207,7 +224,3 @@ def _cell(counts: dict[str, int], position: str) -> str:
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command()(chaos)
-
-
-def _seconds(several: list[float]) -> str:
-    return ", ".join(f"{one} s" for one in several) or "was not killed"

@@ -81,9 +81,9 @@ def kill(
 ) -> None:
     """Kill a process of the running instance (SIGKILL), to see what becomes of it; it is started again by itself."""
     with _from_the_repository("This"):
-        from payflow_dev.watchers.killing import kill as end
-    times = end(make_instance(data_dir=data_dir), process, for_s=for_s)
-    print(f"{process} was killed {'once' if times == 1 else f'{times} times'}.")
+        from payflow_dev.watchers import killing
+    times = killing.kill(make_instance(data_dir=data_dir), process, for_s=for_s)
+    print(killing.told(process, times=times, for_s=for_s))
 
 
 @contextmanager

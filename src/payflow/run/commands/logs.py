@@ -17,7 +17,10 @@ from payflow.run.registry import SERVICES, find
 
 _POLL_S = 0.2
 _TAIL_BYTES = 256 * 1024
-_WHAT_LINES_NAME = ": give a transaction_id, a payment_id or a trace_id. What is old is in no log any more."
+_WHAT_LINES_NAME = (
+    ": give a transaction_id, a payment_id or a trace_id. Requests that were refused for their rate (429, 503"
+    " OVERLOADED) leave no line, and old lines are gone."
+)
 _NAME_WIDTH = max(len(row.name) for row in SERVICES)
 
 

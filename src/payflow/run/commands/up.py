@@ -37,7 +37,7 @@ def up(
     from payflow.run.supervisor.start import up as run_supervisor
 
     instance = make_instance(data_dir=data_dir, port_base=port_base, port=port, host=host)
-    plan = payflow_plan(prepare_broker=_own_broker() if kafka else None, copies=copies or ())
+    plan = payflow_plan(prepare_broker=_own_broker() if kafka else None, copies=copies or (), is_detached=detach)
     progress = Progress(make_console())
     if plan.load_demo is None and not is_production():
         progress.warn("This build has no demo data: the demo users do not exist.")

@@ -59,6 +59,13 @@ SELECT 'posting ' || posting.sequence::text || ' of account ' || account_id::tex
   FROM account.posting JOIN account.account_balance USING (account_id)
  WHERE NOT is_internal AND $1::timestamptz IS NOT NULL
 
+-- no_account_is_ahead_of_the_clock --
+-- What is booked on an account that is ahead gets an instant that has not come: the clock was set back.
+SELECT 'account ' || account_id::text || ', ahead until ' || booked_at::text AS what,
+       booked_at > clock_timestamp() + interval '5 seconds' AS is_broken, false AS is_waiting
+  FROM account.account_balance
+ WHERE booked_at IS NOT NULL AND $1::timestamptz IS NOT NULL
+
 -- completed_payments_are_booked_once --
 SELECT 'payment ' || payment.payment_id::text AS what,
        count(DISTINCT posting.entry_id) <> 1
@@ -101,6 +108,21 @@ SELECT 'payment ' || payment.payment_id::text || ' (' || payment.state || ')' AS
  WHERE payment.state = 'UNDER_REVIEW' AND payment.due_at > now() AND $1::timestamptz IS NOT NULL
    -- Ordered for later and reviewed before its day: nothing is held until then.
    AND (payment.execute_at IS NULL OR payment.updated_at >= payment.execute_at)
+
+-- submitted_payments_hold_their_funds --
+-- All of them, and without expiry, until the bank has spoken: then the hold is captured, or released on its no, and the
+-- payment ends right behind it.
+SELECT 'payment ' || payment.payment_id::text AS what,
+       CASE hold.state WHEN 'HELD' THEN hold.expires_at IS NOT NULL OR hold.amount_minor <> payment.amount_minor
+                       WHEN 'CAPTURED' THEN payment.updated_at < $1 AND instruction.status IS DISTINCT FROM 'ACCEPTED'
+                       WHEN 'RELEASED' THEN payment.updated_at < $1 AND instruction.status IS DISTINCT FROM 'REJECTED'
+                       ELSE true END AS is_broken,
+       hold.state <> 'HELD' AS is_waiting
+  FROM confirm.transactions AS payment
+  LEFT JOIN account.fund_reservations AS hold USING (payment_id)
+  LEFT JOIN partner_bank.instruction AS instruction
+       ON instruction.payment_id = payment.payment_id AND instruction.direction = 'OUTGOING'
+ WHERE payment.state = 'SUBMITTED'
 
 -- transitions_have_no_gaps --
 SELECT 'payment ' || payment.payment_id::text AS what,
@@ -157,7 +179,9 @@ SELECT 'bulk order ' || bulk.bulk_id::text AS what,
 SELECT 'line ' || line.number::text || ' of bulk order ' || bulk.bulk_id::text AS what,
        payment.payment_id IS NULL OR payment.customer_id <> bulk.customer_id
        OR payment.transaction_id <> line.transaction_id
-       OR payment.idempotency_key <> 'bulk:' || bulk.bulk_id::text || ':' || line.number::text AS is_broken,
+       OR payment.idempotency_key <> 'bulk:' || bulk.bulk_id::text || ':' || line.number::text
+       -- None where the customer has sent the line singly before its turn.
+       OR coalesce(payment.bulk_id <> bulk.bulk_id, false) AS is_broken,
        false AS is_waiting
   FROM confirm.bulk_order AS bulk
   JOIN confirm.bulk_chunk AS chunk USING (bulk_id)
@@ -165,6 +189,20 @@ SELECT 'line ' || line.number::text || ' of bulk order ' || bulk.bulk_id::text A
                     AS line (number, payment_id, transaction_id)
   LEFT JOIN confirm.transactions AS payment ON payment.payment_id = line.payment_id
  WHERE line.payment_id IS NOT NULL AND $1::timestamptz IS NOT NULL
+
+-- payments_of_files_are_lines_of_them --
+-- The message of a file's end speaks for them: one that is no line of it would be told to nobody.
+SELECT 'payment ' || payment.payment_id::text || ' of bulk order ' || payment.bulk_id::text AS what,
+       bulk.bulk_id IS NULL OR bulk.customer_id <> payment.customer_id
+       OR bulk.due_at IS NULL AND line.bulk_id IS DISTINCT FROM payment.bulk_id AS is_broken,
+       bulk.due_at IS NOT NULL AND line.bulk_id IS NULL AS is_waiting
+  FROM confirm.transactions AS payment
+  LEFT JOIN confirm.bulk_order AS bulk ON bulk.bulk_id = payment.bulk_id
+  LEFT JOIN (SELECT chunk.bulk_id, made.payment_id
+               FROM confirm.bulk_chunk AS chunk
+              CROSS JOIN LATERAL unnest(chunk.payment_ids) AS made (payment_id)) AS line
+         ON line.payment_id = payment.payment_id
+ WHERE payment.bulk_id IS NOT NULL AND $1::timestamptz IS NOT NULL
 
 -- every_unfinished_payment_is_found --
 SELECT 'payment ' || payment.payment_id::text || ' (' || payment.state || ')' AS what,
@@ -286,9 +324,111 @@ SELECT 'incoming payment ' || instruction.payment_id::text AS what,
        count(entry.entry_id) <> 1 AS is_broken, false AS is_waiting
   FROM partner_bank.instruction AS instruction
   LEFT JOIN account.journal_entry AS entry ON entry.payment_id = instruction.payment_id AND entry.kind = 'incoming'
- WHERE instruction.direction = 'INCOMING' AND instruction.status IN ('CREDITED', 'HELD_IN_SUSPENSE')
+ WHERE instruction.direction = 'INCOMING'
+   AND instruction.status IN ('CREDITED', 'HELD_IN_SUSPENSE')
    AND $1::timestamptz IS NOT NULL
  GROUP BY instruction.payment_id
+
+-- incoming_entries_are_of_what_a_bank_sent --
+-- Whose account was credited is encrypted in the instruction: that it is a customer's is what can be seen here, and, as
+-- far as the audit trail has it, that its last figures are those that were told. What leaves
+-- suspense is booked under an id of its own: see suspense_exit_id.
+SELECT 'entry ' || entry.entry_id::text || ' of payment ' || entry.payment_id::text AS what,
+       sent.payment_id IS NULL OR found.postings <> 2
+       OR found.amount_minor IS DISTINCT FROM sent.amount_minor
+       OR found.debited IS DISTINCT FROM
+          CASE WHEN sent.is_exit THEN 'SUSPENSE/' || sent.currency
+               ELSE 'NOSTRO/' || sent.agent_bic || '/' || sent.currency END
+       OR CASE WHEN entry.kind = 'incoming_return' THEN found.credited <> 'NOSTRO/' || sent.agent_bic || '/' || sent.currency
+               WHEN sent.is_suspicious AND NOT sent.is_exit THEN found.credited <> 'SUSPENSE/' || sent.currency
+               ELSE NOT found.is_customers OR found.currency <> sent.currency
+                    OR '…' || right(found.credited, CASE WHEN length(found.credited) > 4 THEN 4 ELSE 2 END) <> told.account
+               END IS TRUE
+       OR sent.status <> ALL (state.ended) AND (sent.status <> state.before OR entry.booked_at < $1) AS is_broken,
+       sent.status = state.before AS is_waiting
+  FROM account.journal_entry AS entry
+  LEFT JOIN (SELECT payment_id, payment_id AS booked_as, false AS is_exit, is_suspicious, agent_bic, amount_minor,
+                    currency, coalesce(suspense_exit, status) AS status
+               FROM partner_bank.instruction WHERE direction = 'INCOMING'
+              UNION ALL
+             SELECT payment_id,
+                    encode(substr(sha256(convert_to('payflow:suspense:' || payment_id::text, 'UTF8')), 1, 16), 'hex')::uuid,
+                    true, is_suspicious, agent_bic, amount_minor, currency, coalesce(suspense_exit, status)
+               FROM partner_bank.instruction WHERE direction = 'INCOMING' AND is_suspicious) AS sent
+       ON sent.booked_as = entry.payment_id
+  LEFT JOIN LATERAL (
+       SELECT CASE WHEN NOT sent.is_exit THEN ARRAY['CREDITED', 'HELD_IN_SUSPENSE', 'RETURNING', 'RETURNED']
+                   WHEN entry.kind = 'incoming' THEN ARRAY['CREDITED'] ELSE ARRAY['RETURNED'] END AS ended,
+              CASE WHEN NOT sent.is_exit THEN 'PENDING'
+                   WHEN entry.kind = 'incoming' THEN 'HELD_IN_SUSPENSE' ELSE 'RETURNING' END AS before) AS state ON true
+  LEFT JOIN (SELECT entry_id, count(*) AS postings, max(amount_minor) AS amount_minor,
+                    max(number) FILTER (WHERE amount_minor < 0) AS debited,
+                    max(number) FILTER (WHERE amount_minor > 0) AS credited,
+                    bool_or(kind = 'customer' AND amount_minor > 0) AS is_customers, max(currency) AS currency
+               FROM account.posting JOIN account.accounts USING (account_id)
+              WHERE entry_id IN (SELECT entry_id FROM account.journal_entry WHERE kind IN ('incoming', 'incoming_return'))
+              GROUP BY entry_id) AS found USING (entry_id)
+  LEFT JOIN (SELECT subject, max(data ->> 'account') AS account
+               FROM audit.audit_logs WHERE type = 'incoming.credited' GROUP BY subject) AS told
+       ON told.subject = sent.payment_id::text
+ WHERE entry.kind IN ('incoming', 'incoming_return')
+
+-- money_left_suspense_as_it_is_told --
+-- One that went back was taken by its bank, once: every other return of it was refused.
+SELECT 'incoming payment ' || instruction.payment_id::text || ' (' || instruction.told || ')' AS what,
+       count(entry.entry_id) FILTER (WHERE entry.kind = CASE instruction.told WHEN 'CREDITED' THEN 'incoming'
+                                                                              ELSE 'incoming_return' END) <> 1
+       OR instruction.told = 'RETURNED' AND (
+              SELECT count(*) FILTER (WHERE status = 'ACCEPTED' AND booked_at IS NOT NULL
+                                        AND made.amount_minor = instruction.amount_minor
+                                        AND made.currency = instruction.currency) <> 1
+                     OR count(*) FILTER (WHERE status <> 'REJECTED') <> 1
+                FROM partner_bank.incoming_return AS made WHERE made.payment_id = instruction.payment_id) AS is_broken,
+       false AS is_waiting
+  FROM (SELECT payment_id, amount_minor, currency, coalesce(suspense_exit, status) AS told,
+               encode(substr(sha256(convert_to('payflow:suspense:' || payment_id::text, 'UTF8')), 1, 16), 'hex')::uuid
+                  AS exit_id
+          FROM partner_bank.instruction
+         WHERE direction = 'INCOMING' AND is_suspicious
+           AND coalesce(suspense_exit, status) IN ('CREDITED', 'RETURNED')) AS instruction
+  LEFT JOIN account.journal_entry AS entry ON entry.payment_id = instruction.exit_id
+ WHERE $1::timestamptz IS NOT NULL
+ GROUP BY instruction.payment_id, instruction.told, instruction.amount_minor, instruction.currency
+
+-- money_left_suspense_as_it_was_decided --
+SELECT 'incoming payment ' || instruction.payment_id::text || ' (' || instruction.told || ')' AS what,
+       review.decided_by IS NULL OR instruction.told = 'CREDITED' AND review.state <> 'CLEARED' AS is_broken,
+       false AS is_waiting
+  FROM (SELECT payment_id, coalesce(suspense_exit, status) AS told
+          FROM partner_bank.instruction WHERE direction = 'INCOMING' AND is_suspicious) AS instruction
+  LEFT JOIN ofac.review_case AS review USING (payment_id)
+ WHERE instruction.told IN ('CREDITED', 'RETURNING', 'RETURNED') AND $1::timestamptz IS NOT NULL
+
+-- what_banks_took_otherwise_above_the_limit_had_four_eyes --
+-- One person's word alone, or twice, books no such money; and both named one reference.
+SELECT 'return ' || return_id::text || ' of incoming payment ' || payment_id::text AS what,
+       end_requested_by IS NULL OR lower(ended_by) = lower(end_requested_by) OR proof <> end_reference AS is_broken,
+       false AS is_waiting
+  FROM partner_bank.incoming_return
+ WHERE needs_approval AND ended_by IS NOT NULL AND $1::timestamptz IS NOT NULL
+
+-- no_incoming_money_is_left_behind --
+-- Each has a next try to come, and one that goes back has its return, which has. One in suspense is asked about without
+-- being written; a try of its own it has when it is taken up.
+SELECT 'incoming payment ' || incoming.payment_id::text || ' (' || coalesce(incoming.suspense_exit, incoming.status) || ')'
+           AS what,
+       due.at IS NULL OR due.at < $1 AS is_broken, due.at < now() AS is_waiting
+  FROM partner_bank.instruction AS incoming
+  LEFT JOIN partner_bank.incoming_return AS made
+       ON incoming.suspense_exit = 'RETURNING' AND made.payment_id = incoming.payment_id AND made.status <> 'REJECTED'
+  LEFT JOIN ofac.review_case AS review ON review.payment_id = incoming.payment_id
+  LEFT JOIN LATERAL (SELECT CASE WHEN incoming.suspense_exit IS NOT NULL THEN made.next_attempt_at
+                                 WHEN incoming.status = 'PENDING' THEN incoming.next_attempt_at
+                                 WHEN review.state = 'OPEN' THEN 'infinity'
+                                 ELSE greatest(incoming.next_attempt_at, review.decided_at, incoming.updated_at) END AS at)
+       AS due ON true
+ WHERE incoming.direction = 'INCOMING' AND incoming.status IN ('PENDING', 'HELD_IN_SUSPENSE')
+   AND incoming.suspense_exit IS DISTINCT FROM 'RETURNED'
 
 -- booked_payments_were_assessed --
 SELECT 'payment ' || payment.payment_id::text AS what,

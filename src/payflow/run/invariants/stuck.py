@@ -15,13 +15,23 @@ _queries: Final = load_queries("payflow.run.invariants", "stuck.sql")
 # What a person can do; every query in stuck.sql has its line.
 TO_DO: Final = {
     "payments_past_their_deadline": "confirm should have gone on with it: see `payflow logs confirm`",
+    "scheduled_payments_past_their_day": "see whether risk, ofac, kyc and account answer: `payflow status`",
     "bulk_orders_past_their_deadline": "confirm should have gone on with it: see `payflow logs confirm`",
     "returns_past_their_deadline": "confirm should have gone on with it: see `payflow logs confirm`",
     "returns_that_wait": "decide it: POST /returns/{id}/approve or /decline, by somebody else",
     "payments_without_a_word": "ask the bank, then enquire again: POST /partner-bank/instructions/{id}/enquiry",
     "reviews_that_wait": "decide it: POST /reviews/{id}/decision, by compliance",
     "decisions_not_delivered": "ofac delivers it as soon as confirm answers: see `payflow logs ofac`",
-    "money_in_suspense": "review where it came from; it stays on the suspense account until somebody has decided",
+    "incoming_past_their_deadline": (
+        "PENDING: see `payflow logs partner-bank`; HELD_IN_SUSPENSE: decide its review, POST /reviews/{id}/decision; "
+        "RETURNING: ask the bank to take its money back; if it has it by other means, "
+        "POST /partner-bank/instructions/{id}/taken-back"
+    ),
+    "money_taken_back_that_waits": (
+        "confirm it as another operator: POST /partner-bank/instructions/{id}/taken-back with the same reference; "
+        "or withdraw it: DELETE there"
+    ),
+    "decided_and_still_in_suspense": "partner-bank should have moved it: see `payflow logs partner-bank`",
     "events_set_aside": "look at the cause, then `payflow events dlq retry` or `discard`",
     "events_not_published": "see whether Kafka can be reached, and that audit or notification runs",
     "events_not_numbered": "start audit, notification or risk",

@@ -6,6 +6,12 @@ SELECT payment_id::text AS what, due_at AS since, 'is ' || state || ' and its ne
   FROM confirm.transactions
  WHERE due_at < $1
 
+-- scheduled_payments_past_their_day --
+-- Each try moves the next one ahead: what counts is the day that it was ordered for.
+SELECT payment_id::text AS what, execute_at AS since, 'was to be made on its day and could not be made yet' AS why
+  FROM confirm.transactions
+ WHERE state = 'SCHEDULED' AND execute_at < $1 AND due_at >= $1
+
 -- bulk_orders_past_their_deadline --
 -- Taken up again and again without a line getting its result is no going on either.
 SELECT bulk_id::text AS what, updated_at AS since,
@@ -41,11 +47,47 @@ SELECT payment_id::text AS what, decided_at AS since, 'was reviewed, and confirm
   FROM ofac.review_case
  WHERE state <> 'OPEN' AND delivered_at IS NULL AND decided_at < $1
 
--- money_in_suspense --
-SELECT payment_id::text AS what, updated_at AS since,
-       'came from ' || agent_bic || ' and is on the suspense account' AS why
-  FROM partner_bank.instruction
- WHERE direction = 'INCOMING' AND status = 'HELD_IN_SUSPENSE' AND updated_at < $1
+-- incoming_past_their_deadline --
+-- As long as each may rest where it is (CARE in partner_bank's domain).
+SELECT incoming.payment_id::text AS what, incoming.updated_at AS since,
+       'came from ' || incoming.agent_bic || ' and is ' || coalesce(incoming.suspense_exit, incoming.status)
+       || coalesce(', and was refused by its bank (' || refused.reason || ')', '')
+       || coalesce(', and its bank has said ' || denied.never_received || ' times that the return never came ('
+                   || coalesce(denied.last_answer, 'no reason given') || '); it is tried next at '
+                   || to_char(denied.next_attempt_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), '') AS why
+  FROM partner_bank.instruction AS incoming
+  LEFT JOIN LATERAL (SELECT coalesce(reason_code, 'no reason given') AS reason FROM partner_bank.incoming_return AS made
+                      WHERE made.payment_id = incoming.payment_id AND made.status = 'REJECTED'
+                      ORDER BY made.number DESC LIMIT 1) AS refused ON true
+  LEFT JOIN partner_bank.incoming_return AS denied
+       ON denied.payment_id = incoming.payment_id AND denied.status = 'UNKNOWN' AND denied.never_received > 0
+ WHERE incoming.direction = 'INCOMING'
+   AND incoming.status IN ('PENDING', 'HELD_IN_SUSPENSE')
+   AND incoming.suspense_exit IS DISTINCT FROM 'RETURNED'
+   AND incoming.updated_at < $1::timestamptz
+     - CASE coalesce(incoming.suspense_exit, incoming.status) WHEN 'PENDING' THEN interval '300 seconds'
+                                                              WHEN 'HELD_IN_SUSPENSE' THEN interval '86400 seconds'
+                                                              WHEN 'RETURNING' THEN interval '3600 seconds' END
+
+-- money_taken_back_that_waits --
+-- At once: nothing is sent meanwhile.
+SELECT payment_id::text AS what, end_requested_at AS since,
+       'was taken back by ' || agent_bic || ' by other means, says ' || end_requested_by
+       || ', and waits for a second person until '
+       || to_char(end_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI "UTC"') AS why
+  FROM partner_bank.incoming_return
+ WHERE status = 'UNKNOWN' AND end_expires_at > now() AND $1::timestamptz IS NOT NULL
+
+-- decided_and_still_in_suspense --
+-- A decision is asked for every few seconds; money that is held has a case from before it was.
+SELECT instruction.payment_id::text AS what, coalesce(review.decided_at, instruction.updated_at) AS since,
+       'is on the suspense account and ' ||
+       CASE WHEN review.payment_id IS NULL THEN 'has no review' ELSE 'its review is ' || review.state END AS why
+  FROM partner_bank.instruction AS instruction
+  LEFT JOIN ofac.review_case AS review USING (payment_id)
+ WHERE instruction.status = 'HELD_IN_SUSPENSE' AND instruction.suspense_exit IS NULL
+   AND review.state IS DISTINCT FROM 'OPEN'
+   AND coalesce(review.decided_at, instruction.updated_at) < $1::timestamptz - interval '2 minutes'
 
 -- events_set_aside --
 SELECT event_id::text AS what, failed_at AS since, 'was set aside by ' || consumer || ': ' || left(cause, 80) AS why

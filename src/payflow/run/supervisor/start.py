@@ -275,6 +275,9 @@ def up(*, instance: Instance, plan: Plan, progress: Progress, on_ready: Callable
 
     Raises StartError when it cannot start: a port taken, the directory in use, a service that does not become healthy.
     """
+    if not instance.data_dir.exists():
+        # Where the ports are taken, no directory is left behind that nothing was started in.
+        open_listeners(instance=instance, rows=plan.rows).close()
     prepare(instance)
     lock = take_lock(instance)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from datetime import datetime, time
@@ -17,6 +18,7 @@ from payflow.contracts.account import (
     CaptureHold,
     ChangeAccountState,
     ChangeCustomerState,
+    CreditFromSuspense,
     CreditIncoming,
     CustomerView,
     EntryPage,
@@ -35,6 +37,7 @@ from payflow.contracts.account import (
     Released,
     ReleaseHold,
     ResolveParties,
+    ReturnFromSuspense,
     Transfer,
     VerifyLedger,
 )
@@ -47,7 +50,7 @@ from payflow.platform.replica import Reads
 from payflow.platform.turns import Turns
 from payflow.services.account.domain import KnownBalances
 from payflow.services.account.ports import BankDirectory, Store
-from payflow.services.account.usecases import ledger, reads, records, upkeep
+from payflow.services.account.usecases import incoming, ledger, reads, records, upkeep
 
 TRANSFERS_MAX: Final = 500
 log = structlog.get_logger(__name__)
@@ -55,6 +58,9 @@ log = structlog.get_logger(__name__)
 
 _verified_at: Final = Gauge(
     "payflow_ledger_verified_at", "When the ledger was last verified, in Unix seconds; 0: never."
+)
+_began_at: Final = Gauge(
+    "payflow_ledger_began_at", "When the first customer's account was opened, in Unix seconds; 0: there is none."
 )
 _broken: Final = Gauge("payflow_ledger_broken", "Rules that the last verification of the ledger found broken.")
 _stray: Final = Gauge("payflow_ledger_stray_rows", "Entries and postings outside the month that they belong to.")
@@ -68,19 +74,23 @@ def read_time_of_day(text: str) -> time:
 
 
 class Upkeep:
-    """The ledger's duties, which tell by logs and metrics what they found."""
+    """The ledger's duties, which tell by logs and metrics what they found. `busy_pause_s`: until a ledger that was too
+    busy for its partitions is asked again."""
 
-    def __init__(self, *, store: Store, clock: Clock, at: time, since: datetime) -> None:
-        self._store, self._clock, self._at, self._since = store, clock, at, since
+    def __init__(self, *, store: Store, clock: Clock, at: time, busy_pause_s: float = 60.0) -> None:
+        self._store, self._clock, self._at = store, clock, at
+        self._busy_pause_s = busy_pause_s
         self._told: datetime | None = None
 
     async def make_partitions(self) -> None:
-        """Make the months to come, and count what stands outside its month."""
-        try:
-            stray = await self._store.make_partitions()
-        except Unavailable as error:
-            log.warning("ledger.no_partition", error=repr(error))
-            return
+        """Make the months to come, and count what stands outside its month; asked again until the ledger answers."""
+        while True:
+            try:
+                stray = await self._store.make_partitions()
+                break
+            except Unavailable as error:
+                log.warning("ledger.no_partition", error=repr(error))
+            await asyncio.sleep(self._busy_pause_s)
         _stray.set(stray)
         if stray:
             log.warning("ledger.stray_rows", rows=stray)
@@ -88,12 +98,15 @@ class Upkeep:
     async def verify_daily(self) -> None:
         """Verify the ledger where this is due, and tell what the last verification found, whoever made it.
 
-        The one before is told first: how old it is has to be known most of all where verifying fails. A failure is an
+        The one before is told first, or since when the ledger could have been verified: how long ago this is has to be
+        known most of all where verifying fails. A failure is an
         error in the log and no exception: who repeats this waits as ever, and a long ledger is not read without pause.
         """
         try:
             self._tell(await self._store.last_verification())
-            self._tell(await upkeep.verify_daily(store=self._store, clock=self._clock, at=self._at, since=self._since))
+            if self._told is None and (first_at := await self._store.first_account_at()):
+                _began_at.set(first_at.timestamp())
+            self._tell(await upkeep.verify_daily(store=self._store, clock=self._clock, at=self._at))
         except Exception as error:
             log.error("ledger.not_verified", error=repr(error))
 
@@ -161,7 +174,23 @@ class AccountApi:
 
     async def credit_incoming(self, commands: list[CreditIncoming]) -> Answers[Booked]:
         return await repeat_then_halve(
-            lambda batch: ledger.credit_incoming(
+            lambda batch: incoming.credit_incoming(
+                commands=batch, store=self._store, ids=self._ids, now=self._clock.now()
+            ),
+            commands,
+        )
+
+    async def credit_from_suspense(self, commands: list[CreditFromSuspense]) -> Answers[Booked]:
+        return await repeat_then_halve(
+            lambda batch: incoming.credit_from_suspense(
+                commands=batch, store=self._store, ids=self._ids, now=self._clock.now()
+            ),
+            commands,
+        )
+
+    async def return_from_suspense(self, commands: list[ReturnFromSuspense]) -> Answers[Booked]:
+        return await repeat_then_halve(
+            lambda batch: incoming.return_from_suspense(
                 commands=batch, store=self._store, ids=self._ids, now=self._clock.now()
             ),
             commands,

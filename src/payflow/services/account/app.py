@@ -51,9 +51,7 @@ async def build(runtime: Runtime) -> Service:
     store = store_over(database)
     reads = await runtime.reads(store, store_over, database=database)
     api = AccountApi(store=store, banks=banks, clock=runtime.clock, ids=runtime.ids, reads=reads)
-    upkeep = Upkeep(
-        store=store, clock=runtime.clock, at=read_time_of_day(settings.ledger_verify_at), since=runtime.clock.now()
-    )
+    upkeep = Upkeep(store=store, clock=runtime.clock, at=read_time_of_day(settings.ledger_verify_at))
     return Service(
         implementations=[(Account, api)],
         checks=dict(runtime.checks_for(database=database)),

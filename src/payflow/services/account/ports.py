@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
@@ -11,6 +11,7 @@ from uuid import UUID
 from payflow.contracts.account import (
     AccountState,
     AccountView,
+    CreditorUnreachable,
     CustomerState,
     CustomerView,
     EntryPage,
@@ -99,6 +100,14 @@ class Store(Protocol):
         """Accounts by number; unknown numbers are left out."""
         ...
 
+    async def close_instants(self, instants: Mapping[str, datetime]) -> set[str]:
+        """From here on nothing is booked on these accounts, by number, at their instants or before.
+
+        What is being booked is waited for, about a second; whoever decides later books later. Returns the accounts of
+        which that is true now; over a replica, which closes nothing, those of which it has come to see it.
+        """
+        ...
+
     async def accounts_at(self, wanted: Sequence[tuple[str, datetime]]) -> dict[tuple[str, datetime], AccountView]:
         """Accounts by number with their balances as of an instant each; unknown numbers are left out."""
         ...
@@ -127,6 +136,10 @@ class Store(Protocol):
         """When the last verification ended that was saved, and how many rules it found broken."""
         ...
 
+    async def first_account_at(self) -> datetime | None:
+        """When the first customer's account was opened; None where there is none."""
+        ...
+
     async def save_verification(self, found: LedgerVerified, *, began_at: datetime, verified_at: datetime) -> None:
         """Remember what a verification found."""
         ...
@@ -142,8 +155,9 @@ class Store(Protocol):
 class BankDirectory(Protocol):
     """Which accounts at other banks can be paid."""
 
-    def agent_of(self, *, account: str, agent_bic: str | None) -> str | None:
-        """The BIC of the bank that holds this account (an IBAN, or a number with its bank's BIC), or None."""
+    def agent_of(self, *, account: str, agent_bic: str | None) -> str | CreditorUnreachable:
+        """The BIC of the bank that holds this account (an IBAN, or a number with its bank's BIC), or why there is none
+        that can be paid."""
         ...
 
     def country_of(self, account: str) -> str | None:

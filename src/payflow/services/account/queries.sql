@@ -36,67 +36,77 @@ SELECT 'refusal', payment_id, NULL, step, fencing_token, refused_at,
 
 -- book --
 -- Write journal entries, their postings, and the balances that follow from them. The balances are the absolute values
--- that the domain computed from the locked rows.
+-- that the domain computed from the locked rows. $15, $16 and $17 are the instants of entries, postings and balances;
+-- empty where all are $5.
 WITH entry AS (
     INSERT INTO journal_entry (entry_id, payment_id, kind, fencing_token, booked_at)
-    SELECT entry_id, payment_id, kind, fencing_token, $5
-      FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[]) AS t (entry_id, payment_id, kind, fencing_token)
+    SELECT entry_id, payment_id, kind, fencing_token, coalesce(booked_at, $5)
+      FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $15::timestamptz[])
+           AS t (entry_id, payment_id, kind, fencing_token, booked_at)
 ), leg AS (
     INSERT INTO posting (account_id, sequence, entry_id, payment_id, amount_minor, balance_minor, booked_at)
-    SELECT account_id, sequence, entry_id, payment_id, amount_minor, balance_minor, $5
-      FROM unnest($6::uuid[], $7::bigint[], $8::uuid[], $15::uuid[], $9::bigint[], $10::bigint[])
-           AS t (account_id, sequence, entry_id, payment_id, amount_minor, balance_minor)
+    SELECT account_id, sequence, entry_id, payment_id, amount_minor, balance_minor, coalesce(booked_at, $5)
+      FROM unnest($6::uuid[], $7::bigint[], $8::uuid[], $18::uuid[], $9::bigint[], $10::bigint[],
+                  $16::timestamptz[])
+           AS t (account_id, sequence, entry_id, payment_id, amount_minor, balance_minor, booked_at)
 )
 UPDATE account_balance AS balance
-   SET posted_minor = t.posted_minor, held_minor = t.held_minor, sequence = t.sequence, booked_at = $5,
+   SET posted_minor = t.posted_minor, held_minor = t.held_minor, sequence = t.sequence,
+       booked_at = CASE WHEN $17::timestamptz[] = '{}' THEN $5 ELSE t.booked_at END,
        version = balance.version + 1
-  FROM unnest($11::uuid[], $12::bigint[], $13::bigint[], $14::bigint[])
-       AS t (account_id, posted_minor, held_minor, sequence)
+  FROM unnest($11::uuid[], $12::bigint[], $13::bigint[], $14::bigint[], $17::timestamptz[])
+       AS t (account_id, posted_minor, held_minor, sequence, booked_at)
  WHERE balance.account_id = t.account_id;
 
 -- book_whole --
 -- Write a batch of first transfers that was decided on balances known by their versions, if those versions are still the
--- true ones and nothing was ever written about the payments; else nothing. $23 and $24 are the least and the greatest of
--- the payments' ids: partitions that cannot have them are left out. One statement instead of a transaction of five. A
+-- true ones and nothing was ever written about the payments; else nothing. $26 and $27 are the least and the greatest of
+-- the payments' ids: partitions that cannot have them are left out. One statement instead of a transaction of five.
+-- Where an instant was closed that is not before the batch's own (close_instants), nothing is written either. A
 -- lock that was waited for shows the row as it then is, and whatever else is written about a payment raises its debtor's
 -- version: so the versions also answer for what this statement's snapshot cannot see.
 WITH known AS (
     SELECT balance.account_id
       FROM account_balance AS balance
-      JOIN unnest($11::uuid[], $15::bigint[]) AS t (account_id, version) USING (account_id, version)
+      JOIN unnest($11::uuid[], $18::bigint[], $17::timestamptz[]) AS t (account_id, version, booked_at)
+           USING (account_id, version)
+     WHERE balance.booked_at IS NULL OR balance.booked_at <= coalesce(t.booked_at, $5)
      ORDER BY balance.account_id
        FOR NO KEY UPDATE OF balance
 ), whole AS (
     SELECT count(*) = cardinality($11::uuid[])
-           AND NOT EXISTS (SELECT FROM journal_entry WHERE payment_id = ANY($16::uuid[])
-                            AND payment_id BETWEEN $23 AND $24)
-           AND NOT EXISTS (SELECT FROM fund_reservations WHERE payment_id = ANY($16::uuid[]))
-           AND NOT EXISTS (SELECT FROM refused_command WHERE payment_id = ANY($16::uuid[])) AS is_whole
+           AND NOT EXISTS (SELECT FROM journal_entry WHERE payment_id = ANY($19::uuid[])
+                            AND payment_id BETWEEN $26 AND $27)
+           AND NOT EXISTS (SELECT FROM fund_reservations WHERE payment_id = ANY($19::uuid[]))
+           AND NOT EXISTS (SELECT FROM refused_command WHERE payment_id = ANY($19::uuid[])) AS is_whole
       FROM known
 ), entry AS (
     INSERT INTO journal_entry (entry_id, payment_id, kind, fencing_token, booked_at)
-    SELECT entry_id, payment_id, kind, fencing_token, $5
-      FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[]) AS t (entry_id, payment_id, kind, fencing_token),
+    SELECT entry_id, payment_id, kind, fencing_token, coalesce(booked_at, $5)
+      FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $15::timestamptz[])
+           AS t (entry_id, payment_id, kind, fencing_token, booked_at),
            whole
      WHERE is_whole
 ), leg AS (
     INSERT INTO posting (account_id, sequence, entry_id, payment_id, amount_minor, balance_minor, booked_at)
-    SELECT account_id, sequence, entry_id, payment_id, amount_minor, balance_minor, $5
-      FROM unnest($6::uuid[], $7::bigint[], $8::uuid[], $22::uuid[], $9::bigint[], $10::bigint[])
-           AS t (account_id, sequence, entry_id, payment_id, amount_minor, balance_minor), whole
+    SELECT account_id, sequence, entry_id, payment_id, amount_minor, balance_minor, coalesce(booked_at, $5)
+      FROM unnest($6::uuid[], $7::bigint[], $8::uuid[], $25::uuid[], $9::bigint[], $10::bigint[],
+                  $16::timestamptz[])
+           AS t (account_id, sequence, entry_id, payment_id, amount_minor, balance_minor, booked_at), whole
      WHERE is_whole
 ), refused AS (
     INSERT INTO refused_command (payment_id, step, code, detail, fencing_token, refused_at)
     SELECT payment_id, step, code, detail, fencing_token, $5
-      FROM unnest($17::uuid[], $18::text[], $19::text[], $20::text[], $21::bigint[])
+      FROM unnest($20::uuid[], $21::text[], $22::text[], $23::text[], $24::bigint[])
            AS t (payment_id, step, code, detail, fencing_token), whole
      WHERE is_whole
 ), moved AS (
     UPDATE account_balance AS balance
        SET posted_minor = t.posted_minor, held_minor = t.held_minor, sequence = t.sequence,
-           booked_at = $5, version = balance.version + 1
-      FROM unnest($11::uuid[], $12::bigint[], $13::bigint[], $14::bigint[])
-           AS t (account_id, posted_minor, held_minor, sequence), whole
+           booked_at = CASE WHEN $17::timestamptz[] = '{}' THEN $5 ELSE t.booked_at END,
+           version = balance.version + 1
+      FROM unnest($11::uuid[], $12::bigint[], $13::bigint[], $14::bigint[], $17::timestamptz[])
+           AS t (account_id, posted_minor, held_minor, sequence, booked_at), whole
      WHERE balance.account_id = t.account_id AND is_whole
 )
 SELECT is_whole FROM whole;
@@ -181,12 +191,40 @@ SELECT account.number, account.customer_id, account.currency, account.state, acc
  WHERE account.number = ANY($1::text[])
    AND account.kind = 'customer';
 
+-- open_instants --
+-- The accounts on which something could still be booked at these instants or before. Nothing is before an account is.
+SELECT account.number, pg_is_in_recovery() AS is_replica
+  FROM unnest($1::text[], $2::timestamptz[]) AS wanted (number, at)
+  JOIN accounts AS account USING (number)
+  JOIN account_balance AS balance USING (account_id)
+ WHERE wanted.at >= account.opened_at
+   AND (balance.booked_at IS NULL OR balance.booked_at <= wanted.at);
+
+-- close_instants --
+-- From here on nothing is booked on these accounts at these instants or before: who decides later finds them as the
+-- accounts' latest. Accounts that are being booked on are left out, and nobody is waited for with a connection in hand.
+-- The balances stay what they are, so that their versions do, too: book_whole looks at the instant by itself.
+WITH free AS (
+    SELECT account.number, balance.account_id, wanted.at
+      FROM unnest($1::text[], $2::timestamptz[]) AS wanted (number, at)
+      JOIN accounts AS account USING (number)
+      JOIN account_balance AS balance USING (account_id)
+     WHERE wanted.at >= account.opened_at
+       AND (balance.booked_at IS NULL OR balance.booked_at <= wanted.at)
+       FOR NO KEY UPDATE OF balance SKIP LOCKED
+)
+UPDATE account_balance AS balance
+   SET booked_at = free.at + interval '1 microsecond'
+  FROM free
+ WHERE balance.account_id = free.account_id
+RETURNING free.number;
+
 -- accounts_at --
 -- Customers' accounts with their balances as of an instant each: after everything booked until then, and with the holds
 -- that were open then.
-SELECT wanted.at, account.number, account.customer_id, account.currency, account.state, account.opened_at,
+SELECT wanted.place, account.number, account.customer_id, account.currency, account.state, account.opened_at,
        coalesce(posted.balance_minor, 0) AS posted_minor, held.amount_minor AS held_minor
-  FROM unnest($1::text[], $2::timestamptz[]) AS wanted (number, at)
+  FROM unnest($1::text[], $2::timestamptz[]) WITH ORDINALITY AS wanted (number, at, place)
   JOIN accounts AS account USING (number)
   LEFT JOIN LATERAL (SELECT balance_minor
                        FROM posting
@@ -297,6 +335,10 @@ SELECT pg_try_advisory_xact_lock(hashtext('payflow.account.verification'));
 
 -- last_verification --
 SELECT verified_at, cardinality(broken) AS broken FROM ledger_verification ORDER BY verified_at DESC LIMIT 1;
+
+-- first_account_at --
+-- The ids of customers' accounts are made in the order of time.
+SELECT opened_at FROM accounts WHERE kind = 'customer' ORDER BY account_id LIMIT 1;
 
 -- save_verification --
 INSERT INTO ledger_verification (began_at, verified_at, accounts, entries, postings, open_holds, broken)

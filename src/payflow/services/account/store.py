@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -30,10 +31,21 @@ from payflow.kernel.errors import Unavailable
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Outbox
 from payflow.platform.postgres import Connection, Database, load_queries
-from payflow.services.account.domain import Balance, Changes, Entry, Hold, Outcomes, Refusal, internal_number
+from payflow.services.account.domain import Balance, Changes, Hold, Outcomes, Refusal, internal_number
+from payflow.services.account.rows import (
+    account_view_of,
+    balance_of,
+    booking_columns,
+    entry_of,
+    hold_of,
+    payments_of,
+    span_of,
+)
 from payflow.services.account.verification import rest_as_long_as_it_took, verify_ledger
 
 PARTIES_KNOWN_MAX: Final = 50_000
+# How long an account that is being booked on is left before it is looked at again; no connection is held meanwhile.
+CLOSING_PAUSES_S: Final = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
 # Beyond all that is booked.
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
@@ -55,17 +67,17 @@ class PostgresLedger:
 
     async def lock_balances(self, account_ids: Sequence[UUID]) -> dict[UUID, Balance]:
         rows = await self._connection.fetch(queries.lock_balances, sorted(set(account_ids)))
-        return {row["account_id"]: _balance(row) for row in rows}
+        return {row["account_id"]: balance_of(row) for row in rows}
 
     async def outcomes(self, payment_ids: Sequence[UUID]) -> Outcomes:
         outcomes = Outcomes()
-        rows = await self._connection.fetch(queries.outcomes, payment_ids, *_span(payment_ids))
+        rows = await self._connection.fetch(queries.outcomes, payment_ids, *span_of(payment_ids))
         for row in rows:
             payment_id = row["payment_id"]
             if row["what"] == "entry":
-                outcomes.entries[payment_id] = _entry(row)
+                outcomes.entries[payment_id] = entry_of(row)
             elif row["what"] == "hold":
-                outcomes.holds[payment_id] = _hold(row)
+                outcomes.holds[payment_id] = hold_of(row)
             else:
                 refusal = Refusal(payment_id, row["word"], row["currency"], row["text"], row["fencing_token"])
                 outcomes.refusals[payment_id, row["word"]] = refusal
@@ -80,8 +92,8 @@ class PostgresLedger:
             await self._book(changes)
 
     async def _book(self, changes: Changes) -> None:
-        columns = _booking_columns(changes, list(changes.balances.values()))
-        await self._connection.execute(queries.book, *columns, _payments_of(changes))
+        columns = booking_columns(changes, list(changes.balances.values()))
+        await self._connection.execute(queries.book, *columns, payments_of(changes))
 
     async def _save_holds(self, holds: Sequence[Hold]) -> None:
         await self._connection.execute(
@@ -173,7 +185,7 @@ class PostgresStore:
 
     async def balances(self, account_ids: Sequence[UUID]) -> dict[UUID, Balance]:
         rows = await self._database.fetch(queries.balances, account_ids)
-        return {row["account_id"]: _balance(row) for row in rows}
+        return {row["account_id"]: balance_of(row) for row in rows}
 
     async def book_whole(self, changes: Changes, *, balances: Sequence[Balance], payment_ids: Sequence[UUID]) -> bool:
         refusals = changes.refusals
@@ -181,7 +193,7 @@ class PostgresStore:
         ordered = sorted(balances, key=lambda balance: balance.account_id)
         rows = await self._database.write(
             queries.book_whole,
-            *_booking_columns(changes, ordered),
+            *booking_columns(changes, ordered),
             [balance.version for balance in ordered],
             payment_ids,
             [refusal.payment_id for refusal in refusals],
@@ -189,8 +201,8 @@ class PostgresStore:
             [refusal.code for refusal in refusals],
             [refusal.detail for refusal in refusals],
             [refusal.fencing_token for refusal in refusals],
-            _payments_of(changes),
-            *_span(payment_ids),
+            payments_of(changes),
+            *span_of(payment_ids),
         )
         return bool(rows[0]["is_whole"])
 
@@ -232,18 +244,34 @@ class PostgresStore:
 
     async def accounts(self, numbers: Sequence[str]) -> dict[str, AccountView]:
         rows = await self._database.fetch(queries.accounts, numbers)
-        return {row["number"]: _account(row) for row in rows}
+        return {row["number"]: account_view_of(row) for row in rows}
+
+    async def close_instants(self, instants: Mapping[str, datetime]) -> set[str]:
+        left = dict(instants)
+        for pause_s in CLOSING_PAUSES_S:
+            await asyncio.sleep(pause_s)
+            rows = await self._database.fetch(queries.open_instants, list(left), list(left.values()))
+            left = {row["number"]: left[row["number"]] for row in rows}
+            if not rows or rows[0]["is_replica"]:
+                break
+            for row in await self._database.write(queries.close_instants, list(left), list(left.values())):
+                del left[row["number"]]
+            if not left:
+                break
+        return instants.keys() - left.keys()
 
     async def accounts_at(self, wanted: Sequence[tuple[str, datetime]]) -> dict[tuple[str, datetime], AccountView]:
         rows = await self._database.fetch(
             queries.accounts_at, [number for number, _ in wanted], [at for _, at in wanted]
         )
-        return {(row["number"], row["at"]): _account(row, as_of=row["at"]) for row in rows}
+        # By place: the first instant that Python knows comes back from PostgreSQL as another one.
+        found = ((wanted[row["place"] - 1], row) for row in rows)
+        return {key: account_view_of(row, as_of=key[1]) for key, row in found}
 
     async def accounts_of(self, customer_ids: Sequence[str]) -> dict[str, list[AccountView]]:
         accounts: dict[str, list[AccountView]] = {}
         for row in await self._database.fetch(queries.accounts_of, customer_ids):
-            accounts.setdefault(row["customer_id"], []).append(_account(row))
+            accounts.setdefault(row["customer_id"], []).append(account_view_of(row))
         return accounts
 
     async def entries(self, query: ListEntries) -> EntryPage:
@@ -285,6 +313,10 @@ class PostgresStore:
         row = await self._database.fetchrow(queries.last_verification)
         return None if row is None else (row["verified_at"], row["broken"])
 
+    async def first_account_at(self) -> datetime | None:
+        first_at: datetime | None = await self._database.fetchval(queries.first_account_at)
+        return first_at
+
     async def save_verification(self, found: LedgerVerified, *, began_at: datetime, verified_at: datetime) -> None:
         await self._database.execute(
             queries.save_verification,
@@ -318,80 +350,3 @@ class PostgresStore:
 
     def _decrypt(self, data: bytes | None, column: str, customer_id: str) -> str | None:
         return None if data is None else self._cipher.decrypt(data, place=f"customers.{column}:{customer_id}")
-
-
-def _balance(row: asyncpg.Record) -> Balance:
-    return Balance(
-        account_id=row["account_id"],
-        currency=row["currency"],
-        state=AccountState(row["state"]),
-        is_internal=row["is_internal"],
-        is_owner_blocked=row["is_owner_blocked"],
-        posted_minor=row["posted_minor"],
-        held_minor=row["held_minor"],
-        sequence=row["sequence"],
-        version=row["version"],
-        booked_at=row["booked_at"],
-    )
-
-
-def _booking_columns(changes: Changes, balances: Sequence[Balance]) -> list[object]:
-    entries, postings = changes.entries, changes.postings
-    return [
-        [entry.entry_id for entry in entries],
-        [entry.payment_id for entry in entries],
-        [entry.kind for entry in entries],
-        [entry.fencing_token for entry in entries],
-        changes.at,
-        [posting.account_id for posting in postings],
-        [posting.sequence for posting in postings],
-        [posting.entry_id for posting in postings],
-        [posting.amount_minor for posting in postings],
-        [posting.balance_minor for posting in postings],
-        [balance.account_id for balance in balances],
-        [balance.posted_minor for balance in balances],
-        [balance.held_minor for balance in balances],
-        [balance.sequence for balance in balances],
-    ]
-
-
-def _payments_of(changes: Changes) -> list[UUID | None]:
-    return [posting.payment_id for posting in changes.postings]
-
-
-def _span(payment_ids: Sequence[UUID]) -> tuple[UUID | None, UUID | None]:
-    """The least and the greatest id."""
-    return min(payment_ids, default=None), max(payment_ids, default=None)
-
-
-def _entry(row: asyncpg.Record) -> Entry:
-    return Entry(row["id"], row["payment_id"], row["word"], row["fencing_token"], row["at"])
-
-
-def _hold(row: asyncpg.Record) -> Hold:
-    return Hold(
-        payment_id=row["payment_id"],
-        hold_id=row["id"],
-        account_id=row["account_id"],
-        amount_minor=row["amount_minor"],
-        currency=row["currency"],
-        state=row["word"],
-        fencing_token=row["fencing_token"],
-        placed_at=row["at"],
-        expires_at=row["expires_at"],
-        ended_at=row["ended_at"],
-        end_reason=row["text"],
-    )
-
-
-def _account(row: asyncpg.Record, as_of: datetime | None = None) -> AccountView:
-    return AccountView(
-        number=row["number"],
-        customer_id=row["customer_id"],
-        currency=row["currency"],
-        state=AccountState(row["state"]),
-        posted_minor=row["posted_minor"],
-        held_minor=row["held_minor"],
-        opened_at=row["opened_at"],
-        as_of=as_of,
-    )

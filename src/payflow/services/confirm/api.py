@@ -24,6 +24,7 @@ from payflow.contracts.confirm import (
     SendCode,
 )
 from payflow.contracts.operation import Answers
+from payflow.contracts.sides import ListSides, SidesList
 from payflow.kernel.errors import PayflowError
 from payflow.platform.context import current_deadline
 from payflow.platform.postgres import repeat_then_halve
@@ -116,7 +117,9 @@ def _log_answers(commands: Sequence[ConfirmPayment], answers: Answers[PaymentVie
 
 _open_payments: Final = Gauge("payflow_payments_open", "Unfinished payments.", ["state"])
 _oldest: Final = Gauge(
-    "payflow_oldest_payment_age_seconds", "How long the oldest unfinished payment is in this state; 0: none.", ["state"]
+    "payflow_oldest_payment_age_seconds",
+    "How long the oldest unfinished payment is in this state, a scheduled one since its day; 0: none.",
+    ["state"],
 )
 
 
@@ -172,6 +175,9 @@ class ConfirmApi:
 
     async def list_payments(self, queries: list[ListPayments]) -> Answers[PaymentPage]:
         return await self._lists.answer(queries, _pages)
+
+    async def list_sides(self, queries: list[ListSides]) -> Answers[SidesList]:
+        return await reads.list_sides(queries=queries, store=self._ports.store)
 
     async def cancel(self, commands: list[CancelPayment]) -> Answers[PaymentView]:
         return await lifecycle.cancel_payments(commands=commands, ports=self._ports)

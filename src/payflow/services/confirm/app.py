@@ -17,6 +17,7 @@ from payflow.contracts.otp import Otp
 from payflow.contracts.partner_bank import PartnerBank
 from payflow.contracts.returns import Returns
 from payflow.contracts.risk import Risk
+from payflow.kernel.four_eyes import FourEyes
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.postgres import Database, repeat_then_halve
 from payflow.platform.service import Runtime, Service, every
@@ -26,7 +27,7 @@ from payflow.services.confirm.bulk.api import BulkApi, BulkDuty
 from payflow.services.confirm.bulk.domain import BulkLimits
 from payflow.services.confirm.bulk.ports import BulkPorts
 from payflow.services.confirm.bulk.store import PostgresBulkStore, StoredPayments
-from payflow.services.confirm.domain import Deadlines, FourEyes, ReturnDeadlines
+from payflow.services.confirm.domain import Deadlines, ReturnDeadlines
 from payflow.services.confirm.ports import Ports, ReturnPorts
 from payflow.services.confirm.return_api import ReturnsApi, measure_open_returns
 from payflow.services.confirm.return_store import PostgresReturns
@@ -62,8 +63,11 @@ class ConfirmSettings(CommonSettings, frozen=True, kw_only=True):
         86_400.0
     )
     bulk_orders_open_max: Annotated[
-        int, describe("unfinished bulk orders that one customer may have"), msgspec.Meta(ge=1)
+        int, describe("bulk orders that one customer may have running at once"), msgspec.Meta(ge=1)
     ] = 5
+    bulk_uploads_open_max: Annotated[
+        int, describe("bulk orders of one customer whose file may be not whole"), msgspec.Meta(ge=1)
+    ] = 10
     bulk_chunks_in_flight: Annotated[
         int, describe("chunks of bulk orders that one process works on at once"), msgspec.Meta(ge=1, le=16)
     ] = 2
@@ -178,7 +182,8 @@ def _bulk(
         lease=timedelta(seconds=settings.bulk_lease_s),
         upload=timedelta(seconds=settings.bulk_upload_s),
         processing=timedelta(seconds=settings.bulk_deadline_s),
-        open_per_customer=settings.bulk_orders_open_max,
+        running_per_customer=settings.bulk_orders_open_max,
+        uploads_per_customer=settings.bulk_uploads_open_max,
     )
     bulk_ports = BulkPorts(
         store=store, payments=StoredPayments(payments), clock=ports.clock, ids=ports.ids, limits=limits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -14,8 +14,17 @@ from payflow.contracts.otp import Otp
 from payflow.contracts.partner_bank import PartnerBank
 from payflow.contracts.returns import ListReturns, ReturnState
 from payflow.contracts.risk import Risk
+from payflow.contracts.sides import PaymentSides
 from payflow.kernel.clock import Clock, Ids
-from payflow.services.confirm.domain import Deadlines, FourEyes, Payment, ReturnDeadlines, ReturnPayment, ReturnStep
+from payflow.kernel.four_eyes import FourEyes
+from payflow.services.confirm.domain import (
+    UNFINISHED,
+    Deadlines,
+    Payment,
+    ReturnDeadlines,
+    ReturnPayment,
+    ReturnStep,
+)
 
 
 class Store(Protocol):
@@ -39,8 +48,18 @@ class Store(Protocol):
         """
         ...
 
-    async def lease(self, payment_ids: Sequence[UUID], *, now: datetime, until: datetime) -> dict[UUID, Payment]:
-        """Take the lease of payments that nobody works on: a higher fencing token each. Final ones are left out."""
+    async def lease(
+        self,
+        payment_ids: Sequence[UUID],
+        *,
+        now: datetime,
+        until: datetime,
+        states: Collection[PaymentState] = UNFINISHED,
+    ) -> dict[UUID, Payment]:
+        """Take the lease of payments that nobody works on: a higher fencing token each.
+
+        Those in another state than these are left as they are.
+        """
         ...
 
     async def lease_due(self, *, now: datetime, until: datetime, limit: int) -> list[Payment]:
@@ -59,7 +78,10 @@ class Store(Protocol):
         ...
 
     async def open_by_state(self) -> dict[PaymentState, tuple[int, datetime]]:
-        """How many unfinished payments there are in each state, and since when the oldest of them is in it."""
+        """How many unfinished payments there are in each state, and since when the oldest of them is in it.
+
+        A scheduled one counts from its day, which may be to come.
+        """
         ...
 
     async def by_ids(self, payment_ids: Sequence[UUID]) -> dict[UUID, Payment]:
@@ -76,6 +98,11 @@ class Store(Protocol):
 
     async def transitions(self, payment_ids: Sequence[UUID]) -> dict[UUID, list[TransitionView]]:
         """The steps of payments, first to last."""
+        ...
+
+    async def sides(self, payment_ids: Sequence[UUID]) -> dict[UUID, PaymentSides | None]:
+        """The sides of payments, and by the ids of returns those of what they return; unknown ids are left out, and
+        None is one that cannot be read."""
         ...
 
 

@@ -6,21 +6,21 @@ WITH claimed AS (
         amount_minor, currency, debtor_account, creditor_account, creditor_name_encrypted, creditor_country,
         creditor_agent, remittance_encrypted, debtor_account_id, creditor_account_id, agent_bic, state, version,
         fencing_token, leased_until, due_at, reason, error_code, error_detail, traceparent, received_at, updated_at,
-        execute_at)
+        execute_at, bulk_id)
     SELECT payment_id, customer_id, idempotency_key, fingerprint, transaction_id, amount,
            amount_minor, currency, debtor_account, creditor_account, creditor_name, creditor_country,
            creditor_agent, remittance, debtor_account_id, creditor_account_id, agent_bic, state, version,
            1, leased_until, due_at, reason, error_code, error_detail, traceparent, $25, $25,
-           execute_at
+           execute_at, bulk_id
       FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::text[],
                   $7::bigint[], $8::text[], $9::text[], $10::text[], $11::bytea[], $12::text[],
                   $13::text[], $14::bytea[], $15::uuid[], $16::uuid[], $17::text[], $18::text[], $19::int[],
                   $20::timestamptz[], $21::timestamptz[], $22::text[], $23::text[], $24::text[], $26::text[],
-                  $32::timestamptz[])
+                  $32::timestamptz[], $33::uuid[])
            AS t (payment_id, customer_id, idempotency_key, fingerprint, transaction_id, amount,
                  amount_minor, currency, debtor_account, creditor_account, creditor_name, creditor_country,
                  creditor_agent, remittance, debtor_account_id, creditor_account_id, agent_bic, state, version,
-                 leased_until, due_at, reason, error_code, error_detail, traceparent, execute_at)
+                 leased_until, due_at, reason, error_code, error_detail, traceparent, execute_at, bulk_id)
         ON CONFLICT DO NOTHING
     RETURNING payment_id, due_at
 ), stepped AS (
@@ -34,7 +34,7 @@ WITH claimed AS (
      GROUP BY payment_id
 ), in_hand AS (
     INSERT INTO claimed_batch (batch_id, look_at, payment_ids)
-    SELECT $33, min(due_at), array_agg(payment_id)
+    SELECT $34, min(due_at), array_agg(payment_id)
       FROM claimed
      WHERE due_at IS NOT NULL
     HAVING count(*) > 0
@@ -116,6 +116,7 @@ WITH free AS (
       FROM transactions
      WHERE payment_id = ANY($1::uuid[])
        AND due_at IS NOT NULL
+       AND state = ANY($4::text[])
        AND (leased_until IS NULL OR leased_until <= $2)
      ORDER BY payment_id
        FOR NO KEY UPDATE
@@ -231,6 +232,20 @@ SELECT payment_id, version, source, target, at, reason
  WHERE payment_id = ANY($1::uuid[])
  ORDER BY payment_id, version;
 
+-- sides --
+-- Who paid whom, and what for, by the ids under which an account has its lines: a payment's own, and a return's for the
+-- payment that it gives back.
+SELECT payment_id AS booked_as, payment_id, transaction_id, customer_id, debtor_account, creditor_account, agent_bic,
+       creditor_name_encrypted, remittance_encrypted
+  FROM transactions
+ WHERE payment_id = ANY($1::uuid[])
+UNION ALL
+SELECT made.return_id, payment.payment_id, payment.transaction_id, payment.customer_id, payment.debtor_account,
+       payment.creditor_account, payment.agent_bic, payment.creditor_name_encrypted, payment.remittance_encrypted
+  FROM payment_return AS made
+  JOIN transactions AS payment USING (payment_id)
+ WHERE made.return_id = ANY($1::uuid[]);
+
 -- forget_old_keys --
 -- Idempotency keys are kept 30 days; then the payment stays and its key may be used again.
 UPDATE transactions SET idempotency_key = NULL
@@ -238,13 +253,14 @@ UPDATE transactions SET idempotency_key = NULL
 
 -- open_by_state --
 -- Unfinished payments by state, and since when the oldest of each is in it: those that are woken one by one, and those
--- that a batch says are in hand.
-SELECT state, count(*) AS payments, min(updated_at) AS since
-  FROM (SELECT state, updated_at
+-- that a batch says are in hand. A scheduled one counts from its day.
+SELECT state, count(*) AS payments,
+       min(greatest(updated_at, CASE WHEN state = 'SCHEDULED' THEN execute_at END)) AS since
+  FROM (SELECT state, updated_at, execute_at
           FROM transactions
          WHERE wake_at IS NOT NULL
          UNION ALL
-        SELECT payment.state, payment.updated_at
+        SELECT payment.state, payment.updated_at, payment.execute_at
           FROM claimed_batch
          CROSS JOIN LATERAL unnest(payment_ids) AS member (payment_id)
           JOIN transactions AS payment USING (payment_id)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 
 from payflow.contracts.confirm import Creditor, ListPayments, PaymentState, TransitionView
+from payflow.contracts.sides import PaymentSides, Side
 from payflow.kernel.clock import Ids
 from payflow.kernel.envelope import Event
-from payflow.platform.crypto import ColumnCipher
+from payflow.platform.crypto import ColumnCipher, read_or_none
 from payflow.platform.eventlog import Outbox, encode_events, event_of
 from payflow.platform.http.trace import as_recorded
 from payflow.platform.postgres import Database, load_queries, repeat_on_conflict
 from payflow.platform.tracing.events import writing
-from payflow.services.confirm.domain import MACHINE, WORKING, Payment, Transition
+from payflow.services.confirm.domain import MACHINE, UNFINISHED, WORKING, Payment, Transition
 from payflow.services.confirm.measures import tell_steps
 
 queries = load_queries(__package__ or "payflow.services.confirm")
@@ -101,6 +103,7 @@ class PostgresStore:
             [step.target.value for _, step in steps],
             [step.reason for _, step in steps],
             [payment.execute_at for payment in payments],
+            [payment.bulk_id for payment in payments],
         ]
 
     async def find(self, keys: Sequence[tuple[str, str, str]]) -> list[Payment | None]:
@@ -150,10 +153,17 @@ class PostgresStore:
             self._outbox.wake_consumers()
         return saved
 
-    async def lease(self, payment_ids: Sequence[UUID], *, now: datetime, until: datetime) -> dict[UUID, Payment]:
+    async def lease(
+        self,
+        payment_ids: Sequence[UUID],
+        *,
+        now: datetime,
+        until: datetime,
+        states: Collection[PaymentState] = UNFINISHED,
+    ) -> dict[UUID, Payment]:
         if not payment_ids:
             return {}
-        rows = await self._database.write(queries.lease, payment_ids, now, until)
+        rows = await self._database.write(queries.lease, payment_ids, now, until, [state.value for state in states])
         return {row["payment_id"]: self._payment(row) for row in rows}
 
     async def lease_due(self, *, now: datetime, until: datetime, limit: int) -> list[Payment]:
@@ -238,6 +248,22 @@ class PostgresStore:
             steps.setdefault(row["payment_id"], []).append(step)
         return steps
 
+    async def sides(self, payment_ids: Sequence[UUID]) -> dict[UUID, PaymentSides | None]:
+        rows = await self._database.fetch(queries.sides, payment_ids)
+        return {row["booked_as"]: read_or_none(partial(self._sides, row)) for row in rows}
+
+    def _sides(self, row: asyncpg.Record) -> PaymentSides:
+        return PaymentSides(
+            payment_id=row["booked_as"],
+            debtor=Side(account=row["debtor_account"]),
+            creditor=Side(
+                account=row["creditor_account"], name=self._decrypt(row, "creditor_name"), agent=row["agent_bic"]
+            ),
+            remittance_information=self._decrypt(row, "remittance"),
+            transaction_id=row["transaction_id"],
+            customer_id=row["customer_id"],
+        )
+
     async def forget_old_keys(self, *, before: datetime) -> str:
         """Free the idempotency keys of payments that were received before this instant and have ended."""
         return await self._database.execute(queries.forget_old_keys, before)
@@ -311,6 +337,7 @@ _PLAIN_COLUMNS = (
     "completed_at",
     "expires_at",
     "execute_at",
+    "bulk_id",
 )
 
 

@@ -177,7 +177,12 @@ def _api(
         access=timedelta(seconds=settings.access_token_s), session=timedelta(seconds=settings.session_s)
     )
     keys = FileKeyRing.open(settings.token_keys_dir, token_lifetime=lifetimes.access, now=runtime.clock.now())
-    tokens = JwtAccessTokens(keys=keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+    tokens = JwtAccessTokens(
+        keys=keys,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        now=lambda: runtime.clock.now().timestamp(),
+    )
     passwords = ArgonPasswords()
     runtime.on_close(passwords.close)
     parts = Parts(

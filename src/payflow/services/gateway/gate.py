@@ -84,8 +84,10 @@ class Gate:
             return Admitted(TokenRevoked(), headers)
         return Admitted(identity, headers)
 
-    async def is_revoked(self, identity: Identity) -> bool:
-        """Whether a token was revoked since its request was admitted. True also when nobody can tell."""
+    async def is_over(self, identity: Identity) -> bool:
+        """Whether a token has ended, or was revoked, since its request was admitted. True also when nobody can tell."""
+        if self._tokens.has_ended(identity):
+            return True
         try:
             verdict = await self._guard.ask(Ask((), (identity.token_id, identity.session_id)))
         except Unavailable:

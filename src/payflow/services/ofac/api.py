@@ -14,10 +14,12 @@ from prometheus_client import Counter, Gauge
 from payflow.contracts.ofac import (
     DecideReviewCase,
     DescribeLists,
+    GetDecision,
     GetReview,
     ListReviews,
     ListsDescribed,
     NameScreened,
+    PaymentDecision,
     ReviewPage,
     ReviewView,
     Screened,
@@ -80,6 +82,9 @@ class OfacApi:
 
     async def get_reviews(self, queries: list[GetReview]) -> Answers[ReviewView]:
         return await reviews.get_reviews(queries=queries, store=self._store)
+
+    async def get_decisions(self, queries: list[GetDecision]) -> Answers[PaymentDecision]:
+        return await reviews.get_decisions(queries=queries, store=self._store)
 
     async def list_reviews(self, queries: list[ListReviews]) -> Answers[ReviewPage]:
         return await reviews.list_reviews(queries=queries, store=self._store)

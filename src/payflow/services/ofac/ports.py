@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from payflow.contracts.confirm import DecideReview, GetPayment, PaymentView
-from payflow.contracts.ofac import ReviewState
+from payflow.contracts.ofac import PaymentDecision, ReviewState
 from payflow.contracts.operation import Answers
 from payflow.kernel.envelope import Event
 from payflow.services.ofac.domain.cases import Decision, Delivery, ReviewCase
@@ -55,6 +55,10 @@ class Store(Protocol):
 
     async def reviews_of(self, payment_ids: Sequence[UUID]) -> dict[UUID, UUID]:
         """Review ids by payment id; payments without a case are left out. One statement, however many payments."""
+        ...
+
+    async def decisions_of(self, payment_ids: Sequence[UUID]) -> dict[UUID, PaymentDecision]:
+        """How payments' cases stand, by payment id; payments without a case are left out."""
         ...
 
     async def newest_cases(self, *, state: ReviewState | None, before: UUID | None, limit: int) -> list[ReviewCase]:

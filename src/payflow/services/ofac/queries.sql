@@ -12,6 +12,10 @@ RETURNING payment_id, review_id;
 -- The cases that payments have.
 SELECT payment_id, review_id FROM review_case WHERE payment_id = ANY($1::uuid[]);
 
+-- decisions_of_payments --
+-- How the cases of payments stand.
+SELECT payment_id, state, decided_at FROM review_case WHERE payment_id = ANY($1::uuid[]);
+
 -- insert_proofs --
 -- Names found clear for the first time on a list version. Given in order, for the same reason.
 INSERT INTO cleared_name (name_digest, list_version, first_cleared_at)

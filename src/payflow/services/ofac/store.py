@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from payflow.contracts.ofac import MatchView, ReviewState
+from payflow.contracts.ofac import MatchView, PaymentDecision, ReviewState
 from payflow.kernel.envelope import Event
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Outbox
@@ -96,6 +96,10 @@ class PostgresStore:
 
     async def reviews_of(self, payment_ids: Sequence[UUID]) -> dict[UUID, UUID]:
         return _review_ids(await self._database.fetch(queries.reviews_of_payments, list(payment_ids)))
+
+    async def decisions_of(self, payment_ids: Sequence[UUID]) -> dict[UUID, PaymentDecision]:
+        rows = await self._database.fetch(queries.decisions_of_payments, list(payment_ids))
+        return {row["payment_id"]: PaymentDecision(**{**dict(row), "state": ReviewState(row["state"])}) for row in rows}
 
     async def newest_cases(self, *, state: ReviewState | None, before: UUID | None, limit: int) -> list[ReviewCase]:
         rows = await self._database.fetch(queries.newest_cases, state and state.value, before, limit)

@@ -7,25 +7,34 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from payflow.contracts.agents import AgentDirectory
 from payflow.contracts.confirm import Confirm
 from payflow.contracts.operation import Answers
 from payflow.contracts.partner_bank import (
+    BankStatus,
+    EndReturn,
     Enquire,
+    InstructionNotFound,
     InstructionPage,
     ListInstructions,
+    ReturnEnding,
     SubmissionStatus,
     SubmitCreditTransfer,
+    WithdrawEnding,
 )
+from payflow.contracts.sides import ListSides, SidesList
 from payflow.kernel.clock import Clock, Ids
 from payflow.kernel.errors import Unavailable, UnknownOutcome
 from payflow.platform.context import current_traceparent
 from payflow.platform.postgres import repeat_then_halve
-from payflow.services.partner_bank.domain import IncomingTransfer, Pauses, Verdict
+from payflow.services.partner_bank.domain import CARE, IncomingTransfer, Pauses, Verdict
 from payflow.services.partner_bank.ports import Rail, Store
 from payflow.services.partner_bank.usecases import duties, incoming, outgoing, reads
+from payflow.services.partner_bank.usecases.returns import Returns
+from payflow.services.partner_bank.usecases.suspense import Suspense
+from payflow.services.partner_bank.usecases.taken_back import TakenBack
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +48,18 @@ _received: Final = Counter(
 )
 
 
+_open_incoming: Final = Gauge("payflow_incoming_open", "Incoming payments that are not where they stay.", ["state"])
+_oldest_incoming: Final = Gauge(
+    "payflow_oldest_incoming_age_seconds",
+    "How long the oldest incoming payment that is not where it stays is in this state; 0: none.",
+    ["state"],
+)
+_oldest_decided: Final = Gauge(
+    "payflow_oldest_decided_incoming_age_seconds",
+    "How long ago the review of the oldest payment was decided that is still in suspense; 0: there is none.",
+)
+
+
 class PartnerBankApi:
     """Implements contracts.partner_bank.PartnerBank and the duties that follow from it."""
 
@@ -48,6 +69,8 @@ class PartnerBankApi:
         store: Store,
         rail: Rail,
         agents: AgentDirectory,
+        returns: Returns,
+        taken_back: TakenBack,
         confirm: Confirm,
         clock: Clock,
         ids: Ids,
@@ -57,6 +80,8 @@ class PartnerBankApi:
         self._store = store
         self._rail = rail
         self._agents = agents
+        self._returns = returns
+        self._taken_back = taken_back
         self._confirm = confirm
         self._clock = clock
         self._ids = ids
@@ -91,8 +116,9 @@ class PartnerBankApi:
         return answers
 
     async def enquire(self, queries: list[Enquire]) -> Answers[SubmissionStatus]:
-        return await outgoing.enquire(
-            payment_ids=[query.payment_id for query in queries],
+        payment_ids = [query.payment_id for query in queries]
+        answers = await outgoing.enquire(
+            payment_ids=payment_ids,
             store=self._store,
             rail=self._rail,
             agents=self._agents,
@@ -100,14 +126,41 @@ class PartnerBankApi:
             clock=self._clock,
             pauses=self._pauses,
         )
+        others = [id for id, one in zip(payment_ids, answers, strict=True) if isinstance(one, InstructionNotFound)]
+        if not others:
+            return answers
+        of_returns = dict(zip(others, await self._returns.enquire(others), strict=True))
+        return [of_returns.get(id, answer) for id, answer in zip(payment_ids, answers, strict=True)]
+
+    async def end_return(self, commands: list[EndReturn]) -> Answers[ReturnEnding]:
+        answers = await self._taken_back.say(commands)
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, ReturnEnding):
+                event = "bank.return_ended" if answer.status is not BankStatus.UNKNOWN else "bank.return_end_requested"
+                log.info(event, payment_id=str(command.payment_id), ended_by=command.ended_by)
+        return answers
+
+    async def withdraw_ending(self, commands: list[WithdrawEnding]) -> Answers[ReturnEnding]:
+        answers = await self._taken_back.withdraw(commands)
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, ReturnEnding):
+                log.info(
+                    "bank.return_end_withdrawn",
+                    payment_id=str(command.payment_id),
+                    withdrawn_by=command.withdrawn_by,
+                )
+        return answers
 
     async def list_instructions(self, queries: list[ListInstructions]) -> Answers[InstructionPage]:
-        return await reads.list_instructions(queries=queries, store=self._store)
+        return await reads.list_instructions(queries=queries, store=self._store, now=self._clock.now())
 
-    async def enquire_unknown(self) -> int:
+    async def list_sides(self, queries: list[ListSides]) -> Answers[SidesList]:
+        return await reads.list_sides(queries=queries, store=self._store)
+
+    async def enquire_unknown(self) -> None:
         """One round of the background duty: ask about what is due; failures of the store are waited out."""
         try:
-            return await duties.enquire_unknown(
+            await duties.enquire_unknown(
                 store=self._store,
                 rail=self._rail,
                 agents=self._agents,
@@ -117,7 +170,56 @@ class PartnerBankApi:
             )
         except (Unavailable, UnknownOutcome) as error:
             log.warning("bank.enquiry_waits", error=repr(error))
-            return 0
+
+    async def offer_returns(self) -> None:
+        """One round of the background duty: send the returns that are due, and ask what became of them."""
+        try:
+            offers = await self._returns.offer()
+        except (Unavailable, UnknownOutcome) as error:
+            log.warning("bank.returns_wait", error=repr(error))
+            return
+        for one in offers.refused:
+            log.error(
+                "bank.return_refused",
+                return_id=str(one.return_id),
+                payment_id=str(one.payment_id),
+                agent=one.agent_bic,
+                reason_code=one.reason_code,
+            )
+        for one in offers.never_received:
+            log.warning(
+                "bank.return_never_received",
+                return_id=str(one.return_id),
+                payment_id=str(one.payment_id),
+                agent=one.agent_bic,
+                reason_code=one.last_answer,
+                tries=one.never_received,
+            )
+        for one in offers.taken_twice:
+            log.error(
+                "bank.return_taken_twice",
+                return_id=str(one.return_id),
+                payment_id=str(one.payment_id),
+                agent=one.agent_bic,
+                reference=one.proof,
+            )
+        for one in offers.without_a_bank:
+            log.error(
+                "bank.return_without_a_bank",
+                return_id=str(one.return_id),
+                payment_id=str(one.payment_id),
+                agent=one.agent_bic,
+            )
+
+    async def book_returns(self) -> None:
+        """One round of the background duty: book what other banks have taken back."""
+        try:
+            refused = await self._returns.book()
+        except (Unavailable, UnknownOutcome) as error:
+            log.warning("bank.returns_wait", error=repr(error))
+            return
+        for return_id, code in refused:
+            log.error("bank.return_refused_by_account", return_id=str(return_id), code=code)
 
     async def deliver_answers(self) -> int:
         """One round of the background duty: tell confirm what it may not have heard."""
@@ -137,10 +239,18 @@ class InboundApi:
     """Takes other banks' messages (see rails.inbound.Receiver)."""
 
     def __init__(
-        self, *, store: Store, settlement: incoming.Settlement, own_bic: str, clock: Clock, pauses: Pauses
+        self,
+        *,
+        store: Store,
+        settlement: incoming.Settlement,
+        suspense: Suspense,
+        own_bic: str,
+        clock: Clock,
+        pauses: Pauses,
     ) -> None:
         self._store = store
         self._settlement = settlement
+        self._suspense = suspense
         self._own_bic = own_bic
         self._clock = clock
         self._pauses = pauses
@@ -188,3 +298,22 @@ class InboundApi:
         except (Unavailable, UnknownOutcome) as error:
             log.warning("bank.settlement_waits", error=repr(error))
             return 0
+
+    async def look_after_suspense(self) -> int:
+        """One round of the background duty: move money out of suspense whose review has been decided."""
+        try:
+            return await self._suspense.look_after()
+        except (Unavailable, UnknownOutcome) as error:
+            log.warning("bank.suspense_waits", error=repr(error))
+            return 0
+        finally:
+            _oldest_decided.set(self._suspense.oldest_decided.total_seconds())
+
+    async def measure_open_incoming(self) -> None:
+        """Tell by metrics how many incoming payments are under way in each state, and for how long the oldest is."""
+        found = await self._store.open_incoming()
+        now = self._clock.now()
+        for state in CARE:
+            count, since = found.get(state, (0, now))
+            _open_incoming.labels(state.value).set(count)
+            _oldest_incoming.labels(state.value).set(max(0.0, (now - since).total_seconds()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -13,18 +15,25 @@ from payflow.contracts.agents import DEMO_AGENTS, Agent, AgentDirectory, read_ag
 from payflow.contracts.confirm import Confirm
 from payflow.contracts.ofac import Ofac
 from payflow.contracts.partner_bank import PartnerBank
+from payflow.kernel.four_eyes import FourEyes
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.service import Runtime, Service, every
 from payflow.platform.settings import CommonSettings, SettingsError, describe
 from payflow.services.partner_bank.api import InboundApi, PartnerBankApi
-from payflow.services.partner_bank.domain import Pauses
+from payflow.services.partner_bank.domain import Pauses, TakenBackRules
 from payflow.services.partner_bank.rails.http import HttpRail
 from payflow.services.partner_bank.rails.inbound import InboundApp
 from payflow.services.partner_bank.rails.signing import BankSecrets
 from payflow.services.partner_bank.store import PostgresStore
+from payflow.services.partner_bank.usecases.events import IncomingEvents
 from payflow.services.partner_bank.usecases.incoming import Settlement
+from payflow.services.partner_bank.usecases.returns import Returns
+from payflow.services.partner_bank.usecases.suspense import Suspense
+from payflow.services.partner_bank.usecases.taken_back import TakenBack
 
 DEMO_SECRET: Final = "demo-bank-secret"  # noqa: S105 - public on purpose, and refused in production
+# Reviews are decided by people: asking about every held payment more often would only load ofac.
+SUSPENSE_PAUSE_S: Final = 5.0
 _Bic = Annotated[str, msgspec.Meta(pattern="^[A-Z0-9]{4}[A-Z]{2}[A-Z0-9]{2}([A-Z0-9]{3})?$")]
 _Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -55,6 +64,16 @@ class PartnerBankSettings(CommonSettings, frozen=True, kw_only=True):
     bank_pause_first_s: Annotated[_Seconds, describe("pause before the second enquiry; doubles with each")] = 0.5
     bank_pause_longest_s: Annotated[_Seconds, describe("longest pause between enquiries")] = 30.0
     bank_answer_repeat_s: Annotated[_Seconds, describe("seconds until confirm is told an answer once more")] = 5.0
+    taken_back_four_eyes_above: Annotated[
+        str,
+        describe(
+            "what a bank has taken back by one operator's word alone, in whole units; exceptions: 1000,JPY=150000",
+            check=FourEyes.parse,
+        ),
+    ] = "1000"
+    taken_back_approval_s: Annotated[_Seconds, describe("seconds that such a word waits for its second person")] = (
+        259_200.0
+    )
     bank_duty_pause_s: Annotated[_Seconds, describe("pause between looks for what is due")] = 0.5
 
 
@@ -120,16 +139,59 @@ def _rail(runtime: Runtime, settings: PartnerBankSettings, secrets: BankSecrets)
 
 
 def _receiver(runtime: Runtime, settings: PartnerBankSettings, store: PostgresStore, pauses: Pauses) -> InboundApi:
-    settlement = Settlement(
+    account, ofac = runtime.client(Account), runtime.client(Ofac)
+    events = IncomingEvents(ids=runtime.ids, source=runtime.service)
+    return InboundApi(
         store=store,
+        settlement=Settlement(
+            store=store, account=account, ofac=ofac, events=events, clock=runtime.clock, pauses=pauses
+        ),
+        suspense=Suspense(
+            store=store,
+            account=account,
+            ofac=ofac,
+            events=events,
+            ids=runtime.ids,
+            clock=runtime.clock,
+            pauses=pauses,
+        ),
+        own_bic=settings.own_bic,
+        clock=runtime.clock,
+        pauses=pauses,
+    )
+
+
+def _returns(runtime: Runtime, store: PostgresStore, rail: HttpRail, agents: AgentDirectory, pauses: Pauses) -> Returns:
+    return Returns(
+        store=store,
+        rail=rail,
+        agents=agents,
         account=runtime.client(Account),
-        ofac=runtime.client(Ofac),
+        events=IncomingEvents(ids=runtime.ids, source=runtime.service),
         ids=runtime.ids,
         clock=runtime.clock,
         pauses=pauses,
-        source=runtime.service,
     )
-    return InboundApi(store=store, settlement=settlement, own_bic=settings.own_bic, clock=runtime.clock, pauses=pauses)
+
+
+def taken_back_rules(settings: PartnerBankSettings) -> TakenBackRules:
+    """When two people are asked whether a bank has its money, and for how long the first one's word waits."""
+    return TakenBackRules(
+        four_eyes=FourEyes.parse(settings.taken_back_four_eyes_above),
+        approval=timedelta(seconds=settings.taken_back_approval_s),
+    )
+
+
+def _duties(api: PartnerBankApi, receiver: InboundApi, *, pause: float) -> dict[str, Callable[[], Awaitable[None]]]:
+    return {
+        "enquire_unknown": every(pause, api.enquire_unknown),
+        "deliver_answers": every(pause, api.deliver_answers),
+        "settle_pending": every(pause, receiver.settle_pending),
+        "look_after_suspense": every(max(pause, SUSPENSE_PAUSE_S), receiver.look_after_suspense),
+        "offer_returns": every(pause, api.offer_returns),
+        "book_returns": every(pause, api.book_returns),
+        "measure_open_incoming": every(5, receiver.measure_open_incoming),
+    }
 
 
 async def build(runtime: Runtime) -> Service:
@@ -147,6 +209,8 @@ async def build(runtime: Runtime) -> Service:
         store=store,
         rail=rail,
         agents=agents,
+        returns=_returns(runtime, store, rail, agents, pauses),
+        taken_back=TakenBack(store=store, clock=runtime.clock, rules=taken_back_rules(settings)),
         confirm=runtime.client(Confirm),
         clock=runtime.clock,
         ids=runtime.ids,
@@ -154,7 +218,6 @@ async def build(runtime: Runtime) -> Service:
         bank_timeout_s=settings.bank_timeout_s,
     )
     receiver = _receiver(runtime, settings, store, pauses)
-    pause = settings.bank_duty_pause_s
     return Service(
         implementations=[(PartnerBank, api)],
         app=InboundApp(
@@ -167,9 +230,5 @@ async def build(runtime: Runtime) -> Service:
         ),
         checks=dict(runtime.checks_for(database=database)),
         required={"postgres"},
-        background={
-            "enquire_unknown": every(pause, api.enquire_unknown),
-            "deliver_answers": every(pause, api.deliver_answers),
-            "settle_pending": every(pause, receiver.settle_pending),
-        },
+        background=_duties(api, receiver, pause=settings.bank_duty_pause_s),
     )

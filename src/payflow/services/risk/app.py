@@ -7,6 +7,7 @@ from typing import Annotated
 from payflow.contracts.kyc import Kyc
 from payflow.contracts.ofac import Ofac
 from payflow.contracts.risk import Risk
+from payflow.platform.eventlog.rests import REST_MAX_S
 from payflow.platform.service import Runtime, Service
 from payflow.platform.settings import CommonSettings, SettingsError, describe
 from payflow.services.risk.api import RiskApi
@@ -50,7 +51,12 @@ async def build(runtime: Runtime) -> Service:
         clock=runtime.clock,
     )
     consumer = runtime.consumer(
-        topics=TOPICS, types=REFUSED | RETURNS, handler=OutcomeHandler(PostgresCorrections), database=database
+        topics=TOPICS,
+        types=REFUSED | RETURNS,
+        handler=OutcomeHandler(PostgresCorrections),
+        database=database,
+        # Nearly every event is none of these. Who pays again within that time counts the refused one, too.
+        rest_min_s=REST_MAX_S,
     )
     return Service(
         implementations=[(Risk, api)],

@@ -30,6 +30,7 @@ from payflow.platform.eventlog.delivery import (
 from payflow.platform.eventlog.kafka.config import Kafka
 from payflow.platform.eventlog.kafka.reading import COMMIT_EVERY_S, GroupReader, Place, Record, reason_of
 from payflow.platform.eventlog.kafka.replaying import Replayer
+from payflow.platform.eventlog.kafka.sharing import SharingWatch
 from payflow.platform.eventlog.kafka.wire import from_record, type_in
 from payflow.platform.eventlog.kafka.worker import Worker
 from payflow.platform.eventlog.rests import Rests
@@ -116,6 +117,7 @@ class KafkaConsumer:
             self._kafka, group=self._kafka.group(self._name), topics=self._topics, client_id=self._client_id
         )
         replayer = Replayer(self._kafka, name=self._name, deliverer=self._deliverer, client_id=self._client_id)
+        sharing = SharingWatch(self._kafka, consumer=self._name, topics=self._topics, reader=reader)
         telling = asyncio.create_task(self._tell_always(reader))
         try:
             await self._worker.do(reader.open)
@@ -125,7 +127,7 @@ class KafkaConsumer:
                 await self._take(reader, seconds=0 if self._pending else POLL_S)
                 if self._pending:
                     await self._handle_pending(reader)
-                await self._look_after_replays(replayer)
+                await self._look_around(replayer, sharing)
         finally:
             telling.cancel()
             self._reader, self._pending, self._next = None, [], {}
@@ -232,13 +234,15 @@ class KafkaConsumer:
             cause=f"{cause} (at {place})",
         )
 
-    async def _look_after_replays(self, replayer: Replayer) -> None:
-        """Look, once a second, whether something is to be handed over again, and hand over some of it."""
+    async def _look_around(self, replayer: Replayer, sharing: SharingWatch) -> None:
+        """Tell, once a second, how this member stands; look whether something is to be handed over again, and hand over
+        some of it."""
         now = asyncio.get_running_loop().time()
         if now < self._looks_at:
             return
         self._looks_at = now + LOOK_S
         await self._measure()
+        await self._worker.do(sharing.look)
         if self._pending:
             return
         try:

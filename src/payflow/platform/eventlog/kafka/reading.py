@@ -205,6 +205,16 @@ class GroupReader:
             client.close()
 
     @property
+    def member_id(self) -> str:
+        """What the group calls this member; "" before it has joined."""
+        return self._opened.memberid() or ""
+
+    @property
+    def topics_had(self) -> frozenset[str]:
+        """The topics of which this member has a partition."""
+        return frozenset(topic for topic, _ in self._assigned)
+
+    @property
     def _opened(self) -> Consumer:
         if self._client is None:
             raise Unavailable("The reader is closed.")

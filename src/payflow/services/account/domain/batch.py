@@ -35,6 +35,7 @@ from payflow.kernel.money import CurrencyMismatch, InvalidAmount, format_minor
 from payflow.services.account.domain.records import (
     CAPTURED,
     HELD,
+    INCOMING_RETURN,
     RELEASED,
     STEPS,
     Balance,
@@ -58,17 +59,12 @@ class Batch:
         self._balances = balances
         self._outcomes = outcomes
         self._now = now
-        # An account's instants never go back, although clocks differ and a batch waits for its locks: the balance as of
-        # an instant is then that of the last posting up to it.
-        self._at = max((now, *(balance.booked_at for balance in balances.values() if balance.booked_at is not None)))
-        self.changes = Changes(at=self._at)
+        self.changes = Changes(at=now)
 
     def balances_after(self) -> list[Balance]:
         """All balances of the batch as they are once its changes are written."""
         return [
-            replace(balance, version=balance.version + 1, booked_at=self._at)
-            if account_id in self.changes.balances
-            else balance
+            replace(balance, version=balance.version + 1) if account_id in self.changes.balances else balance
             for account_id, balance in self._balances.items()
         ]
 
@@ -86,7 +82,8 @@ class Batch:
                 command.payment_id, "book", command.fencing_token, refusal, command.debtor_account_id
             )
         if command.captures_hold or self._open_hold(command.payment_id) is not None:
-            error = self._take_from_hold(command.payment_id, command.fencing_token, command.amount_minor)
+            at = self._instant(command.debtor_account_id, command.creditor_account_id)
+            error = self._take_from_hold(command.payment_id, command.fencing_token, command.amount_minor, at=at)
             if error is not None:
                 return error
         return self._book(
@@ -109,7 +106,7 @@ class Batch:
         known = self._outcomes.holds.get(command.payment_id)
         if known is not None:
             if known.state == RELEASED:
-                return PaymentEnded()
+                return PaymentEnded(known.end_reason or "")
             if known.state == HELD:
                 self._hand_over(known, token=command.fencing_token, expires_at=command.expires_at)
             return HoldPlaced(hold_id=known.hold_id, placed_at=known.placed_at)
@@ -121,7 +118,8 @@ class Batch:
             return self._remember_refusal(
                 command.payment_id, "hold", command.fencing_token, refusal, command.account_id
             )
-        self._touch(command.account_id).held_minor += command.amount_minor
+        at = self._instant(command.account_id)
+        self._touch(command.account_id, at=at).held_minor += command.amount_minor
         self._write_hold(
             Hold(
                 payment_id=command.payment_id,
@@ -131,11 +129,11 @@ class Batch:
                 currency=command.currency,
                 state=HELD,
                 fencing_token=command.fencing_token,
-                placed_at=self._at,
+                placed_at=at,
                 expires_at=command.expires_at,
             )
         )
-        return HoldPlaced(hold_id=hold_id, placed_at=self._at)
+        return HoldPlaced(hold_id=hold_id, placed_at=at)
 
     def keep_hold(self, payment_id: UUID, token: int) -> HoldKept | PayflowError:
         """Take the expiry off an open hold."""
@@ -145,7 +143,7 @@ class Batch:
         if hold is None or hold.state == RELEASED:
             return HoldNotFound()
         if hold.state == HELD and (hold.expires_at is not None or hold.fencing_token != token):
-            self._write_hold(_changed(hold, fencing_token=token, expires_at=None))
+            self._write_hold(hold.changed(fencing_token=token, expires_at=None))
         return HoldKept(hold_id=hold.hold_id)
 
     def capture_hold(
@@ -169,7 +167,8 @@ class Batch:
             return InvalidAmount("What is captured must be more than nothing.")
         if amount > hold.amount_minor:
             return CaptureTooLarge()
-        error = self._take_from_hold(payment_id, token, hold.amount_minor)
+        at = self._instant(hold.account_id, nostro_account_id)
+        error = self._take_from_hold(payment_id, token, hold.amount_minor, at=at)
         if error is not None:
             return error
         legs = ((hold.account_id, -amount), (nostro_account_id, amount))
@@ -189,44 +188,80 @@ class Batch:
         for step in STEPS:
             # Whoever comes late with a command for this payment finds a "no", whatever its token.
             if (payment_id, step) not in self._outcomes.refusals:
-                self._remember_refusal(payment_id, step, token, PaymentEnded(), account_id)
+                self._remember_refusal(payment_id, step, token, PaymentEnded(reason), account_id)
         hold = self._outcomes.holds.get(payment_id)
         if hold is None:
-            return Released(released_at=self._at)
+            return Released(released_at=self._now)
         if hold.state == HELD:
-            self._touch(hold.account_id).held_minor -= hold.amount_minor
-            self._write_hold(_changed(hold, fencing_token=token, state=RELEASED, ended_at=self._at, end_reason=reason))
-            return Released(released_at=self._at)
-        return Released(released_at=hold.ended_at or self._at)
+            at = self._instant(hold.account_id)
+            self._give_back(hold, at=at)
+            self._write_hold(hold.changed(fencing_token=token, state=RELEASED, ended_at=at, end_reason=reason))
+            return Released(released_at=at)
+        return Released(released_at=hold.ended_at or self._now)
 
     def expire_hold(self, payment_id: UUID) -> bool:
         """Release a hold whose expiry has passed; whether it was released. Submission takes the expiry off."""
         hold = self._outcomes.holds.get(payment_id)
         if hold is None or not is_expired(hold, now=self._now):
             return False
-        self._touch(hold.account_id).held_minor -= hold.amount_minor
-        self._write_hold(_changed(hold, fencing_token=0, state=RELEASED, ended_at=self._at, end_reason="expired"))
+        at = self._instant(hold.account_id)
+        self._give_back(hold, at=at)
+        self._write_hold(hold.changed(fencing_token=0, state=RELEASED, ended_at=at, end_reason="expired"))
         return True
 
     def credit(
         self,
         *,
         payment_id: UUID,
-        nostro_account_id: UUID,
-        account_id: UUID,
+        token: int,
+        from_account_id: UUID,
+        account_id: UUID | None,
         amount_minor: int,
         currency: str,
         entry_id: UUID,
     ) -> Booked | PayflowError:
-        """Credit money that came in from another bank, once."""
-        earlier = self._earlier(payment_id, 0, step="book")
+        """Credit money that came in from another bank, once: from its nostro account, or from suspense.
+
+        A refusal is remembered: the other bank is told of it, and no late command may book what it was told is refused.
+        `account_id` None: the creditor's account is not known.
+        """
+        entry = self._outcomes.entries.get(payment_id)
+        if entry is not None and entry.kind == INCOMING_RETURN:
+            return AlreadyBooked()
+        earlier = self._earlier(payment_id, token, step="book")
         if earlier is not None:
             return earlier
+        if account_id is None:
+            return self._remember_refusal(payment_id, "book", token, AccountNotFound(), None)
         refusal = self._refuse_credit(account_id, currency)
         if refusal is not None:
-            return refusal
-        legs = ((nostro_account_id, -amount_minor), (account_id, amount_minor))
-        return self._book(payment_id=payment_id, kind="incoming", token=0, entry_id=entry_id, legs=legs)
+            return self._remember_refusal(payment_id, "book", token, refusal, account_id)
+        legs = ((from_account_id, -amount_minor), (account_id, amount_minor))
+        return self._book(payment_id=payment_id, kind="incoming", token=token, entry_id=entry_id, legs=legs)
+
+    def return_from_suspense(
+        self,
+        *,
+        payment_id: UUID,
+        token: int,
+        nostro_account_id: UUID,
+        suspense_account_id: UUID,
+        amount_minor: int,
+        entry_id: UUID,
+    ) -> Booked | PayflowError:
+        """Book money back from suspense to the bank that sent it, once, unless it went to the creditor.
+
+        `payment_id`: the one under which it leaves suspense, as the credit to the creditor does (see `credit`).
+        """
+        entry = self._outcomes.entries.get(payment_id)
+        if entry is not None:
+            is_returned = entry.kind == INCOMING_RETURN
+            return Booked(entry_id=entry.entry_id, booked_at=entry.booked_at) if is_returned else AlreadyBooked()
+        # That the creditor's account refused it is why it goes back; from now on nothing else can be booked.
+        if self._is_stale(payment_id, token):
+            return StaleCommand()
+        legs = ((suspense_account_id, -amount_minor), (nostro_account_id, amount_minor))
+        return self._book(payment_id=payment_id, kind=INCOMING_RETURN, token=token, entry_id=entry_id, legs=legs)
 
     def open_with(self, *, opening_account_id: UUID, account_id: UUID, amount_minor: int, entry_id: UUID) -> None:
         """Book an opening balance from the internal opening-balances account."""
@@ -292,36 +327,56 @@ class Batch:
         """A late command of whoever had placed the hold must not release it, nor its expiry a submitted payment's."""
         latest = None if hold.expires_at is None or expires_at is None else max(hold.expires_at, expires_at)
         if token > hold.fencing_token or latest != hold.expires_at:
-            self._write_hold(_changed(hold, fencing_token=token, expires_at=latest))
+            self._write_hold(hold.changed(fencing_token=token, expires_at=latest))
 
-    def _take_from_hold(self, payment_id: UUID, token: int, amount_minor: int) -> PayflowError | None:
+    def _take_from_hold(self, payment_id: UUID, token: int, amount_minor: int, *, at: datetime) -> PayflowError | None:
+        """End the hold at the entry's instant: at none of them the funds are neither held nor paid."""
         hold = self._outcomes.holds.get(payment_id)
         if hold is None or hold.state != HELD or hold.amount_minor != amount_minor:
             return HoldNotFound("The payment's funds are no longer held.")
-        self._touch(hold.account_id).held_minor -= amount_minor
-        self._write_hold(_changed(hold, fencing_token=token, state=CAPTURED, ended_at=self._at, end_reason="captured"))
+        self._give_back(hold, at=at)
+        self._write_hold(hold.changed(fencing_token=token, state=CAPTURED, ended_at=at, end_reason="captured"))
         return None
 
     def _book(
         self, *, payment_id: UUID | None, kind: str, token: int, entry_id: UUID, legs: Iterable[tuple[UUID, int]]
     ) -> Booked:
-        entry = Entry(entry_id, payment_id, kind, token, self._at)
+        legs = tuple(legs)
+        at = self._instant(*(account_id for account_id, _ in legs))
+        entry = Entry(entry_id, payment_id, kind, token, at)
         self.changes.entries.append(entry)
         if payment_id is not None:
             self._outcomes.entries[payment_id] = entry
         for account_id, amount_minor in legs:
-            balance = self._touch(account_id)
+            balance = self._touch(account_id, at=at)
             balance.posted_minor += amount_minor
             balance.sequence += 1
             self.changes.postings.append(
-                Posting(
-                    account_id, balance.sequence, entry_id, payment_id, amount_minor, balance.posted_minor, self._at
-                )
+                Posting(account_id, balance.sequence, entry_id, payment_id, amount_minor, balance.posted_minor, at)
             )
-        return Booked(entry_id=entry_id, booked_at=self._at)
+        return Booked(entry_id=entry_id, booked_at=at)
 
-    def _touch(self, account_id: UUID) -> Balance:
+    def _instant(self, *account_ids: UUID) -> datetime:
+        """When something about these accounts happens: now, or at the latest instant that one of them has.
+
+        An account's instants never go back, although clocks differ and a batch waits for its locks: the balance as of
+        an instant is then that of the last posting up to it. Both sides of an entry have one instant, so that the books
+        balance at any; other accounts of the batch have nothing to do with it.
+        """
+        at = self._now
+        for account_id in account_ids:
+            latest = self._balances[account_id].booked_at
+            if latest is not None and latest > at:
+                at = latest
+        return at
+
+    def _give_back(self, hold: Hold, *, at: datetime) -> None:
+        """What was held is available again, or taken."""
+        self._touch(hold.account_id, at=at).held_minor -= hold.amount_minor
+
+    def _touch(self, account_id: UUID, *, at: datetime) -> Balance:
         balance = self._balances[account_id]
+        balance.booked_at = at
         self.changes.balances[account_id] = balance
         return balance
 
@@ -334,32 +389,8 @@ class Batch:
     ) -> PayflowError:
         if account_id is not None and account_id in self._balances:
             # Raises the account's version, so that nobody goes on from a balance known before this refusal.
-            self._touch(account_id)
+            self._touch(account_id, at=self._instant(account_id))
         refusal = Refusal(payment_id, step, error.code, error.detail, token)
         self._outcomes.refusals[payment_id, step] = refusal
         self.changes.refusals.append(refusal)
         return error
-
-
-def _changed(
-    hold: Hold,
-    *,
-    fencing_token: int,
-    state: str | None = None,
-    expires_at: datetime | None = None,
-    ended_at: datetime | None = None,
-    end_reason: str | None = None,
-) -> Hold:
-    return Hold(
-        payment_id=hold.payment_id,
-        hold_id=hold.hold_id,
-        account_id=hold.account_id,
-        amount_minor=hold.amount_minor,
-        currency=hold.currency,
-        state=state or hold.state,
-        fencing_token=max(fencing_token, hold.fencing_token),
-        placed_at=hold.placed_at,
-        expires_at=expires_at,
-        ended_at=ended_at,
-        end_reason=end_reason,
-    )

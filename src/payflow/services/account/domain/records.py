@@ -14,6 +14,8 @@ from payflow.kernel.errors import PayflowError, Rejection, error_from_parts
 HELD: Final = "HELD"
 CAPTURED: Final = "CAPTURED"
 RELEASED: Final = "RELEASED"
+# The kind of the entry by which incoming money goes back from suspense to the bank that sent it.
+INCOMING_RETURN: Final = "incoming_return"
 # Internal accounts have a slash in their number, which no customer's account can have.
 CUSTOMER_NUMBER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,33}", re.ASCII)
 # Our money at another bank; the other side of opening balances; money under review; fees earned; funds that the law
@@ -28,7 +30,7 @@ class Balance:
     """An account's balance, locked for this batch, or known by its `version` and checked when the batch is written.
 
     `sequence` numbers its postings without gaps; `version` rises with whatever is written about the account.
-    `booked_at` is the instant of the last one: none is before the one that it follows.
+    `booked_at` is the latest instant that was given out for it: nothing is booked before that.
     """
 
     account_id: UUID
@@ -88,6 +90,30 @@ class Hold:
     ended_at: datetime | None = None
     end_reason: str | None = None
 
+    def changed(
+        self,
+        *,
+        fencing_token: int,
+        state: str | None = None,
+        expires_at: datetime | None = None,
+        ended_at: datetime | None = None,
+        end_reason: str | None = None,
+    ) -> Hold:
+        """The hold as a command with this token leaves it; tokens never go back."""
+        return Hold(
+            payment_id=self.payment_id,
+            hold_id=self.hold_id,
+            account_id=self.account_id,
+            amount_minor=self.amount_minor,
+            currency=self.currency,
+            state=state or self.state,
+            fencing_token=max(fencing_token, self.fencing_token),
+            placed_at=self.placed_at,
+            expires_at=expires_at,
+            ended_at=ended_at,
+            end_reason=end_reason,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -128,7 +154,7 @@ class Outcomes:
 
 @dataclass(slots=True)
 class Changes:
-    """What the batch writes, and when."""
+    """What the batch writes. `at` is the instant of all of it, but for accounts whose latest one is later."""
 
     at: datetime
     entries: list[Entry] = field(default_factory=list)

@@ -10,13 +10,9 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
-import msgspec
-
 from payflow.contracts.account import (
-    AccountNotFound,
     Booked,
     CaptureHold,
-    CreditIncoming,
     HoldKept,
     HoldPlaced,
     KeepHold,
@@ -97,7 +93,6 @@ async def _transfer_at_once(
         return None
     for balance in balances.values():
         balance.version += 1
-        balance.booked_at = batch.changes.at
     known.learn(balances.values())
     return answers
 
@@ -210,48 +205,3 @@ async def expire_holds(*, store: Store, now: datetime, limit: int = 500) -> int:
         decide=lambda batch, index: batch.expire_hold(payment_ids[index]),
     )
     return sum(answers)
-
-
-async def credit_incoming(
-    *, commands: Sequence[CreditIncoming], store: Store, ids: Ids, now: datetime
-) -> Answers[Booked]:
-    """Credit money from other banks, once per payment id; `to_suspense` parks it on the suspense account.
-
-    Items may be AccountNotFound, AccountBlocked, AccountClosed, CurrencyMismatch: nothing was booked.
-    """
-    targets: list[tuple[UUID, UUID | None]] = []
-    accounts = await store.parties(sorted({command.creditor_account for command in commands}))
-    for command in commands:
-        nostro = await store.internal_account(kind="nostro", currency=command.currency, agent_bic=command.agent_bic)
-        if command.to_suspense:
-            target: UUID | None = await store.internal_account(kind="suspense", currency=command.currency)
-        else:
-            party = accounts.get(command.creditor_account)
-            target = party.account_id if party else None
-        targets.append((nostro, target))
-    async with store.transaction() as ledger:
-        batch = await _open_batch(
-            ledger,
-            account_ids=[account for pair in targets for account in pair if account is not None],
-            payment_ids=[command.payment_id for command in commands],
-            now=now,
-        )
-        answers: Answers[Booked] = []
-        for command, (nostro, target) in zip(commands, targets, strict=True):
-            if target is None:
-                answers.append(AccountNotFound())
-                continue
-            answer = batch.credit(
-                payment_id=command.payment_id,
-                nostro_account_id=nostro,
-                account_id=target,
-                amount_minor=command.amount_minor,
-                currency=command.currency,
-                entry_id=ids.new(),
-            )
-            if isinstance(answer, Booked) and not command.to_suspense:
-                owner = accounts[command.creditor_account].customer_id
-                answer = msgspec.structs.replace(answer, customer_id=owner)
-            answers.append(answer)
-        await ledger.save(batch.changes)
-    return answers

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from payflow.contracts.account import (
     AccountList,
@@ -24,8 +25,12 @@ from payflow.contracts.account import (
     SameAccount,
 )
 from payflow.contracts.operation import Answers
-from payflow.kernel.errors import PayflowError
+from payflow.kernel.errors import PayflowError, Unavailable
 from payflow.services.account.ports import BankDirectory, Store
+
+# The least time between two instants that PostgreSQL tells apart.
+_ATOM: Final = timedelta(microseconds=1)
+_BUSY: Final = "The account is being booked on at this moment; ask again."
 
 
 async def resolve_parties(
@@ -49,8 +54,8 @@ async def resolve_parties(
         if creditor is not None:
             return PartiesResolved(debtor=debtor, creditor=creditor)
         agent_bic = banks.agent_of(account=query.creditor_account, agent_bic=query.creditor_agent)
-        if agent_bic is None:
-            return CreditorUnreachable()
+        if isinstance(agent_bic, CreditorUnreachable):
+            return agent_bic
         country = banks.country_of(query.creditor_account)
         external = ExternalParty(number=query.creditor_account, agent_bic=agent_bic, country=country)
         return PartiesResolved(debtor=debtor, external=external)
@@ -67,21 +72,30 @@ async def get_customers(*, customer_ids: Sequence[str], store: Store) -> Answers
 async def get_accounts(*, queries: Sequence[GetAccount], store: Store, now: datetime) -> Answers[AccountView]:
     """Accounts by number, as they are or with their balances as of an instant.
 
-    Items may be AccountNotFound, also where the account is another customer's, and InstantNotPassed.
+    Items may be AccountNotFound, also where the account is another customer's, InstantNotPassed, and Unavailable where
+    the account is being booked on for so long that nobody can tell.
     """
-    known = await store.accounts(sorted({query.number for query in queries if query.at is None}))
-    wanted = {(query.number, query.at) for query in queries if query.at is not None}
-    known_at = await store.accounts_at(sorted(wanted)) if wanted else {}
+    known = await store.accounts(sorted({query.number for query in queries}))
+    visible = [query for query in queries if _is_visible(known.get(query.number), query.customer_id)]
+    wanted = sorted({(query.number, query.at) for query in visible if query.at is not None and query.at <= now})
+    # In their order, so that of several instants of an account the latest one stays.
+    closed = await store.close_instants(dict(wanted)) if wanted else set()
+    known_at = await store.accounts_at(wanted) if wanted else {}
 
     def pick(query: GetAccount) -> AccountView | PayflowError:
         if query.at is not None and query.at > now:
             return InstantNotPassed()
-        account = known.get(query.number) if query.at is None else known_at.get((query.number, query.at))
-        if account is None or query.customer_id not in (None, account.customer_id):
+        if not _is_visible(known.get(query.number), query.customer_id):
             return AccountNotFound()
-        return account
+        if query.at is None:
+            return known[query.number]
+        return known_at[query.number, query.at] if query.number in closed else Unavailable(_BUSY)
 
     return [pick(query) for query in queries]
+
+
+def _is_visible(account: AccountView | None, customer_id: str | None) -> bool:
+    return account is not None and customer_id in (None, account.customer_id)
 
 
 async def list_accounts(*, queries: Sequence[ListAccounts], store: Store) -> Answers[AccountList]:
@@ -91,10 +105,28 @@ async def list_accounts(*, queries: Sequence[ListAccounts], store: Store) -> Ans
 
 
 async def list_entries(*, queries: Sequence[ListEntries], store: Store, now: datetime) -> Answers[EntryPage]:
-    """Statement lines, a page for each query. Items may be AccountNotFound."""
+    """Statement lines, a page for each query.
+
+    Items may be AccountNotFound, and Unavailable where the account is being booked on for so long that nobody can tell,
+    or where a replica has not come so far: the primary is to be asked.
+    """
     owners = [GetAccount(number=query.number, customer_id=query.customer_id) for query in queries]
     accounts = await get_accounts(queries=owners, store=store, now=now)
     pages: Answers[EntryPage] = []
     for query, account in zip(queries, accounts, strict=True):
-        pages.append(account if isinstance(account, PayflowError) else await store.entries(query))
+        if isinstance(account, PayflowError):
+            pages.append(account)
+            continue
+        is_closed = await _close_before(query.booked_until, account, store, now)
+        pages.append(await store.entries(query) if is_closed else Unavailable(_BUSY))
     return pages
+
+
+async def _close_before(end: datetime | None, account: AccountView, store: Store, now: datetime) -> bool:
+    """Have a statement up to here, which it does not include, be the same for ever; False where that is not so.
+
+    One that goes on is never the same, and before the account was opened there is nothing.
+    """
+    if end is None or not account.opened_at < end <= now:
+        return True
+    return bool(await store.close_instants({account.number: end - _ATOM}))

@@ -14,15 +14,16 @@ def last_due_at(*, now: datetime, at: time) -> datetime:
     return today if today <= now else today - timedelta(days=1)
 
 
-async def verify_daily(*, store: Store, clock: Clock, at: time, since: datetime) -> tuple[datetime, int] | None:
+async def verify_daily(*, store: Store, clock: Clock, at: time) -> tuple[datetime, int] | None:
     """Verify the ledger if this is due: once after each `at`, by one process of all.
 
-    `since`: when this process began; a ledger that was never verified waits for the first `at` after it. Returns when
-    the ledger was last verified, and how many rules were broken; None if it never was.
+    A ledger that was never verified waits for the first `at` after its first account was opened. Returns when the
+    ledger was last verified, and how many rules were broken; None if it never was.
     """
     last = await store.last_verification()
+    since = last[0] if last else await store.first_account_at()
     began_at = clock.now()
-    if (last[0] if last else since) >= last_due_at(now=began_at, at=at):
+    if since is None or since >= last_due_at(now=began_at, at=at):
         return last
     found = await store.verify_aside()
     if found is None:

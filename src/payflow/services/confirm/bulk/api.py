@@ -13,14 +13,17 @@ from prometheus_client import Counter, Gauge
 from payflow.contracts.bulk import (
     BulkItemPage,
     BulkOpened,
+    BulkPage,
     BulkView,
     CancelBulk,
     CloseBulk,
     GetBulk,
     LinesStored,
     ListBulkItems,
+    ListBulks,
     OpenBulk,
     StoreLines,
+    TooManyItems,
 )
 from payflow.contracts.confirm import ConfirmPayment, PaymentView
 from payflow.contracts.operation import Answers
@@ -118,7 +121,10 @@ class BulkApi:
         return await usecases.open_bulks(commands=commands, ports=self._ports)
 
     async def store_bulk_lines(self, commands: list[StoreLines]) -> Answers[LinesStored]:
-        return await usecases.store_lines(commands=commands, ports=self._ports)
+        answers = await usecases.store_lines(commands=commands, ports=self._ports)
+        if any(isinstance(answer, TooManyItems) for answer in answers):
+            self._duty.wake()
+        return answers
 
     async def close_bulk(self, commands: list[CloseBulk]) -> Answers[BulkView]:
         answers = await usecases.close_bulks(commands=commands, ports=self._ports)
@@ -127,6 +133,9 @@ class BulkApi:
 
     async def get_bulk(self, queries: list[GetBulk]) -> Answers[BulkView]:
         return await usecases.get_bulks(queries=queries, ports=self._ports)
+
+    async def list_bulks(self, queries: list[ListBulks]) -> Answers[BulkPage]:
+        return await usecases.list_bulks(queries=queries, ports=self._ports)
 
     async def list_bulk_items(self, queries: list[ListBulkItems]) -> Answers[BulkItemPage]:
         return await usecases.list_items(queries=queries, ports=self._ports)

@@ -55,13 +55,14 @@ Counts = dict[ItemStatus, int]
 
 @dataclass(frozen=True, slots=True)
 class BulkLimits:
-    """How long a bulk order may take, and how many of them a customer may have unfinished."""
+    """How long a bulk order may take, and how many a customer may have: that run, and whose file is not whole."""
 
     lease: timedelta = timedelta(seconds=15)
     pause: timedelta = timedelta(seconds=1)
     upload: timedelta = timedelta(hours=24)
     processing: timedelta = timedelta(hours=24)
-    open_per_customer: int = 5
+    running_per_customer: int = 5
+    uploads_per_customer: int = 10
 
 
 @dataclass(slots=True)
@@ -108,14 +109,15 @@ class Order:
             expires_at=self.expires_at,
         )
 
-    def change(self, counts: Counts) -> BulkChanged:
-        """What the event about the latest step carries."""
+    def change(self, counts: Counts, *, paid_minor: dict[str, int]) -> BulkChanged:
+        """What the event about the latest step carries; `paid_minor` by currency."""
         return BulkChanged(
             bulk_id=self.bulk_id,
             customer_id=self.customer_id,
             state=self.state,
             total=self.items,
             counts={status.value: count for status, count in counts.items() if count},
+            paid_minor=paid_minor,
         )
 
 
@@ -146,7 +148,7 @@ def chunk_of(*, first_line: int, lines: Sequence[BulkLine]) -> Chunk:
     chunk = Chunk(
         first_line=first_line,
         lines=[line.line for line in lines],
-        transaction_ids=[line.payment.transaction_id if line.payment is not None else None for line in lines],
+        transaction_ids=[line.payment.transaction_id if line.payment else line.transaction_id for line in lines],
         fingerprints=[line.fingerprint for line in lines],
         error_codes=[line.error_code for line in lines],
         error_details=[line.error_detail for line in lines],
@@ -186,6 +188,7 @@ def commands_of(order: Order, chunk: Chunk) -> dict[int, ConfirmPayment]:
             remittance_information=payment.remittance_information,
             traceparent=order.traceparent,
             execute_at=payment.execute_at,
+            bulk_id=order.bulk_id,
         )
         for index, payment in enumerate(chunk.payments)
         if payment is not None and chunk.error_codes[index] is None

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
-from payflow.contracts.bulk import BulkState
+from payflow.contracts.bulk import BulkState, ListBulks
 from payflow.contracts.confirm import ConfirmPayment, PaymentState, PaymentView
 from payflow.contracts.operation import Answers
 from payflow.kernel.clock import Clock, Ids
@@ -46,12 +46,17 @@ class BulkStore(Protocol):
         """The customer's order under this key."""
         ...
 
-    async def open(self, order: Order, *, key: str, open_max: int) -> Order | None:
-        """Store a new order, or get the one that has its key; None when the customer has `open_max` unfinished ones."""
+    async def open(self, order: Order, *, key: str, running_max: int, uploads_max: int) -> Order | None:
+        """Store a new order, or get the one that has its key; None when the customer has `running_max` that are
+        PROCESSING or `uploads_max` that are RECEIVING."""
         ...
 
     async def get(self, keys: Sequence[tuple[str, UUID]]) -> dict[UUID, Order]:
         """Orders by (customer_id, bulk_id)."""
+        ...
+
+    async def page(self, query: ListBulks) -> list[Order]:
+        """At most `limit` + 1 orders, newest first, after the cursor."""
         ...
 
     async def append(self, *, bulk_id: UUID, customer_id: str, chunk: Chunk, items_max: int, now: datetime) -> bool:
@@ -62,13 +67,17 @@ class BulkStore(Protocol):
         """The stored lines from first to last, by number."""
         ...
 
-    async def accept(self, *, bulk_id: UUID, last_line: int, now: datetime, expires_at: datetime) -> Order | None:
-        """Let the order begin, if it is RECEIVING and `last_line` is its last: repeated transaction ids are refused in
-        the same transaction. None where that is not so."""
+    async def accept(
+        self, *, bulk_id: UUID, customer_id: str, last_line: int, running_max: int, now: datetime, expires_at: datetime
+    ) -> Order | None:
+        """Let the order begin, if it is RECEIVING, `last_line` is its last, and fewer than `running_max` of its
+        customer's are PROCESSING: repeated transaction ids are refused in the same transaction. None where that is
+        not so."""
         ...
 
-    async def cancel(self, *, bulk_id: UUID, customer_id: str, now: datetime) -> Order | None:
-        """Have nothing more of an unfinished order begun; the order as it then stands, None where there is none."""
+    async def cancel(self, *, bulk_id: UUID, customer_id: str, is_upload_only: bool, now: datetime) -> Order | None:
+        """Have nothing more of an unfinished order begun, or of one that is RECEIVING only; the order as it then
+        stands, None where there is none."""
         ...
 
     async def take_turn(self, *, now: datetime, until: datetime) -> Turn | None:

@@ -2,15 +2,17 @@
 SELECT * FROM bulk_order WHERE customer_id = $1 AND idempotency_key = $2;
 
 -- lock_customer --
--- One customer's orders are opened one after another, or two at once could pass the limit together.
+-- One customer's orders are opened and accepted one after another, or two at once could pass a limit together.
 SELECT pg_advisory_xact_lock(hashtextextended('bulk_order:' || $1::text, 0));
 
 -- open --
--- Store a new order, unless its customer has one under its key or too many unfinished ones.
+-- Store a new order, unless its customer has one under its key, or too many that run or whose file is not whole.
 INSERT INTO bulk_order (bulk_id, customer_id, idempotency_key, state, version, fencing_token, due_at, columns, items,
        stored_to, started_to, ran_to, traceparent, received_at, updated_at, counted_at, expires_at)
 SELECT $1, $2, $3, 'RECEIVING', 1, 0, $4, $5::text[], 0, 0, 0, 0, $6, $7, $7, $7, $4
- WHERE (SELECT count(*) FROM bulk_order WHERE customer_id = $2 AND due_at IS NOT NULL) < $8
+ WHERE (SELECT count(*) FILTER (WHERE state = 'PROCESSING') < $8 AND count(*) FILTER (WHERE state = 'RECEIVING') < $9
+          FROM bulk_order
+         WHERE customer_id = $2 AND due_at IS NOT NULL)
     ON CONFLICT DO NOTHING
 RETURNING *;
 
@@ -19,6 +21,16 @@ SELECT bulk.*
   FROM unnest($1::text[], $2::uuid[]) AS t (customer_id, bulk_id)
   JOIN bulk_order AS bulk USING (bulk_id)
  WHERE bulk.customer_id = t.customer_id;
+
+-- page --
+-- A customer's orders, newest first: bulk ids sort by the time of their making.
+SELECT *
+  FROM bulk_order
+ WHERE customer_id = $1
+   AND ($2::uuid IS NULL OR bulk_id < $2)
+   AND ($3::text IS NULL OR state = $3)
+ ORDER BY bulk_id DESC
+ LIMIT $4;
 
 -- append --
 -- Store the lines that the order is to get next, if it still takes lines and there is room; else nothing.
@@ -47,20 +59,22 @@ SELECT line.number, line.fingerprint
    AND line.number BETWEEN $2 AND $3;
 
 -- accept --
--- The file is whole: the order may begin. Who comes too late gets no row.
+-- The file is whole: the order may begin, unless too many of its customer's run. Who comes too late gets no row.
 UPDATE bulk_order
-   SET state = 'PROCESSING', version = version + 1, accepted_at = $3, updated_at = $3, due_at = $3, expires_at = $4
- WHERE bulk_id = $1 AND state = 'RECEIVING' AND stored_to = $2
+   SET state = 'PROCESSING', version = version + 1, accepted_at = $4, updated_at = $4, due_at = $4, expires_at = $5
+ WHERE bulk_id = $1 AND customer_id = $2 AND state = 'RECEIVING' AND stored_to = $3
+   AND (SELECT count(*) FROM bulk_order WHERE customer_id = $2 AND state = 'PROCESSING' AND due_at IS NOT NULL) < $6
 RETURNING *;
 
 -- repeated_transactions --
--- The lines whose transaction_id an earlier line of the file has, with that line.
+-- The lines whose transaction_id an earlier line of the file has, with that line; lines that are no payment have none.
 SELECT first_line, number, earliest
   FROM (SELECT chunk.first_line, line.number,
                min(line.number) OVER (PARTITION BY line.transaction_id) AS earliest
           FROM bulk_chunk AS chunk
-         CROSS JOIN LATERAL unnest(chunk.lines, chunk.transaction_ids) AS line (number, transaction_id)
-         WHERE chunk.bulk_id = $1 AND line.transaction_id IS NOT NULL) AS numbered
+         CROSS JOIN LATERAL unnest(chunk.lines, chunk.transaction_ids, chunk.error_codes)
+                         AS line (number, transaction_id, error_code)
+         WHERE chunk.bulk_id = $1 AND line.transaction_id IS NOT NULL AND line.error_code IS NULL) AS numbered
  WHERE number <> earliest;
 
 -- chunks_by_first_line --
@@ -76,7 +90,7 @@ UPDATE bulk_chunk SET error_codes = $3, error_details = $4, counts = $5 WHERE bu
 UPDATE bulk_order
    SET state = 'CANCELLING', version = version + 1, updated_at = $3::timestamptz,
        due_at = CASE WHEN leased_until > $3::timestamptz THEN due_at ELSE $3::timestamptz END
- WHERE bulk_id = $1 AND customer_id = $2 AND state IN ('RECEIVING', 'PROCESSING')
+ WHERE bulk_id = $1 AND customer_id = $2 AND (state = 'RECEIVING' OR state = 'PROCESSING' AND NOT $4::boolean)
 RETURNING *;
 
 -- take_turn --
@@ -166,6 +180,17 @@ SELECT chunk.bulk_id, part.key AS status, sum(part.value::int) AS lines
  CROSS JOIN LATERAL jsonb_each_text(chunk.counts) AS part
  WHERE chunk.bulk_id = ANY($1::uuid[])
  GROUP BY chunk.bulk_id, part.key;
+
+-- paid --
+-- What an order's lines have paid, by currency, in minor units: those that were counted as ended, as in the tallies.
+SELECT payment.currency, sum(payment.amount_minor)::bigint AS paid_minor
+  FROM bulk_chunk AS chunk
+ CROSS JOIN LATERAL unnest(chunk.payment_ids) AS made (payment_id)
+  JOIN transactions AS payment ON payment.payment_id = made.payment_id
+ WHERE chunk.bulk_id = $1
+   AND payment.state = 'COMPLETED'
+   AND (made.payment_id = ANY(chunk.open_ids)) IS NOT TRUE
+ GROUP BY payment.currency;
 
 -- begin_recount --
 UPDATE bulk_order SET counted_at = $2 WHERE bulk_id = $1 AND counted_at <= $3 RETURNING bulk_id;

@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from payflow.contracts.bulk import BulkPayment, BulkState, ItemStatus
+from payflow.contracts.bulk import BulkPayment, BulkState, ItemStatus, ListBulks
 from payflow.contracts.confirm import PaymentState, PaymentView
 from payflow.kernel.clock import Ids
 from payflow.platform.crypto import ColumnCipher
@@ -56,7 +56,7 @@ class PostgresBulkStore:
         row = await self._database.fetchrow(queries.find, customer_id, key)
         return None if row is None else _order(row)
 
-    async def open(self, order: Order, *, key: str, open_max: int) -> Order | None:
+    async def open(self, order: Order, *, key: str, running_max: int, uploads_max: int) -> Order | None:
         async with self._database.transaction() as connection:
             await connection.execute(queries.lock_customer, order.customer_id)
             row = await connection.fetchrow(
@@ -68,7 +68,8 @@ class PostgresBulkStore:
                 order.columns,
                 order.traceparent,
                 order.received_at,
-                open_max,
+                running_max,
+                uploads_max,
             )
             if row is None:
                 row = await connection.fetchrow(queries.find, order.customer_id, key)
@@ -77,6 +78,11 @@ class PostgresBulkStore:
     async def get(self, keys: Sequence[tuple[str, UUID]]) -> dict[UUID, Order]:
         rows = await self._database.fetch(queries.get, [key[0] for key in keys], [key[1] for key in keys])
         return {row["bulk_id"]: _order(row) for row in rows}
+
+    async def page(self, query: ListBulks) -> list[Order]:
+        state = query.state.value if query.state else None
+        rows = await self._database.fetch(queries.page, query.customer_id, query.cursor, state, query.limit + 1)
+        return [_order(row) for row in rows]
 
     async def append(self, *, bulk_id: UUID, customer_id: str, chunk: Chunk, items_max: int, now: datetime) -> bool:
         text = msgspec.json.encode(chunk.payments).decode()
@@ -102,9 +108,14 @@ class PostgresBulkStore:
         rows = await self._database.fetch(queries.fingerprints, bulk_id, first_line, last_line)
         return {row["number"]: row["fingerprint"] for row in rows}
 
-    async def accept(self, *, bulk_id: UUID, last_line: int, now: datetime, expires_at: datetime) -> Order | None:
+    async def accept(
+        self, *, bulk_id: UUID, customer_id: str, last_line: int, running_max: int, now: datetime, expires_at: datetime
+    ) -> Order | None:
         async with self._database.transaction() as connection:
-            row = await connection.fetchrow(queries.accept, bulk_id, last_line, now, expires_at)
+            await connection.execute(queries.lock_customer, customer_id)
+            row = await connection.fetchrow(
+                queries.accept, bulk_id, customer_id, last_line, now, expires_at, running_max
+            )
             if row is None:
                 return None
             await self._refuse_repeated(connection, bulk_id)
@@ -125,8 +136,8 @@ class PostgresBulkStore:
                 queries.refuse_lines, bulk_id, chunk.first_line, chunk.error_codes, chunk.error_details, chunk.counts
             )
 
-    async def cancel(self, *, bulk_id: UUID, customer_id: str, now: datetime) -> Order | None:
-        rows = await self._database.write(queries.cancel, bulk_id, customer_id, now)
+    async def cancel(self, *, bulk_id: UUID, customer_id: str, is_upload_only: bool, now: datetime) -> Order | None:
+        rows = await self._database.write(queries.cancel, bulk_id, customer_id, now, is_upload_only)
         if rows:
             return _order(rows[0])
         return (await self.get([(customer_id, bulk_id)])).get(bulk_id)
@@ -188,6 +199,7 @@ class PostgresBulkStore:
 
     async def _tell(self, connection: Connection, type_: str, order: Order, *, now: datetime) -> None:
         counts = _tallied(await connection.fetch(queries.tallies, [order.bulk_id]))
+        paid = {row["currency"]: row["paid_minor"] for row in await connection.fetch(queries.paid, order.bulk_id)}
         event = event_of(
             id=self._ids.new(),
             source="confirm",
@@ -195,7 +207,7 @@ class PostgresBulkStore:
             subject=str(order.bulk_id),
             version=order.version,
             time=now,
-            data=order.change(counts.get(order.bulk_id, {})),
+            data=order.change(counts.get(order.bulk_id, {}), paid_minor=paid),
             traceparent=order.traceparent,
         )
         await self._outbox.append(connection, [event])

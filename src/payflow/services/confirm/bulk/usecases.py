@@ -14,6 +14,7 @@ from payflow.contracts.bulk import (
     BulkItemPage,
     BulkNotFound,
     BulkOpened,
+    BulkPage,
     BulkState,
     BulkView,
     CancelBulk,
@@ -23,16 +24,19 @@ from payflow.contracts.bulk import (
     ItemStatus,
     LinesStored,
     ListBulkItems,
+    ListBulks,
     OpenBulk,
     StoreLines,
     TooManyBulks,
     TooManyItems,
     UploadGap,
+    UploadIncomplete,
 )
 from payflow.contracts.confirm import KeyReused, PaymentView
 from payflow.contracts.operation import Answers
 from payflow.kernel.errors import PayflowError
 from payflow.services.confirm.bulk.domain import (
+    BulkLimits,
     Chunk,
     Order,
     apply_results,
@@ -51,6 +55,7 @@ from payflow.services.confirm.bulk.ports import BulkPorts, ConfirmAll, Turn
 _CHUNKS_PER_PAGE: Final = 3
 _CHUNKS_PER_SEARCH: Final = 20
 _COUNT_AGAIN_AFTER: Final = timedelta(seconds=1)
+_TAKES_NO_FILE: Final = (BulkState.CANCELLING, BulkState.CANCELLED, BulkState.EXPIRED)
 _OTHER_FILE: Final = "This Idempotency-Key was used with another file."
 
 
@@ -81,13 +86,18 @@ async def _open(command: OpenBulk, ports: BulkPorts) -> BulkOpened | PayflowErro
             updated_at=now,
             expires_at=now + ports.limits.upload,
         )
-        known = await ports.store.open(fresh, key=command.idempotency_key, open_max=ports.limits.open_per_customer)
+        known = await ports.store.open(
+            fresh,
+            key=command.idempotency_key,
+            running_max=ports.limits.running_per_customer,
+            uploads_max=ports.limits.uploads_per_customer,
+        )
         if known is None:
-            return TooManyBulks(f"At most {ports.limits.open_per_customer} bulk orders may be unfinished.")
+            return _too_many_bulks(ports.limits)
     if _is_other_file(command, known):
-        return KeyReused(_OTHER_FILE)
+        return KeyReused(_OTHER_FILE, bulk_id=str(known.bulk_id))
     if command.first_line > known.stored_to + 1:
-        return UploadGap(next_line=known.stored_to + 1)
+        return UploadGap(next_line=known.stored_to + 1, bulk_id=str(known.bulk_id))
     return BulkOpened(bulk_id=known.bulk_id, columns=known.columns, next_line=known.stored_to + 1)
 
 
@@ -95,6 +105,10 @@ def _is_other_file(command: OpenBulk, known: Order) -> bool:
     if (command.format is FileFormat.CSV) != (known.columns is not None):
         return True
     return command.columns is not None and command.columns != known.columns
+
+
+def _too_many_bulks(limits: BulkLimits) -> TooManyBulks:
+    return TooManyBulks(running_max=limits.running_per_customer, uploads_max=limits.uploads_per_customer)
 
 
 async def store_lines(*, commands: Sequence[StoreLines], ports: BulkPorts) -> Answers[LinesStored]:
@@ -112,8 +126,8 @@ async def _store(command: StoreLines, ports: BulkPorts) -> LinesStored | Payflow
     order = (await ports.store.get([(command.customer_id, command.bulk_id)])).get(command.bulk_id)
     if order is None:
         return BulkNotFound()
-    if order.state in (BulkState.CANCELLING, BulkState.CANCELLED, BulkState.EXPIRED):
-        return BulkEnded(f"The bulk order is {order.state}.")
+    if order.state in _TAKES_NO_FILE:
+        return _ended(order)
     if command.first_line > order.stored_to + 1:
         return UploadGap(next_line=order.stored_to + 1)
     given = {line.line: line.fingerprint for line in command.lines if line.line <= order.stored_to}
@@ -127,11 +141,29 @@ async def _store(command: StoreLines, ports: BulkPorts) -> LinesStored | Payflow
     if order.state is not BulkState.RECEIVING:
         return KeyReused(_OTHER_FILE)
     if order.items + len(rest) > ITEMS_MAX:
-        return TooManyItems(f"A bulk order has at most {ITEMS_MAX:,} payments.")
+        return await _refuse_for_good(command, ports)
     if await _append(chunk_of(first_line=order.stored_to + 1, lines=rest), command, ports):
         return LinesStored(next_line=chunk.last_line + 1)
     # Somebody sends the same file at the same time; who repeats this is told where it continues.
     return UploadGap(next_line=order.stored_to + 1)
+
+
+async def _refuse_for_good(command: StoreLines, ports: BulkPorts) -> PayflowError:
+    """The file will never be whole: its order ends with the refusal, and counts as unfinished no longer."""
+    order = await ports.store.cancel(
+        bulk_id=command.bulk_id, customer_id=command.customer_id, is_upload_only=True, now=ports.clock.now()
+    )
+    if order is None or order.state not in _TAKES_NO_FILE:
+        # A shorter file was sent under the key at the same time, and was accepted.
+        return KeyReused(_OTHER_FILE)
+    return TooManyItems(
+        f"A bulk order has at most {ITEMS_MAX:,} payments: this one is cancelled, and nothing of it is paid. Send the"
+        " payments in several files, each under a key of its own."
+    )
+
+
+def _ended(order: Order) -> BulkEnded:
+    return BulkEnded(f"The bulk order is {order.state}: send the file under another key.")
 
 
 async def _append(chunk: Chunk, command: StoreLines, ports: BulkPorts) -> bool:
@@ -145,7 +177,11 @@ async def _append(chunk: Chunk, command: StoreLines, ports: BulkPorts) -> bool:
 
 
 async def close_bulks(*, commands: Sequence[CloseBulk], ports: BulkPorts) -> Answers[BulkView]:
-    """Files are whole: their orders begin. Items may be BulkNotFound, BulkEnded, KeyReused (a shorter file)."""
+    """Files are whole: their orders begin.
+
+    Items may be BulkNotFound, BulkEnded, KeyReused (a shorter file), and UploadIncomplete and TooManyBulks: the file
+    is kept for another try.
+    """
     return [await _close(command, ports) for command in commands]
 
 
@@ -158,16 +194,27 @@ async def _close(command: CloseBulk, ports: BulkPorts) -> BulkView | PayflowErro
         return UploadGap(next_line=1)
     if command.last_line != order.stored_to:
         return KeyReused(_OTHER_FILE)
+    if command.items not in (None, order.items):
+        return UploadIncomplete(
+            f"The file was said to have {command.items:,} payments, and has {order.items:,}.",
+            total=order.items,
+            next_line=order.stored_to + 1,
+        )
     if order.state is BulkState.RECEIVING:
         accepted = await ports.store.accept(
             bulk_id=order.bulk_id,
+            customer_id=command.customer_id,
             last_line=command.last_line,
+            running_max=ports.limits.running_per_customer,
             now=now,
             expires_at=now + ports.limits.processing,
         )
         order = accepted or (await ports.store.get([(command.customer_id, command.bulk_id)]))[command.bulk_id]
-    if order.state in (BulkState.CANCELLING, BulkState.CANCELLED, BulkState.EXPIRED):
-        return BulkEnded(f"The bulk order is {order.state}.")
+    if order.state is BulkState.RECEIVING:
+        is_whole = order.stored_to == command.last_line
+        return _too_many_bulks(ports.limits) if is_whole else KeyReused(_OTHER_FILE)
+    if order.state in _TAKES_NO_FILE:
+        return _ended(order)
     return await _view(order, ports)
 
 
@@ -179,7 +226,10 @@ async def cancel_bulks(*, commands: Sequence[CancelBulk], ports: BulkPorts) -> A
     answers: Answers[BulkView] = []
     for command in commands:
         order = await ports.store.cancel(
-            bulk_id=command.bulk_id, customer_id=command.customer_id, now=ports.clock.now()
+            bulk_id=command.bulk_id,
+            customer_id=command.customer_id,
+            is_upload_only=command.is_upload_only,
+            now=ports.clock.now(),
         )
         if order is None:
             answers.append(BulkNotFound())
@@ -227,23 +277,41 @@ async def get_bulks(*, queries: Sequence[GetBulk], ports: BulkPorts) -> Answers[
     ]
 
 
+async def list_bulks(*, queries: Sequence[ListBulks], ports: BulkPorts) -> Answers[BulkPage]:
+    """Pages of a customer's orders, newest first."""
+    pages: Answers[BulkPage] = []
+    for query in queries:
+        orders = await ports.store.page(query)
+        shown = orders[: query.limit]
+        next_cursor = shown[-1].bulk_id if len(orders) > query.limit else None
+        pages.append(BulkPage(bulks=await _views_as_counted(shown, ports), next_cursor=next_cursor))
+    return pages
+
+
 async def _view(order: Order, ports: BulkPorts) -> BulkView:
     tally = (await ports.store.tallies([order.bulk_id])).get(order.bulk_id)
-    if tally is not None and tally.has_open and await _count_again(order, ports):
-        tally = (await ports.store.tallies([order.bulk_id]))[order.bulk_id]
-    return order.view(tally.counts if tally is not None else {})
+    if tally is not None and tally.has_open:
+        await _count_again(order, ports)
+    (view,) = await _views_as_counted([order], ports)
+    return view
 
 
-async def _count_again(order: Order, ports: BulkPorts) -> bool:
+async def _views_as_counted(orders: Sequence[Order], ports: BulkPorts) -> list[BulkView]:
+    """Orders with their results as they were last counted: to count a page of orders again could be to look at
+    millions of payments."""
+    tallies = await ports.store.tallies([order.bulk_id for order in orders])
+    return [order.view(tallies[order.bulk_id].counts if order.bulk_id in tallies else {}) for order in orders]
+
+
+async def _count_again(order: Order, ports: BulkPorts) -> None:
     """Look what has become of payments that had not ended; at most once a second, however many are asking."""
     now = ports.clock.now()
     if not await ports.store.begin_recount(bulk_id=order.bulk_id, now=now, not_since=now - _COUNT_AGAIN_AFTER):
-        return False
+        return
     found = await ports.store.open_payments(order.bulk_id)
     fresh = {first: recount(known.counts, known.states) for first, known in found.items()}
     changed = {first: made for first, made in fresh.items() if made[0] != found[first].counts}
     await ports.store.write_counts(order.bulk_id, changed)
-    return bool(changed)
 
 
 async def list_items(*, queries: Sequence[ListBulkItems], ports: BulkPorts) -> Answers[BulkItemPage]:

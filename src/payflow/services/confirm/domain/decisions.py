@@ -55,6 +55,7 @@ def receive(
         leased_until=now + deadlines.lease,
         due_at=now + deadlines.lease,
         execute_at=command.execute_at,
+        bulk_id=command.bulk_id,
     )
     payment.transitions.append(Transition(1, None, _S.RECEIVED, now, None))
     refusal = _accept(payment, parties) or _wrong_time(payment, now=now, deadlines=deadlines)
@@ -157,3 +158,15 @@ def refusal_on_its_day(payment: Payment, assessed: Assessed) -> PayflowError | N
 def cancelled_error() -> PayflowError:
     """What a repeat of a cancelled payment is told."""
     return PaymentCancelled("The payment was cancelled by the customer.")
+
+
+def ended_error(how: str) -> PayflowError:
+    """What a customer is told about a payment whose end reached the ledger and was not stored here.
+
+    `how` is the reason that was given with the release: the name of the state that it was to end in.
+    """
+    if how == _S.CANCELLED.lower():
+        return cancelled_error()
+    if how == _S.EXPIRED.lower():
+        return PaymentExpired("The payment has expired: it was not made in time.")
+    return PaymentRefused("The payment was refused before it was made.")

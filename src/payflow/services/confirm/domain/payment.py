@@ -11,7 +11,14 @@ from payflow.contracts.confirm import Creditor, PaymentState, PaymentView
 from payflow.contracts.topics import PaymentChanged, mask_account
 from payflow.kernel.errors import PayflowError
 from payflow.kernel.money import Money
-from payflow.services.confirm.domain.states import AT_WORK, MACHINE, PENDING_REASONS, WORKING, Deadlines
+from payflow.services.confirm.domain.states import (
+    AT_WORK,
+    MACHINE,
+    PENDING_REASONS,
+    WAITS_FOR_A_PERSON,
+    WORKING,
+    Deadlines,
+)
 
 _S = PaymentState
 
@@ -64,6 +71,7 @@ class Payment:
     completed_at: datetime | None = None
     expires_at: datetime | None = None
     execute_at: datetime | None = None
+    bulk_id: UUID | None = None
     transitions: list[Transition] = field(default_factory=list)
     parties: PartiesResolved | None = None
 
@@ -147,6 +155,17 @@ class Payment:
         """Whether an unfinished payment has been at work for so long that it is to be ended."""
         return self.state in AT_WORK and now - self.updated_at >= deadlines.unfinished
 
+    def has_expired(self, *, now: datetime) -> bool:
+        """Whether the person that the payment waits for is too late, also where nobody has ended it yet."""
+        return self.state in WAITS_FOR_A_PERSON and self.expires_at is not None and now >= self.expires_at
+
+    @property
+    def waits_since(self) -> datetime:
+        """Since when the payment is in its state; a scheduled one since its day, which may be to come."""
+        if self.state is _S.SCHEDULED and self.execute_at is not None:
+            return max(self.updated_at, self.execute_at)
+        return self.updated_at
+
     def has_missed_its_day(self, *, now: datetime, deadlines: Deadlines) -> bool:
         """Whether a scheduled payment could not be made for so long that nobody expects it any more."""
         return (
@@ -181,6 +200,7 @@ class Payment:
             remittance_information=self.remittance_information,
             trace_id=self.traceparent[3:35],
             execute_at=self.execute_at,
+            bulk_id=self.bulk_id,
         )
 
     def _path(self) -> list[PaymentState]:
@@ -207,6 +227,7 @@ class Payment:
             reason=self.reason,
             error_code=self.error_code,
             at=at,
+            bulk_id=self.bulk_id,
         )
 
 

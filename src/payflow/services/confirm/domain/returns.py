@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from typing import Final
 from uuid import UUID
 
@@ -25,7 +24,7 @@ from payflow.contracts.returns import (
 )
 from payflow.contracts.topics import ReturnChanged, mask_account
 from payflow.kernel.errors import PayflowError, Rejection
-from payflow.kernel.iso4217 import DECIMALS
+from payflow.kernel.four_eyes import FourEyes
 from payflow.kernel.machine import Machine
 from payflow.kernel.money import Money, format_minor
 from payflow.services.confirm.domain.payment import Payment
@@ -62,41 +61,6 @@ class ReturnDeadlines:
     approval: timedelta = timedelta(hours=72)
     review: timedelta = timedelta(hours=72)
     late: timedelta = timedelta(hours=24)
-
-
-@dataclass(frozen=True, slots=True)
-class FourEyes:
-    """Above which sum of a payment's returns a second person is asked, in whole units of the currency."""
-
-    above: Decimal
-    by_currency: dict[str, Decimal] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, text: str) -> FourEyes:
-        """Read "1000", or "1000,JPY=150000" with exceptions by currency. Raises ValueError."""
-        general, *exceptions = (part.strip() for part in text.split(","))
-        by_currency = {}
-        for exception in exceptions:
-            currency, _, amount = exception.partition("=")
-            if currency not in DECIMALS:
-                raise ValueError(f"{currency!r} is no currency of ISO 4217: write an amount, then JPY=150000 and so on")
-            by_currency[currency] = _amount(amount)
-        return cls(_amount(general), by_currency)
-
-    def asks(self, total_minor: int, currency: str) -> bool:
-        """Whether returns of this sum need a second person."""
-        limit = self.by_currency.get(currency, self.above)
-        return Decimal(total_minor) > limit.scaleb(DECIMALS[currency])
-
-
-def _amount(text: str) -> Decimal:
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal(-1)
-    if not amount.is_finite() or amount < 0:
-        raise ValueError(f"{text!r} is no amount: write a number such as 1000 or 1000.50")
-    return amount
 
 
 @dataclass(frozen=True, slots=True)

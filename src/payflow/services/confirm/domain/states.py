@@ -27,6 +27,7 @@ MACHINE: Final = Machine(
     }
 )
 
+UNFINISHED: Final = frozenset(state for state in PaymentState if not MACHINE.is_final(state))
 CANCELLABLE: Final = frozenset({_S.UNDER_REVIEW, _S.AWAITING_OTP, _S.SCHEDULED, _S.HELD})
 # Nobody waits in these; they have no event of their own, and the next event's path lists them.
 WORKING: Final = frozenset({_S.RECEIVED, _S.APPROVED})
@@ -59,7 +60,7 @@ PENDING_REASONS: Final = {
     _S.UNDER_REVIEW: "The payment is under review.",
     _S.SCHEDULED: "The payment will be made on its day.",
     _S.HELD: "The payment is on its way to the other bank.",
-    _S.SUBMITTED: "The payment is at the other bank.",
+    _S.SUBMITTED: "The payment is at the other bank, or on its way there.",
     _S.RECEIVED: "The payment is being worked on.",
     _S.APPROVED: "The payment is being worked on.",
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
-from payflow.contracts.account import CaptureHold, ResolveParties
+from payflow.contracts.account import CaptureHold, GetCustomer
 from payflow.contracts.confirm import PaymentRefused, PaymentState
 from payflow.contracts.partner_bank import BankStatus, SubmitCreditTransfer
+from payflow.contracts.problems import bank_refusal
 from payflow.kernel.errors import PayflowError, Rejection
 from payflow.services.confirm.domain import Payment, end_to_end_id_of
 from payflow.services.confirm.ports import Ports
@@ -18,8 +20,10 @@ async def settle_submitted(*, payments: Sequence[Payment], ports: Ports) -> None
 
     Without a word the payment rests, its funds held, until the bank's late answer or the next enquiry.
     """
-    ready = await _with_names(payments, ports)
-    answers = await ports.bank.submit([_instruction_of(payment) for payment in ready]) if ready else []
+    names = await _debtor_names(payments, ports)
+    ready = [payment for payment in payments if payment.payment_id in names]
+    instructions = [_instruction_of(payment, debtor_name=names[payment.payment_id]) for payment in ready]
+    answers = await ports.bank.submit(instructions) if ready else []
     accepted, endings = [], []
     for payment, answer in zip(ready, answers, strict=True):
         if isinstance(answer, Rejection):
@@ -62,7 +66,7 @@ async def reject_by_bank(*, payment: Payment, reason_code: str | None, ports: Po
 
 
 def _refused_by_bank(reason_code: str | None) -> PaymentRefused:
-    return PaymentRefused(f"The other bank refused the payment ({reason_code or 'no reason given'}).")
+    return PaymentRefused(bank_refusal(reason_code))
 
 
 async def _end_unpaid(endings: Sequence[Ending], ports: Ports) -> None:
@@ -84,36 +88,32 @@ async def _rest(payment: Payment, ports: Ports) -> None:
     await ports.store.return_leases([payment], due_at=ports.clock.now() + ports.deadlines.bank_enquiry)
 
 
-async def _with_names(payments: Sequence[Payment], ports: Ports) -> list[Payment]:
-    """The payments whose debtor's name is known; the others rest until account can be asked again."""
-    unresolved = [payment for payment in payments if payment.parties is None]
-    queries = [
-        ResolveParties(
-            customer_id=payment.customer_id,
-            debtor_account=payment.debtor_account,
-            creditor_account=payment.creditor_account,
-            creditor_agent=payment.creditor.agent if payment.creditor else None,
-        )
-        for payment in unresolved
-    ]
-    for payment, answer in zip(unresolved, await ports.account.resolve(queries) if queries else [], strict=True):
+async def _debtor_names(payments: Sequence[Payment], ports: Ports) -> dict[UUID, str]:
+    """The debtors' names by payment id; payments without one rest until account can be asked again.
+
+    One that was taken over asks for its customer, not for both sides: whether its creditor can still be reached is
+    decided where it is sent, under its fencing token. Refused here, nobody could tell whether it was sent before.
+    """
+    names = {one.payment_id: one.parties.debtor.name for one in payments if one.parties is not None}
+    nameless = [payment for payment in payments if payment.payment_id not in names]
+    queries = [GetCustomer(customer_id=payment.customer_id) for payment in nameless]
+    answers = await ports.account.get_customers(queries) if queries else []
+    for payment, answer in zip(nameless, answers, strict=True):
         if isinstance(answer, PayflowError):
             await _rest(payment, ports)
         else:
-            payment.parties = answer
-    return [payment for payment in payments if payment.parties is not None]
+            names[payment.payment_id] = answer.name
+    return names
 
 
-def _instruction_of(payment: Payment) -> SubmitCreditTransfer:
-    if payment.parties is None:
-        raise ValueError("the payment's parties are not resolved")
+def _instruction_of(payment: Payment, *, debtor_name: str) -> SubmitCreditTransfer:
     return SubmitCreditTransfer(
         payment_id=payment.payment_id,
         fencing_token=payment.fencing_token,
         end_to_end_id=end_to_end_id_of(payment.payment_id),
         amount_minor=payment.money.minor_units,
         currency=payment.money.currency,
-        debtor_name=payment.parties.debtor.name,
+        debtor_name=debtor_name,
         debtor_account=payment.debtor_account,
         creditor_name=payment.creditor.name if payment.creditor else None,
         creditor_account=payment.creditor_account,

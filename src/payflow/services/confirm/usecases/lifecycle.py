@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import suppress
+from typing import Final
 
 from payflow.contracts.confirm import (
     CancelPayment,
@@ -29,7 +30,13 @@ from payflow.services.confirm.domain import (
 )
 from payflow.services.confirm.ports import Background, Ports
 from payflow.services.confirm.usecases.bank import complete_accepted, reject_by_bank
-from payflow.services.confirm.usecases.saga import Ending, Saga, otp_payment_of
+from payflow.services.confirm.usecases.commands import otp_payment_of
+from payflow.services.confirm.usecases.saga import Ending, Saga
+
+_NOT_SENT: Final = (
+    "The payment waits for a one-time password, which could not be sent. Send the same request again with the same "
+    "Idempotency-Key."
+)
 
 
 async def cancel_payments(*, commands: Sequence[CancelPayment], ports: Ports) -> Answers[PaymentView]:
@@ -59,8 +66,8 @@ async def _cancel(payment: Payment | None, ports: Ports) -> PaymentView | Payflo
         return payment.view()
     if payment.state not in CANCELLABLE:
         return NotCancellable(f"A payment in state {payment.state} cannot be cancelled.")
-    leased = await _take(payment, ports)
-    if leased is None or leased.state not in CANCELLABLE:
+    leased = await _take(payment, ports, states=CANCELLABLE)
+    if leased is None:
         return PaymentInProgress(retry_after_s=1)
     (answer,) = await _end_unpaid([(leased, PaymentState.CANCELLED, cancelled_error())], ports)
     if isinstance(answer, PaymentView) and answer.state is not PaymentState.CANCELLED:
@@ -71,7 +78,7 @@ async def _cancel(payment: Payment | None, ports: Ports) -> PaymentView | Payflo
 async def send_codes(*, commands: Sequence[SendCode], ports: Ports) -> Answers[PaymentView]:
     """Have the codes of payments that wait for one sent, or show the open challenges; others are told as they stand.
 
-    Items may be PaymentNotFound, TooManyOtps, Unavailable: the payment waits on, and a repeat tries again.
+    Items may be PaymentNotFound, TooManyOtps, UnknownOutcome: the payment waits on, and a repeat tries again.
     """
     known = await ports.store.by_ids([command.payment_id for command in commands])
     waiting = [payment for payment in known.values() if payment.state is PaymentState.AWAITING_OTP]
@@ -85,6 +92,9 @@ async def send_codes(*, commands: Sequence[SendCode], ports: Ports) -> Answers[P
         failure = issued.get(command.payment_id)
         if payment is None:
             return PaymentNotFound()
+        if isinstance(failure, Unavailable | UnknownOutcome):
+            # Not "nothing happened": the payment is stored, and only its code is missing.
+            return UnknownOutcome(_NOT_SENT)
         return failure if isinstance(failure, PayflowError) else payment.view()
 
     return [answer(command) for command in commands]
@@ -114,9 +124,12 @@ async def decide_reviews(
 async def _decide(
     payment: Payment, *, is_cleared: bool, ports: Ports, background: Background
 ) -> PaymentView | PayflowError:
-    leased = await _take(payment, ports)
-    if leased is None or leased.state is not PaymentState.UNDER_REVIEW:
+    leased = await _take(payment, ports, states={PaymentState.UNDER_REVIEW})
+    if leased is None:
         return PaymentInProgress(retry_after_s=1)
+    if leased.has_expired(now=ports.clock.now()):
+        (answer,) = await _end_unpaid([(leased, PaymentState.EXPIRED, expiry_error(leased.state))], ports)
+        return answer
     if not is_cleared:
         refused = PaymentRefused("The payment was refused after review.")
         (answer,) = await _end_unpaid([(leased, PaymentState.REJECTED, refused)], ports)
@@ -155,8 +168,8 @@ async def record_bank_answers(*, commands: Sequence[RecordBankAnswer], ports: Po
 
 
 async def _record(payment: Payment, command: RecordBankAnswer, ports: Ports) -> PaymentView | PayflowError:
-    leased = await _take(payment, ports)
-    if leased is None or leased.state is not PaymentState.SUBMITTED:
+    leased = await _take(payment, ports, states={PaymentState.SUBMITTED})
+    if leased is None:
         return PaymentInProgress(retry_after_s=1)
     if command.is_accepted:
         await complete_accepted(payments=[leased], ports=ports)
@@ -212,9 +225,10 @@ async def _do(payments: Sequence[Payment], *, ports: Ports, background: Backgrou
     background.start(at_the_bank)
 
 
-async def _take(payment: Payment, ports: Ports) -> Payment | None:
+async def _take(payment: Payment, ports: Ports, *, states: Collection[PaymentState]) -> Payment | None:
+    """The payment, leased to this process, if it still is in one of these states; else nothing is done about it."""
     now = ports.clock.now()
-    leased = await ports.store.lease([payment.payment_id], now=now, until=now + ports.deadlines.lease)
+    leased = await ports.store.lease([payment.payment_id], now=now, until=now + ports.deadlines.lease, states=states)
     return leased.get(payment.payment_id)
 
 

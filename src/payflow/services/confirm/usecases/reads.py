@@ -15,6 +15,7 @@ from payflow.contracts.confirm import (
     PaymentView,
 )
 from payflow.contracts.operation import Answers
+from payflow.contracts.sides import ListSides, SidesList, sides_lists
 from payflow.services.confirm.domain import Payment
 from payflow.services.confirm.ports import Ports, Store
 
@@ -46,6 +47,12 @@ async def list_payments(*, queries: Sequence[ListPayments], store: Store) -> Ans
         next_cursor = shown[-1].payment_id if len(payments) > query.limit else None
         pages.append(PaymentPage(payments=[payment.view() for payment in shown], next_cursor=next_cursor))
     return pages
+
+
+async def list_sides(*, queries: Sequence[ListSides], store: Store) -> Answers[SidesList]:
+    """Who paid whom, and what for, of each query's payments and returns. Unknown ids are left out."""
+    known = await store.sides(sorted({id for query in queries for id in query.payment_ids}))
+    return sides_lists(queries, known)
 
 
 async def await_ends(*, queries: Sequence[AwaitEnd], ports: Ports) -> Answers[PaymentView]:

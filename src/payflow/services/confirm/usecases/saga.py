@@ -17,25 +17,28 @@ from payflow.contracts.account import (
     AlreadyBooked,
     KeepHold,
     PaymentEnded,
-    PlaceHold,
-    ReleaseHold,
     ResolveParties,
     StaleCommand,
-    Transfer,
 )
 from payflow.contracts.confirm import PaymentExpired, PaymentInProgress, PaymentState, PaymentView
-from payflow.contracts.otp import OtpPayment, VerifyOtp
-from payflow.contracts.risk import AssessPayment
-from payflow.kernel.errors import PayflowError, Rejection, UnknownOutcome
+from payflow.contracts.otp import VerifyOtp
+from payflow.kernel.errors import PayflowError, Rejection, Unavailable, UnknownOutcome
 from payflow.services.confirm.domain import (
     Payment,
     apply_assessment,
-    cancelled_error,
+    ended_error,
+    expiry_error,
     otp_attempt_of,
-    party_names,
     refusal_on_its_day,
 )
 from payflow.services.confirm.ports import Ports
+from payflow.services.confirm.usecases.commands import (
+    assessment_of,
+    hold_of,
+    otp_payment_of,
+    release_of,
+    transfer_of,
+)
 
 Answer = PaymentView | PayflowError
 # A payment, the end that it is to take, and why.
@@ -104,7 +107,7 @@ class Saga:
         received = self._in_state(PaymentState.RECEIVED)
         if not received:
             return
-        answers = await self._ports.risk.assess([_assessment_of(payment) for payment in received])
+        answers = await self._ports.risk.assess([assessment_of(payment) for payment in received])
         under_review, awaiting_otp, refused = [], [], []
         for payment, answer in zip(received, answers, strict=True):
             if isinstance(answer, PayflowError):
@@ -135,7 +138,7 @@ class Saga:
         payments = [payment for payment in payments if payment.state is not PaymentState.UNDER_REVIEW]
         if not payments:
             return
-        holds = [_hold_of(payment, expires_at=expires_at + deadlines.hold_grace) for payment in payments]
+        holds = [hold_of(payment, expires_at=expires_at + deadlines.hold_grace) for payment in payments]
         self._touch(payments)
         refused = []
         for payment, answer in zip(payments, await self._ports.account.place_hold(holds), strict=True):
@@ -153,8 +156,15 @@ class Saga:
             payment.await_code(now=self._now(), deadlines=self._ports.deadlines)
 
     async def _use_codes(self) -> None:
-        """Customers came back with a code: it is verified, and the word "approved" stored before it is acted on."""
+        """Customers came back with a code: it is verified, and the word "approved" stored before it is acted on.
+
+        Whoever comes too late is told so, also where the recovery has not ended the payment yet.
+        """
         coded = [payment for payment in self._in_state(PaymentState.AWAITING_OTP) if payment.payment_id in self._codes]
+        late = [payment for payment in coded if payment.has_expired(now=self._now())]
+        await self.end_unpaid([(payment, PaymentState.EXPIRED, expiry_error(payment.state)) for payment in late])
+        coded = [payment for payment in coded if payment.state is PaymentState.AWAITING_OTP]
+        coded = [payment for payment in coded if payment.payment_id not in self.problems]
         if not coded:
             return
         commands = [self._verification_of(payment) for payment in coded]
@@ -181,7 +191,7 @@ class Saga:
         due = [payment for payment in self._in_state(PaymentState.SCHEDULED) if not payment.is_for_later(self._now())]
         if not due:
             return
-        answers = await self._ports.risk.reassess([_assessment_of(payment) for payment in due])
+        answers = await self._ports.risk.reassess([assessment_of(payment) for payment in due])
         under_review, approved, refused, endings = [], [], [], []
         for payment, answer in zip(due, answers, strict=True):
             if isinstance(answer, PayflowError):
@@ -215,7 +225,7 @@ class Saga:
         """On-us: one journal entry; a payment that has a hold takes its money from there."""
         if not payments:
             return
-        commands = [_transfer_of(payment) for payment in payments]
+        commands = [transfer_of(payment) for payment in payments]
         self._touch(payments)
         refused = []
         for payment, answer in zip(payments, await self._ports.account.transfer(commands), strict=True):
@@ -231,7 +241,7 @@ class Saga:
         keep = [KeepHold(payment_id=payment.payment_id, fencing_token=payment.fencing_token) for payment in kept]
         fresh = [payment for payment in payments if not payment.has_hold]
         self._touch(fresh)
-        holds = [_hold_of(payment, expires_at=None) for payment in fresh]
+        holds = [hold_of(payment, expires_at=None) for payment in fresh]
         kept_answers, fresh_answers = await asyncio.gather(
             self._ports.account.keep_hold(keep), self._ports.account.place_hold(holds)
         )
@@ -259,8 +269,8 @@ class Saga:
         elif isinstance(error, AlreadyBooked) and payment.is_on_us:
             payment.end_booked(now=self._now())
         elif error.code == PaymentEnded.code:
-            # A cancellation or an expiry that reached the ledger and was not stored: what it began is ended.
-            return payment, PaymentState.REJECTED, cancelled_error()
+            # A cancellation, an expiry or a refusal that reached the ledger and was not stored: what it began is ended.
+            return payment, PaymentState.REJECTED, ended_error(error.detail)
         elif isinstance(error, Rejection):
             return payment, PaymentState.REJECTED, error
         elif error.code == "HOLD_NOT_FOUND" and payment.has_hold:
@@ -277,7 +287,7 @@ class Saga:
         ended (`problems`) is for a later try.
         """
         touched = [(payment, target) for payment, target, _ in endings if self._may_have_touched(payment)]
-        releases = [_release_of(payment, target) for payment, target in touched]
+        releases = [release_of(payment, target) for payment, target in touched]
         answers = await self._ports.account.release_hold(releases) if releases else []
         released = {payment.payment_id: answer for (payment, _), answer in zip(touched, answers, strict=True)}
         for payment, target, error in endings:
@@ -319,6 +329,11 @@ class Saga:
         failed = [payment for payment in self._payments if self._failed_for_now(payment)]
         unused = [payment for payment in failed if self._is_unused(payment)]
         withdrawn = await self._ports.store.withdraw(unused)
+        for payment_id in withdrawn:
+            problem = self.problems[payment_id]
+            # Whatever became of the question that nobody answered: of the payment nothing is left, and its key is free.
+            if isinstance(problem, UnknownOutcome):
+                self.problems[payment_id] = Unavailable(problem.detail)
         kept = [payment for payment in failed if payment.payment_id not in withdrawn]
         await self._ports.store.return_leases(kept, due_at=self._now() + self._ports.deadlines.lease)
         for payment in kept:
@@ -335,64 +350,3 @@ class Saga:
 
     def _now(self) -> datetime:
         return self._ports.clock.now()
-
-
-def _assessment_of(payment: Payment) -> AssessPayment:
-    return AssessPayment(
-        payment_id=payment.payment_id,
-        customer_id=payment.customer_id,
-        amount_minor=payment.money.minor_units,
-        currency=payment.money.currency,
-        debtor=payment.debtor_account,
-        creditor=payment.creditor_reference,
-        party_names=party_names(payment),
-        creditor_country=payment.creditor.country if payment.creditor else None,
-    )
-
-
-def _hold_of(payment: Payment, *, expires_at: datetime | None) -> PlaceHold:
-    if payment.debtor_account_id is None:
-        raise ValueError("the payment's debtor account was never found")
-    return PlaceHold(
-        payment_id=payment.payment_id,
-        fencing_token=payment.fencing_token,
-        account_id=payment.debtor_account_id,
-        amount_minor=payment.money.minor_units,
-        currency=payment.money.currency,
-        expires_at=expires_at,
-    )
-
-
-def _release_of(payment: Payment, target: PaymentState) -> ReleaseHold:
-    return ReleaseHold(
-        payment_id=payment.payment_id,
-        fencing_token=payment.fencing_token,
-        reason=target.value.lower(),
-        account_id=payment.debtor_account_id,
-    )
-
-
-def otp_payment_of(payment: Payment) -> OtpPayment:
-    """What a one-time password is bound to."""
-    return OtpPayment(
-        payment_id=payment.payment_id,
-        customer_id=payment.customer_id,
-        amount_minor=payment.money.minor_units,
-        currency=payment.money.currency,
-        debtor=payment.debtor_account,
-        creditor=payment.creditor_reference,
-    )
-
-
-def _transfer_of(payment: Payment) -> Transfer:
-    if payment.debtor_account_id is None or payment.creditor_account_id is None:
-        raise ValueError("the payment's accounts were never found")
-    return Transfer(
-        payment_id=payment.payment_id,
-        fencing_token=payment.fencing_token,
-        debtor_account_id=payment.debtor_account_id,
-        creditor_account_id=payment.creditor_account_id,
-        amount_minor=payment.money.minor_units,
-        currency=payment.money.currency,
-        captures_hold=payment.has_hold,
-    )

@@ -14,7 +14,6 @@ from payflow.contracts.account import (
     AccountState,
     AccountView,
     EntryCursor,
-    EntryLine,
     EntryPage,
     GetAccount,
     ListAccounts,
@@ -28,6 +27,13 @@ from payflow.services.gateway.routes.bodies import AnyRequest, first
 from payflow.services.gateway.routes.payments import Cursor, Limit
 from payflow.services.gateway.routes.security import FOR_CUSTOMERS, ROLES, current_user, customer_of, freshness_name
 from payflow.services.gateway.routes.services import FromServices, Services
+from payflow.services.gateway.routes.statement_lines import (
+    Details,
+    StatementLine,
+    Viewer,
+    details_of,
+    statement_line,
+)
 
 _CURSOR_MAX = 2**63 - 1
 _LINE_CURSOR: Final = re.compile(r"([0-9]{1,17})\.([0-9]{1,18})", re.ASCII)
@@ -74,29 +80,19 @@ class AccountPage(msgspec.Struct):
     next_cursor: str | None = None
 
 
-class StatementLine(msgspec.Struct, kw_only=True):
-    """One posting: a negative `amount` left the account; `balance` is the posted balance after it."""
-
-    sequence: int
-    entry_id: str
-    payment_id: str | None
-    kind: str
-    amount: str
-    balance: str
-    currency: str
-    booked_at: datetime
-
-
 class StatementPage(msgspec.Struct):
     """Statement lines, newest first. `next_cursor` is null on the last page.
 
     `opening_balance` and `closing_balance` are the posted balances before the first and after the last line of the
-    whole range, on each of its pages.
+    whole range, on each of its pages. `details_complete` is false where a service did not answer in time, or
+    could not read what it stored: then `transaction_id`, `other_side`, the name in it and `remittance_information` may
+    be null though they are known.
     """
 
     data: list[StatementLine]
     opening_balance: str
     closing_balance: str
+    details_complete: bool
     next_cursor: str | None
 
 
@@ -143,6 +139,9 @@ async def list_entries(
 
     `from` belongs to the range, `to` does not, so that a month is `from=2026-01-01&to=2026-02-01`. Without them it is
     all that was ever booked. A cursor stays good while new entries arrive; send it with the same `from` and `to`.
+
+    Each line tells who the money came from or went to, and what for. Who was paid never learns the payer's
+    `transaction_id`.
     """
     begin, end = _read("from", booked_from), _read("to", booked_until)
     if begin is not None and end is not None and begin >= end:
@@ -157,14 +156,18 @@ async def list_entries(
         fresh_as_of=await services.freshness.fresh_as_of(freshness_name(request.scope)),
     )
     account = await _account(request, services, number)
-    return _statement_page(first(await services.account.list_entries([query])), account.currency)
+    page = first(await services.account.list_entries([query]))
+    viewer = Viewer(account=account.number, customer_id=query.customer_id)
+    details = await details_of(page, viewer=viewer, services=services)
+    return _statement_page(page, account.currency, details=details, viewer=viewer)
 
 
-def _statement_page(page: EntryPage, currency: str) -> StatementPage:
+def _statement_page(page: EntryPage, currency: str, *, details: Details, viewer: Viewer) -> StatementPage:
     return StatementPage(
-        data=[statement_line(entry) for entry in page.entries],
+        data=[statement_line(entry, details=details, viewer=viewer) for entry in page.entries],
         opening_balance=format_minor(page.opening_minor, currency),
         closing_balance=format_minor(page.closing_minor, currency),
+        details_complete=details.is_complete,
         next_cursor=None if page.next_cursor is None else line_cursor(page.next_cursor),
     )
 
@@ -233,20 +236,6 @@ def account_body(account: AccountView) -> AccountBody:
         available=format_minor(account.available_minor, account.currency),
         opened_at=account.opened_at,
         as_of=account.as_of,
-    )
-
-
-def statement_line(entry: EntryLine) -> StatementLine:
-    """A posting as customers and operators see it."""
-    return StatementLine(
-        sequence=entry.sequence,
-        entry_id=str(entry.entry_id),
-        payment_id=None if entry.payment_id is None else str(entry.payment_id),
-        kind=entry.kind,
-        amount=format_minor(entry.amount_minor, entry.currency),
-        balance=format_minor(entry.balance_minor, entry.currency),
-        currency=entry.currency,
-        booked_at=entry.booked_at,
     )
 
 

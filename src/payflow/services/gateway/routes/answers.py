@@ -26,7 +26,7 @@ _PENDING: Final = {
     PaymentState.UNDER_REVIEW: "The payment is under review.",
     PaymentState.SCHEDULED: "The payment will be made at execute_at.",
     PaymentState.HELD: "The payment is on its way to the other bank.",
-    PaymentState.SUBMITTED: "The payment is at the other bank.",
+    PaymentState.SUBMITTED: "The payment is at the other bank, or on its way there.",
 }
 _REFUSED: Final = {
     PaymentState.REJECTED: "PAYMENT_REFUSED",
@@ -47,7 +47,8 @@ class PaymentSucceeded(msgspec.Struct, kw_only=True):
 
 
 class OtpRequired(msgspec.Struct, kw_only=True):
-    """The payment waits for a one-time password until `expires_at`."""
+    """The payment waits for a one-time password until `expires_at`, for 15 minutes. A password is valid for five; after
+    that the same request without `otp` sends a new one."""
 
     status: Literal["OTP_REQUIRED"] = "OTP_REQUIRED"
     message: str = _OTP_MESSAGE
@@ -113,8 +114,10 @@ def amount_text(payment: PaymentView) -> str:
 
 class Payment(msgspec.Struct, kw_only=True):
     """A payment. `status` is the word of `POST /payment/confirm`, `state` the step of its life; `amount` is a decimal
-    as text. `error` and `detail` tell why it was refused; `returned_amount` is what has come back of a completed one,
-    null where nothing has."""
+    as text. Where it was refused before its amount was read, `amount` is the text that was sent, whatever it is, and
+    `currency` the one that was sent, or null. `error` and `detail` tell why it was refused; `returned_amount` is what
+    has come back of a completed one, null where nothing has. `expires_at` is the payment's deadline, not that of a
+    one-time password, which is valid for five minutes."""
 
     payment_id: str
     transaction_id: str
@@ -137,6 +140,7 @@ class Payment(msgspec.Struct, kw_only=True):
     confirmed_at: datetime | None
     expires_at: datetime | None
     execute_at: datetime | None
+    bulk_id: str | None
     returned_amount: str | None
 
 
@@ -185,5 +189,6 @@ def payment_body(payment: PaymentView) -> Payment:
         confirmed_at=payment.completed_at,
         expires_at=payment.expires_at,
         execute_at=payment.execute_at,
+        bulk_id=None if payment.bulk_id is None else str(payment.bulk_id),
         returned_amount=_returned(payment),
     )

@@ -19,10 +19,12 @@ from payflow.contracts.bulk import (
     GetBulk,
     ItemStatus,
     ListBulkItems,
+    ListBulks,
 )
 from payflow.contracts.problems import problem_for
 from payflow.services.gateway.routes.answers import Payment, payment_body
 from payflow.services.gateway.routes.bodies import AnyRequest, first
+from payflow.services.gateway.routes.payments import Cursor, Limit, read_payment_cursor
 from payflow.services.gateway.routes.security import FOR_CUSTOMERS, current_user, customer_of
 from payflow.services.gateway.routes.services import FromServices
 from payflow.services.gateway.routes.streams import BulkStream
@@ -50,8 +52,16 @@ class BulkOrder(msgspec.Struct, kw_only=True):
     expires_at: datetime | None
 
 
+class BulkOrderList(msgspec.Struct):
+    """Bulk orders, newest first. `next_cursor` is null on the last page."""
+
+    data: list[BulkOrder]
+    next_cursor: str | None
+
+
 class BulkItemResult(msgspec.Struct, kw_only=True):
-    """What became of a line. `error` and `detail` tell why it was refused; `payment` is there once it is one.
+    """What became of a line. `error` and `detail` tell why it was refused; `payment` is there once it is one;
+    `transaction_id` is null where the line has none that can be read.
 
     OTP_REQUIRED: complete it by `POST /payment/confirm` with the line's fields, `idempotency_key` and `otp`.
     """
@@ -69,7 +79,7 @@ class BulkItemList(msgspec.Struct):
     """Results in file order. `next_cursor` is null on the last page; a page that looks for one status may be short."""
 
     data: list[BulkItemResult]
-    next_cursor: int | None
+    next_cursor: str | None
 
 
 def order_body(view: BulkView) -> BulkOrder:
@@ -109,6 +119,23 @@ def item_body(item: BulkItem) -> BulkItemResult:
     )
 
 
+@get(BULK_PATH, tags=["Payments"], summary="List own bulk orders", opt=FOR_CUSTOMERS)
+async def list_bulks(
+    request: AnyRequest,
+    services: FromServices,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+    with_status: Annotated[BulkState | None, QueryParameter(name="status")] = None,
+) -> BulkOrderList:
+    """The signed-in customer's files of payments, newest first; RECEIVING: those whose upload was not finished."""
+    query = ListBulks(
+        customer_id=customer_of(request.scope), cursor=read_payment_cursor(cursor), limit=limit, state=with_status
+    )
+    page = first(await services.client(Bulk).list_bulks([query]))
+    next_cursor = None if page.next_cursor is None else str(page.next_cursor)
+    return BulkOrderList(data=[order_body(view) for view in page.bulks], next_cursor=next_cursor)
+
+
 @get(
     "/payments/bulk/{bulk_id:uuid}",
     tags=["Payments"],
@@ -140,7 +167,8 @@ async def list_bulk_items(
         bulk_id=bulk_id, customer_id=customer_of(request.scope), cursor=cursor, limit=limit, status=with_status
     )
     page = first(await services.client(Bulk).list_bulk_items([query]))
-    return BulkItemList(data=[item_body(item) for item in page.items], next_cursor=page.next_cursor)
+    next_cursor = None if page.next_cursor is None else str(page.next_cursor)
+    return BulkItemList(data=[item_body(item) for item in page.items], next_cursor=next_cursor)
 
 
 @get(
@@ -178,4 +206,4 @@ async def cancel_bulk(request: AnyRequest, services: FromServices, bulk_id: From
     return order_body(first(await services.client(Bulk).cancel_bulk([command])))
 
 
-HANDLERS = [get_bulk, list_bulk_items, bulk_events, cancel_bulk]
+HANDLERS = [list_bulks, get_bulk, list_bulk_items, bulk_events, cancel_bulk]

@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import Final, TypeAlias
 
 import msgspec
 
-from payflow.contracts.bulk import BulkLine, BulkPayment
+from payflow.contracts.bulk import BulkLine, BulkPayment, FileFormat
 from payflow.contracts.gateway import Forbidden
 from payflow.kernel.errors import Rejection
-from payflow.platform.http.asgi import BODY_MAX_BYTES
 from payflow.platform.http.errors import MissingRequiredFields, UnreadableBody
 from payflow.platform.http.strict_json import StrictReader
+from payflow.services.gateway.routes.bulk_csv import (
+    LINE_MAX_BYTES,
+    REQUIRED,
+    read_columns,
+    read_fields,
+    refuse_json,
+    refuse_unsure,
+)
 from payflow.services.gateway.routes.payment_confirm import (
-    REQUIRED_FIELDS,
     CustomerId,
     OneTimePassword,
     PaymentFields,
+    TransactionId,
     command_of,
 )
 
-LINE_MAX_BYTES: Final = BODY_MAX_BYTES
-# A file is its customer's: the line need not say whose it is.
-REQUIRED: Final = tuple(name for name in REQUIRED_FIELDS if name != "customer_id")
-COLUMNS: Final = (
-    "transaction_id",
-    "customer_id",
-    "amount",
-    "currency",
-    "from_account",
-    "to_account",
-    "creditor_name",
-    "creditor_country",
-    "creditor_agent",
-    "remittance_information",
-    "execute_at",
-)
+_TRANSACTION_ID: Final = b'"transaction_id"'
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_CREDITOR: Final = "creditor_"
 _encode: Final = msgspec.json.Encoder().encode
 
 # A line's bytes and its customer: the line as it is stored.
@@ -55,6 +45,10 @@ class BulkBody(PaymentFields):
 
     customer_id: CustomerId | None = None
     otp: OneTimePassword | None = None
+
+
+class _Named(msgspec.Struct):
+    transaction_id: TransactionId
 
 
 _READER: Final = StrictReader(BulkBody, required=REQUIRED)
@@ -85,11 +79,17 @@ class LineSplitter:
 
     def _line(self, end: bytes) -> Iterator[tuple[int, bytes]]:
         self._keep(end)
-        line, number = bytes(self._rest), self._number
+        line, number, is_whole = bytes(self._rest), self._number, not self._is_cut
         self._rest.clear()
         self._is_cut, self._number = False, number + 1
-        if line.strip():
-            yield number, line.removesuffix(b"\r")
+        # One that was cut off stays longer than its bound, by which it is known.
+        if is_whole:
+            line = line.removesuffix(b"\r")
+            if number == 1:
+                line = line.removeprefix(_BYTE_ORDER_MARK)
+        # What was cut off is no empty line, whatever is left of it.
+        if line.strip() or not is_whole:
+            yield number, line
 
     def _keep(self, data: bytes) -> None:
         if not self._is_cut:
@@ -99,44 +99,65 @@ class LineSplitter:
                 self._is_cut = True
 
 
+class FileReader:
+    """Reads a file, or the rest of one, that arrives in pieces: its lines as they are stored.
+
+    Raises UnreadableFile where its lines cannot be told apart, and UnreadableBody or MissingRequiredFields for the
+    header line of a CSV file; `columns` are those that it names.
+    """
+
+    def __init__(self, *, format: FileFormat, customer_id: str, first_line: int = 1) -> None:
+        self._splitter = LineSplitter(first_line)
+        self._customer_id = customer_id
+        self._read: ReadLine | None = json_reader(customer_id) if format is FileFormat.JSON_LINES else None
+        self.columns: list[str] | None = None
+
+    def use_columns(self, columns: list[str]) -> None:
+        """The header line stood in a part of the file that arrived earlier."""
+        self.columns, self._read = columns, csv_reader(self._customer_id, columns)
+
+    def feed(self, data: bytes) -> Iterator[BulkLine]:
+        """The lines that are whole with this piece."""
+        return self._lines(self._splitter.feed(data))
+
+    def finish(self) -> Iterator[BulkLine]:
+        """The last line, which need not end with a line break."""
+        return self._lines(self._splitter.finish())
+
+    def _lines(self, numbered: Iterable[tuple[int, bytes]]) -> Iterator[BulkLine]:
+        for number, line in numbered:
+            if self._read is not None:
+                yield self._read(number, line)
+            else:
+                refuse_json(number, line)
+                refuse_unsure(number, line)
+                self.use_columns(read_columns(line))
+
+
 def json_reader(customer_id: str) -> ReadLine:
     """Reads lines of JSON."""
     return lambda number, line: _read(number, line, customer_id, _as_it_is)
 
 
 def csv_reader(customer_id: str, columns: Sequence[str]) -> ReadLine:
-    """Reads lines of CSV: a cell per column; an empty cell is a field that is left out."""
+    """Reads lines of CSV: a cell per column. Raises UnreadableFile, for what is wrong with more than the line."""
 
-    def to_json(line: bytes) -> bytes:
-        cells = _cells(line)
-        if len(cells) != len(columns):
-            raise UnreadableBody(f"The line has {len(cells)} cells, and the header line {len(columns)}.")
-        return _encode(_fields(columns, cells))
+    def read(number: int, line: bytes) -> BulkLine:
+        refuse_unsure(number, line)
+        return _read(number, line, customer_id, lambda line: _encode(read_fields(columns, line)))
 
-    return lambda number, line: _read(number, line, customer_id, to_json)
-
-
-def read_columns(line: bytes) -> list[str]:
-    """The header line of a CSV file. Raises UnreadableBody, and MissingRequiredFields for columns that must be."""
-    columns = [cell.strip() for cell in _cells(line.removeprefix(_BYTE_ORDER_MARK))]
-    unknown = [column for column in columns if column not in COLUMNS]
-    if unknown:
-        raise UnreadableBody(f"The header line has the column {_shown(unknown[0])}; known are: {', '.join(COLUMNS)}.")
-    if len(set(columns)) != len(columns):
-        raise UnreadableBody("The header line names a column twice.")
-    missing = [name for name in REQUIRED if name not in columns]
-    if missing:
-        raise MissingRequiredFields(f"The header line lacks columns: {', '.join(missing)}.", missing_fields=missing)
-    return columns
+    return read
 
 
 def _read(number: int, line: bytes, customer_id: str, to_json: Callable[[bytes], bytes]) -> BulkLine:
+    fields = b""
     try:
         if len(line) > LINE_MAX_BYTES:
             raise UnreadableBody(f"The line is longer than {LINE_MAX_BYTES // 1024} KB.")
-        return _payment_line(number, to_json(line), customer_id)
+        fields = to_json(line)
+        return _payment_line(number, fields, customer_id)
     except (UnreadableBody, MissingRequiredFields, Forbidden) as error:
-        return _refused(number, line, error)
+        return _refused(number, line, error, transaction_id=_transaction_id_in(fields))
 
 
 def _payment_line(number: int, line: bytes, customer_id: str) -> BulkLine:
@@ -159,35 +180,20 @@ def _payment_line(number: int, line: bytes, customer_id: str) -> BulkLine:
     return BulkLine(number, command.fingerprint, payment)
 
 
-def _refused(number: int, line: bytes, error: Rejection) -> BulkLine:
+def _refused(number: int, line: bytes, error: Rejection, *, transaction_id: str | None) -> BulkLine:
     detail = error.detail.replace("The body", "The line")
-    return BulkLine(number, sha256(line).digest(), None, error.code, detail)
+    return BulkLine(number, sha256(line).digest(), None, error.code, detail, transaction_id)
+
+
+def _transaction_id_in(fields: bytes) -> str | None:
+    """The transaction_id of a line that is no payment, to find it by; None where it is not sure."""
+    if fields.count(_TRANSACTION_ID) != 1:
+        return None
+    try:
+        return msgspec.json.decode(fields, type=_Named).transaction_id
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 def _as_it_is(line: bytes) -> bytes:
     return line
-
-
-def _cells(line: bytes) -> list[str]:
-    try:
-        rows = list(csv.reader([line.decode("utf-8")], strict=True))
-    except UnicodeDecodeError:
-        raise UnreadableBody("The line is not valid UTF-8.") from None
-    except csv.Error:
-        raise UnreadableBody(
-            "The line is not valid CSV: commas between cells, quotes around a cell and doubled in it."
-        ) from None
-    return rows[0] if rows else []
-
-
-def _fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object]:
-    given = {column: cell for column, cell in zip(columns, cells, strict=True) if cell != ""}
-    creditor = {name.removeprefix(_CREDITOR): cell for name, cell in given.items() if name.startswith(_CREDITOR)}
-    fields: dict[str, object] = {name: cell for name, cell in given.items() if not name.startswith(_CREDITOR)}
-    if creditor:
-        fields["creditor"] = creditor
-    return fields
-
-
-def _shown(name: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in name[:40]) or '""'

@@ -37,6 +37,7 @@ class Answer:
 class Problem(msgspec.Struct, kw_only=True):
     """A refusal (RFC 9457). `error` is the code to tell refusals apart by; `trace_id` finds the request in the logs.
 
+    One that was refused for its rate (429, 503 OVERLOADED) leaves no line there.
     Some refusals have further members, such as `missing_fields`, `field` and `retry_after_s`.
     """
 

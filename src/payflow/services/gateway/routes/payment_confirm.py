@@ -41,9 +41,15 @@ _END: Final = r"$(?!\n)"
 _NO_CONTROLS: Final = r"^[^\x00-\x1f\x7f]*" + _END
 
 Text140 = Annotated[str, msgspec.Meta(min_length=1, max_length=140, pattern=_NO_CONTROLS)]
+TransactionId = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9._:-]+" + _END, examples=["txn_001"])
+]
 CustomerId = Annotated[str, msgspec.Meta(min_length=1, max_length=64, examples=["cust_001"])]
 OneTimePassword = Annotated[str, msgspec.Meta(max_length=16)]
 AccountNumber = Annotated[str, msgspec.Meta(min_length=1, max_length=34, pattern="^[!-~]+" + _END)]
+# 34 characters at most; in groups of four as banks print them, with the rest in a last one.
+_PRINTED_IBAN: Final = "[A-Z]{2}[0-9]{2}(( [A-Z0-9]{4}){2,6} [A-Z0-9]{3}|( [A-Z0-9]{4}){2,7}( [A-Z0-9]{1,2})?)"
+CreditorAccount = Annotated[str, msgspec.Meta(pattern=f"^([!-~]{{1,34}}|{_PRINTED_IBAN})" + _END, examples=["ACC002"])]
 
 
 class CreditorBody(Body):
@@ -59,12 +65,10 @@ class CreditorBody(Body):
 class PaymentFields(Body):
     """What is to be paid; whose it is, and a one-time password, are for each request to say in its own way."""
 
-    transaction_id: Annotated[
-        str, msgspec.Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9._:-]+" + _END, examples=["txn_001"])
-    ]
+    transaction_id: TransactionId
     amount: NumberText
     from_account: AccountNumber
-    to_account: AccountNumber
+    to_account: CreditorAccount
     currency: Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}" + _END, examples=["USD"])] | None = None
     creditor: CreditorBody | None = None
     remittance_information: Text140 | None = None
@@ -143,6 +147,8 @@ def command_of(body: PaymentFields, *, customer_id: str, key: str, otp: str | No
     given = body.creditor
     creditor = None if given is None else Creditor(name=given.name, country=given.country, agent=given.agent)
     execute_at = None if body.execute_at is None else _execute_at(body.execute_at)
+    # An IBAN may come as it is printed; from here on it has one form.
+    creditor_account = body.to_account.replace(" ", "")
     return ConfirmPayment(
         customer_id=customer_id,
         idempotency_key=key,
@@ -152,7 +158,7 @@ def command_of(body: PaymentFields, *, customer_id: str, key: str, otp: str | No
             amount=body.amount,
             currency=body.currency,
             debtor_account=body.from_account,
-            creditor_account=body.to_account,
+            creditor_account=creditor_account,
             creditor=creditor,
             remittance_information=body.remittance_information,
             execute_at=execute_at,
@@ -161,7 +167,7 @@ def command_of(body: PaymentFields, *, customer_id: str, key: str, otp: str | No
         amount=body.amount,
         currency=body.currency,
         debtor_account=body.from_account,
-        creditor_account=body.to_account,
+        creditor_account=creditor_account,
         creditor=creditor,
         remittance_information=body.remittance_information,
         otp=otp or None,

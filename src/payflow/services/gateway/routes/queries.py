@@ -7,7 +7,7 @@ In a handler's `opt`, `UNREAD` names parameters that may be there although nobod
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from functools import cache
 from typing import Any, Final
@@ -30,26 +30,28 @@ async def refuse_unknown_parameters(request: AnyRequest) -> None:
     """What the framework calls before each handler, after its guards. Raises UnreadableBody, naming the parameters."""
     if request.scope["query_string"]:
         handler = request.scope["route_handler"]
-        known = _known_to(handler) if isinstance(handler, HTTPRouteHandler) else frozenset()
-        _refuse(name for name in request.query_params if name not in known)
+        is_known = isinstance(handler, HTTPRouteHandler)
+        known = _known_to(handler) if is_known else ()
+        unread = handler.opt.get(UNREAD, ()) if is_known else ()
+        _refuse((name for name in request.query_params if name not in known and name not in unread), known=known)
 
 
 def refuse_parameters(scope: Scope) -> None:
     """The same for a route that no framework serves and that takes none."""
     if scope["query_string"]:
         connection: ASGIConnection[Any, Any, Any, Any] = ASGIConnection(scope)  # type: ignore[arg-type]
-        _refuse(connection.query_params)
+        _refuse(connection.query_params, known=())
 
 
-def _refuse(names: Iterable[str]) -> None:
+def _refuse(names: Iterable[str], *, known: Sequence[str]) -> None:
     unknown = list(dict.fromkeys(names))
     if not unknown:
         return
     shown = ", ".join(_shown(name) for name in unknown[:_NAMES_TOLD_MAX])
-    if len(unknown) == 1:
-        raise UnreadableBody(f"The query parameter {shown} is not known here; leave it out.")
     more = ", ..." if len(unknown) > _NAMES_TOLD_MAX else ""
-    raise UnreadableBody(f"The query parameters {shown}{more} are not known here; leave them out.")
+    subject = f"parameter {shown} is" if len(unknown) == 1 else f"parameters {shown}{more} are"
+    told = f"known are: {', '.join(known)}" if known else "none is taken"
+    raise UnreadableBody(f"The query {subject} not known here; {told}.")
 
 
 def wanted_of(handler: object, *, parameter: str, problem: str) -> str:
@@ -68,9 +70,9 @@ def wanted_of(handler: object, *, parameter: str, problem: str) -> str:
 
 
 @cache
-def _known_to(handler: HTTPRouteHandler) -> frozenset[str]:
-    declared = {said.name or name for name, (_, said) in _declared_by(handler).items()}
-    return frozenset(declared | set(handler.opt.get(UNREAD, ())))
+def _known_to(handler: HTTPRouteHandler) -> tuple[str, ...]:
+    """The names of the query parameters that a handler reads, as its clients know them."""
+    return tuple(said.name or name for name, (_, said) in _declared_by(handler).items())
 
 
 @cache

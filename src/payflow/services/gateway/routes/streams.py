@@ -101,7 +101,7 @@ class EventStream(Response[None], ABC):
             await asyncio.wait({gone}, timeout=pause)
             pause = min(pause * 1.3, LOOK_S_MAX)
             if time.monotonic() - quiet_since >= HEARTBEAT_S:
-                if time.time() >= self._user.ends_at or await self._gate.is_revoked(self._user):
+                if await self._gate.is_over(self._user):
                     return
                 await send({"type": "http.response.body", "body": b": still here\n\n", "more_body": True})
                 quiet_since = time.monotonic()

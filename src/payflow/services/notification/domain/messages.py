@@ -22,7 +22,7 @@ UNKNOWN: Final = "-"
 _PHONE_DIGITS_MIN, _PHONE_DIGITS_MAX = 8, 15
 
 # What a text may name. Money and instants are written as the customer's language has it.
-Value: TypeAlias = str | int | Money | datetime
+Value: TypeAlias = str | int | Money | tuple[Money, ...] | datetime
 
 
 class Kind(StrEnum):

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from payflow.contracts.confirm import PaymentState
 from payflow.contracts.notification import SendOtpCode
 from payflow.contracts.topics import (
     BulkChanged,
@@ -25,7 +26,7 @@ from payflow.kernel.money import Money
 from payflow.services.notification.domain.messages import UNKNOWN, Kind, Notice, Value, clean
 
 _OF_PAYMENT: Final = ("transaction_id", "amount", "debtor", "creditor")
-_OF_BULK: Final = ("bulk_id", "total", "made", "waiting", "codes", "unpaid")
+_OF_BULK: Final = ("bulk_id", "total", "made", "paid", "waiting", "codes", "unpaid")
 # What the text of each kind may name. A code is named by its own kind's text only, and never in a subject.
 VALUES_OF: Final[dict[Kind, tuple[str, ...]]] = {
     Kind.OTP_CODE: ("transaction_id", "amount", "creditor", "code", "expires"),
@@ -86,7 +87,8 @@ def notice_of(event: Event) -> Notice | None:
     """What a customer is told of an event, if anything. Raises msgspec.ValidationError for data of another shape.
 
     Not told: `payment.awaiting_otp`, for the code itself is the message; a review that blocks, for the rejection
-    follows; and why a payment was rejected, for it might name a list or a rule.
+    follows; and why a payment was rejected, for it might name a list or a rule. A payment of a file that ends
+    as the file is worked through is counted in the message of the file's end; any other is told of as a single one.
     """
     kind = _PAYMENT_KINDS.get(event.type)
     if kind is not None:
@@ -105,8 +107,16 @@ def notice_of(event: Event) -> Notice | None:
     return None
 
 
-def _payment_notice(kind: Kind, event: Event) -> Notice:
+# How a payment of a file ends as the file is worked through: the message of the file's end has it in its counts.
+_COUNTED_BY_ITS_FILE: Final = frozenset({Kind.PAYMENT_COMPLETED, Kind.PAYMENT_REJECTED})
+
+
+def _payment_notice(kind: Kind, event: Event) -> Notice | None:
     payment = msgspec.convert(event.data, PaymentChanged)
+    # One that waited (for a code, a person, its day, another bank) was counted as under way, and is told by itself.
+    ended_at_once = payment.path[:1] == [PaymentState.RECEIVED] and kind in _COUNTED_BY_ITS_FILE
+    if payment.bulk_id is not None and ended_at_once:
+        return None
     values: dict[str, Value] = {
         "transaction_id": clean(payment.transaction_id),
         "amount": _amount(payment.amount_minor, payment.currency),
@@ -125,6 +135,7 @@ def _bulk_notice(kind: Kind, event: Event) -> Notice:
         "bulk_id": str(bulk.bulk_id),
         "total": bulk.total,
         "made": made,
+        "paid": tuple(Money(minor, currency) for currency, minor in sorted(bulk.paid_minor.items())),
         "waiting": waiting,
         "codes": codes,
         "unpaid": bulk.total - made - waiting - codes,

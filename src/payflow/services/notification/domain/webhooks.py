@@ -286,7 +286,7 @@ def heard(event: Event) -> Heard | None:
         return None
     data = msgspec.convert(event.data, _READERS[event.type.partition(".")[0]])
     if isinstance(data, BulkChanged):
-        told = msgspec.to_builtins(data)
+        told = _bulk(data)
     elif isinstance(data, PaymentChanged):
         told = _payment(event, data)
     else:
@@ -320,7 +320,14 @@ def _payment(event: Event, payment: PaymentChanged) -> dict[str, Any]:
         "risk_level": payment.risk_level,
         "error": payment.error_code,
         "reason_code": None if problem is None else problem.iso_reason,
+        "bulk_id": None if payment.bulk_id is None else str(payment.bulk_id),
     }
+
+
+def _bulk(bulk: BulkChanged) -> dict[str, Any]:
+    told: dict[str, Any] = msgspec.to_builtins(bulk)
+    del told["paid_minor"]
+    return told | {"paid": {currency: format_minor(minor, currency) for currency, minor in bulk.paid_minor.items()}}
 
 
 def _return(event: Event, made: ReturnChanged) -> dict[str, Any]:

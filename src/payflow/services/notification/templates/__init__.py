@@ -34,6 +34,7 @@ _EXAMPLES: Final[dict[str, Value]] = {
     "expires": datetime(2026, 1, 31, 12, 5, tzinfo=UTC),
     "total": 5,
     "made": 1,
+    "paid": (Money(123_456, "EUR"), Money(50, "USD")),
     "waiting": 1,
     "codes": 1,
     "unpaid": 2,
@@ -121,7 +122,9 @@ def _environment(language: str, zone: ZoneInfo) -> ImmutableSandboxedEnvironment
 
     # A message names its amount several times.
     @lru_cache(maxsize=256)
-    def money(amount: Money | str) -> str:
+    def money(amount: Money | tuple[Money, ...] | str) -> str:
+        if isinstance(amount, tuple):
+            return ", ".join(_money(one, locale) for one in amount)
         return amount if isinstance(amount, str) else _money(amount, locale)
 
     def time(at: datetime) -> str:

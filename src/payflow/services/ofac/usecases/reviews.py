@@ -10,8 +10,10 @@ from uuid import UUID
 from payflow.contracts.confirm import DecideReview, GetPayment, PaymentNotFound, PaymentState, PaymentView
 from payflow.contracts.ofac import (
     DecideReviewCase,
+    GetDecision,
     GetReview,
     ListReviews,
+    PaymentDecision,
     ReviewNotFound,
     ReviewPage,
     ReviewState,
@@ -33,6 +35,12 @@ async def get_reviews(*, queries: Sequence[GetReview], store: Store) -> Answers[
     """Cases by id. Items may be ReviewNotFound."""
     known = await store.cases([query.review_id for query in queries])
     return [view_of(known[query.review_id]) if query.review_id in known else ReviewNotFound() for query in queries]
+
+
+async def get_decisions(*, queries: Sequence[GetDecision], store: Store) -> Answers[PaymentDecision]:
+    """How payments' cases stand. Items may be ReviewNotFound."""
+    decisions = await store.decisions_of([query.payment_id for query in queries])
+    return [decisions.get(query.payment_id) or ReviewNotFound() for query in queries]
 
 
 async def list_reviews(*, queries: Sequence[ListReviews], store: Store) -> Answers[ReviewPage]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
+from payflow.contracts.sides import PaymentSides, Side
 from payflow.kernel.money import InvalidAmount, Money, UnknownCurrency
 from payflow.services.partner_bank.domain.instruction import (
     LIFE,
@@ -40,6 +42,28 @@ class Verdict:
     reason_code: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Care:
+    """Why an incoming payment is never stuck: how long it may rest, who sees to it, what happens by itself.
+
+    What rests longer is listed by `payflow stuck`, and somebody is told (alerts on its age).
+    """
+
+    deadline: timedelta
+    owner: str
+    next_step: str
+
+
+CARE: Final = {
+    Status.PENDING: Care(timedelta(minutes=5), "partner_bank", "screened and booked again, by any process"),
+    Status.HELD_IN_SUSPENSE: Care(
+        timedelta(days=1), "compliance", "asked how its review stands; credited or returned once it is decided"
+    ),
+    Status.RETURNING: Care(
+        timedelta(hours=1), "partner_bank", "its bank is asked; one that refuses is offered the money anew, hours later"
+    ),
+}
+
 # What ISO 20022 has senders write where the debtor gave no id.
 NO_END_TO_END_ID: Final = "NOTPROVIDED"
 
@@ -51,13 +75,17 @@ _VERDICTS: Final = {
     Status.PENDING: "PDNG",
     Status.CREDITED: "ACSC",
     Status.HELD_IN_SUSPENSE: "ACWP",
+    # It was taken, whatever became of it then: that it goes back is told by a message of its own.
+    Status.RETURNING: "ACWP",
+    Status.RETURNED: "ACWP",
     Status.REJECTED: "RJCT",
 }
 
 
 def verdict_of(instruction: Instruction) -> Verdict:
-    """An incoming instruction as the other bank is told of it, always the same."""
-    return Verdict(_VERDICTS[instruction.status], instruction.reason_code)
+    """An incoming instruction as the other bank is told of it; a final word never becomes another one."""
+    reason_code = instruction.reason_code if instruction.status is Status.REJECTED else None
+    return Verdict(_VERDICTS[instruction.status], reason_code)
 
 
 def refuse_incoming(transfer: IncomingTransfer, *, own_bic: str) -> str | None:
@@ -118,6 +146,17 @@ def incoming_instruction(
     )
 
 
+def incoming_sides(*, booked_as: UUID, agent_bic: str, end_to_end_id: str, parties: Parties) -> PaymentSides:
+    """Both sides of money that came in: the debtor's are as its bank has told them, who is no customer here."""
+    return PaymentSides(
+        payment_id=booked_as,
+        debtor=Side(account=plain_text(parties.debtor_account), name=parties.debtor_name, agent=agent_bic),
+        creditor=Side(account=parties.creditor_account, name=parties.creditor_name),
+        remittance_information=parties.remittance_information,
+        transaction_id=end_to_end_id,
+    )
+
+
 def is_same_transfer(known: Instruction, received: Instruction) -> bool:
     """Whether a repeat under a known end-to-end id is the payment that we know."""
     if known.uetr and received.uetr and known.uetr != received.uetr:
@@ -130,8 +169,16 @@ def is_same_transfer(known: Instruction, received: Instruction) -> bool:
 
 
 def settled(instruction: Instruction, *, status: Status, reason_code: str | None, now: datetime) -> Instruction:
-    """The incoming instruction at its end. Raises IllegalTransition for one that has ended."""
+    """The incoming instruction in its next status. Raises IllegalTransition for one that has ended.
+
+    Money in suspense is looked after at once: its review may have been decided already.
+    """
     LIFE.check(instruction.status, status)
     return replace(
-        instruction, status=status, reason_code=reason_code, answered_at=now, updated_at=now, next_attempt_at=None
+        instruction,
+        status=status,
+        reason_code=reason_code,
+        answered_at=instruction.answered_at or now,
+        updated_at=now,
+        next_attempt_at=now if status is Status.HELD_IN_SUSPENSE else None,
     )

@@ -5,27 +5,35 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from payflow.kernel.machine import Machine
 
+T = TypeVar("T")
+
 
 class Direction(StrEnum):
+    """Which way the money goes."""
+
     OUTGOING = "OUTGOING"
     INCOMING = "INCOMING"
 
 
 class Status(StrEnum):
+    """An outgoing one's word of the other bank, or ours about an incoming one and what became of its money."""
+
     UNKNOWN = "UNKNOWN"
     ACCEPTED = "ACCEPTED"
     REJECTED = "REJECTED"
     PENDING = "PENDING"
     CREDITED = "CREDITED"
     HELD_IN_SUSPENSE = "HELD_IN_SUSPENSE"
+    RETURNING = "RETURNING"
+    RETURNED = "RETURNED"
 
 
 LIFE: Final = Machine(
@@ -35,7 +43,9 @@ LIFE: Final = Machine(
         Status.ACCEPTED: set[Status](),
         Status.REJECTED: set[Status](),
         Status.CREDITED: set[Status](),
-        Status.HELD_IN_SUSPENSE: set[Status](),
+        Status.HELD_IN_SUSPENSE: {Status.CREDITED, Status.RETURNING},
+        Status.RETURNING: {Status.RETURNED},
+        Status.RETURNED: set[Status](),
     }
 )
 
@@ -85,22 +95,8 @@ class Instruction:
 
     @property
     def is_final(self) -> bool:
-        """Whether the bank's word (or ours, on incoming money) has been given."""
+        """Whether the bank's word has been given, or incoming money is where it stays."""
         return LIFE.is_final(self.status)
-
-
-@dataclass(frozen=True, slots=True)
-class Pauses:
-    """Seconds between tries: doubling from `first_s` to `longest_s`. `repeat_answer_after_s`: how long a caller that
-    asked has to act on the answer itself before confirm is told once more."""
-
-    first_s: float = 0.5
-    longest_s: float = 30.0
-    repeat_answer_after_s: float = 5.0
-
-    def after(self, attempts: int) -> timedelta:
-        """The pause after so many tries."""
-        return timedelta(seconds=min(self.first_s * 2 ** min(attempts, 20), self.longest_s))
 
 
 def uetr_of(payment_id: UUID) -> str:
@@ -139,12 +135,6 @@ def is_iban(number: str) -> bool:
     return int("".join(str(int(digit, 36)) for digit in number[4:] + number[:4])) % 97 == 1
 
 
-def tried_again(instruction: Instruction, *, now: datetime, pauses: Pauses, busy_s: float = 0.0) -> Instruction:
-    """The instruction with its next try put off: `busy_s` for the try that now begins, and the pause after it."""
-    next_attempt_at = now + timedelta(seconds=busy_s) + pauses.after(instruction.attempts)
-    return replace(instruction, attempts=instruction.attempts + 1, next_attempt_at=next_attempt_at)
-
-
 def same_bank(bic: str | None, other: str) -> bool:
     """Whether two BICs name the same bank: BIC8 and BIC11 with branch XXX do."""
     if bic is None:
@@ -152,6 +142,6 @@ def same_bank(bic: str | None, other: str) -> bool:
     return bic.upper().ljust(11, "X") == other.upper().ljust(11, "X")
 
 
-def in_chunks(instructions: Sequence[Instruction], size: int) -> list[list[Instruction]]:
+def in_chunks(things: Sequence[T], size: int) -> list[list[T]]:
     """Consecutive parts of at most `size`."""
-    return [list(instructions[start : start + size]) for start in range(0, len(instructions), size)]
+    return [list(things[start : start + size]) for start in range(0, len(things), size)]

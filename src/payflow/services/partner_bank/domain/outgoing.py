@@ -22,12 +22,12 @@ from payflow.services.partner_bank.domain.instruction import (
     Direction,
     Instruction,
     Parties,
-    Pauses,
     Status,
     account_number,
     plain_text,
     uetr_of,
 )
+from payflow.services.partner_bank.domain.tries import Pauses
 
 # ISO 20022 external status reasons.
 UNKNOWN_CREDITOR_AGENT: Final = "RC04"

@@ -15,20 +15,32 @@ from payflow.contracts.agents import Agent
 from payflow.kernel.clock import Clock
 from payflow.kernel.money import format_minor
 from payflow.platform.tracing import Kind, Span, step
-from payflow.services.partner_bank.domain import BankWord, Instruction, same_bank, word_of
+from payflow.services.partner_bank.domain import (
+    SILENCE,
+    BankWord,
+    Instruction,
+    Return,
+    Word,
+    same_bank,
+    word_of,
+)
 from payflow.services.partner_bank.rails.iso20022 import (
     CreditTransfer,
     CreditTransferMessage,
     Header,
+    PaymentReturn,
+    PaymentReturnMessage,
     StatusMessage,
     StatusQuery,
     StatusRequestMessage,
     TransactionStatus,
     UnreadableMessage,
     build_credit_transfers,
+    build_returns,
     build_status_request,
     read_message,
 )
+from payflow.services.partner_bank.rails.iso20022.names import PACS_004, PACS_008, is_of_kind
 from payflow.services.partner_bank.rails.iso20022.read import MESSAGE_MAX_BYTES
 from payflow.services.partner_bank.rails.signing import (
     BANK_HEADER,
@@ -79,22 +91,36 @@ class HttpRail:
     async def send(self, *, agent: Agent, instructions: Sequence[Instruction]) -> Mapping[UUID, BankWord]:
         """Send one pacs.008; the same instructions make the same bytes again."""
         ordered = sorted(instructions, key=lambda one: one.payment_id)
-        first = ordered[0]
-        message = CreditTransferMessage(
-            Header(first.message_id or "", first.created_at, self._own_bic, agent.bic),
-            [self._transfer(one) for one in ordered],
-        )
-        return await self._ask(agent, "pacs.008", build_credit_transfers(message), ordered)
+        head = Header(ordered[0].message_id or "", ordered[0].created_at, self._own_bic, agent.bic)
+        message = CreditTransferMessage(head, [self._transfer(one) for one in ordered])
+        asked = {one.payment_id: _query(one) for one in ordered}
+        return await self._ask(agent, "pacs.008", build_credit_transfers(message), asked)
 
     async def enquire(
         self, *, agent: Agent, instructions: Sequence[Instruction], message_id: str
     ) -> Mapping[UUID, BankWord]:
         """Send one pacs.028."""
-        message = StatusRequestMessage(
-            Header(message_id, self._clock.now(), self._own_bic, agent.bic),
-            [StatusQuery(one.message_id, one.instruction_id, one.end_to_end_id, one.uetr) for one in instructions],
-        )
-        return await self._ask(agent, "pacs.028", build_status_request(message), instructions)
+        return await self._enquire(agent, {one.payment_id: _query(one) for one in instructions}, message_id)
+
+    async def send_returns(self, *, agent: Agent, returns: Sequence[Return]) -> Mapping[UUID, BankWord]:
+        """Send one pacs.004; the same returns make the same bytes again."""
+        ordered = sorted(returns, key=lambda one: one.return_id)
+        head = Header(ordered[0].message_id, ordered[0].created_at, self._own_bic, agent.bic)
+        body = build_returns(PaymentReturnMessage(head, [_return(one) for one in ordered]))
+        return await self._ask(agent, "pacs.004", body, {one.return_id: _return_query(one) for one in ordered})
+
+    async def enquire_returns(
+        self, *, agent: Agent, returns: Sequence[Return], message_id: str
+    ) -> Mapping[UUID, BankWord]:
+        """Send one pacs.028 about returns."""
+        return await self._enquire(agent, {one.return_id: _return_query(one) for one in returns}, message_id)
+
+    async def _enquire(
+        self, agent: Agent, asked: Mapping[UUID, StatusQuery], message_id: str
+    ) -> Mapping[UUID, BankWord]:
+        head = Header(message_id, self._clock.now(), self._own_bic, agent.bic)
+        message = StatusRequestMessage(head, list(asked.values()))
+        return await self._ask(agent, "pacs.028", build_status_request(message), asked)
 
     def _transfer(self, instruction: Instruction) -> CreditTransfer:
         parties = instruction.parties
@@ -115,7 +141,7 @@ class HttpRail:
         )
 
     async def _ask(
-        self, agent: Agent, kind: str, body: bytes, instructions: Sequence[Instruction]
+        self, agent: Agent, kind: str, body: bytes, asked: Mapping[UUID, StatusQuery]
     ) -> Mapping[UUID, BankWord]:
         outcome = "answered"
         # Our trace ends here: what the other bank does is its own business, and so are our ids ours.
@@ -123,7 +149,7 @@ class HttpRail:
             try:
                 async with asyncio.timeout(self._timeout_s), self._place(agent):
                     answer = await self._post(agent, body)
-                return words_in(answer, instructions=instructions, agent_bic=agent.bic, is_enquiry=kind == "pacs.028")
+                return words_in(answer, asked=asked, agent_bic=agent.bic, is_enquiry=kind == "pacs.028")
             except TimeoutError:
                 outcome = "timed_out"
             except _NoAnswer as error:
@@ -131,8 +157,8 @@ class HttpRail:
             finally:
                 _messages.labels(agent.bic, kind, outcome).inc()
                 if span is not None:
-                    _describe(span, agent=agent, transactions=len(instructions), outcome=outcome)
-        log.warning("bank.no_answer", agent=agent.bic, kind=kind, transactions=len(instructions), outcome=outcome)
+                    _describe(span, agent=agent, transactions=len(asked), outcome=outcome)
+        log.warning("bank.no_answer", agent=agent.bic, kind=kind, transactions=len(asked), outcome=outcome)
         return {}
 
     def _place(self, agent: Agent) -> asyncio.Semaphore:
@@ -174,6 +200,25 @@ class HttpRail:
         raise _NoAnswer("not_signed")
 
 
+def _return(made: Return) -> PaymentReturn:
+    return PaymentReturn(
+        return_id=made.return_id.hex,
+        end_to_end_id=made.end_to_end_id,
+        uetr=made.uetr,
+        amount=format_minor(made.amount_minor, made.currency),
+        currency=made.currency,
+        reason_code=made.return_reason,
+    )
+
+
+def _query(one: Instruction) -> StatusQuery:
+    return StatusQuery(one.message_id, one.instruction_id, one.end_to_end_id, one.uetr, PACS_008)
+
+
+def _return_query(one: Return) -> StatusQuery:
+    return StatusQuery(one.message_id, one.return_id.hex, one.end_to_end_id, one.uetr, PACS_004)
+
+
 def _describe(span: Span, *, agent: Agent, transactions: int, outcome: str) -> None:
     span.set("payflow.bank.agent", agent.bic)
     span.set("payflow.bank.outcome", outcome)
@@ -194,10 +239,10 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
 
 
 def words_in(
-    answer: bytes, *, instructions: Sequence[Instruction], agent_bic: str, is_enquiry: bool
+    answer: bytes, *, asked: Mapping[UUID, StatusQuery], agent_bic: str, is_enquiry: bool
 ) -> dict[UUID, BankWord]:
-    """The words of a pacs.002 about these payments. A transaction whose ids contradict ours is about another payment,
-    and two words about one payment are none: both stay out. Raises _NoAnswer for what is no pacs.002 of this bank."""
+    """The words of a pacs.002 about what was asked. A transaction whose ids contradict ours is about something else,
+    and two words about one are none: both stay out. Raises _NoAnswer for what is no pacs.002 of this bank."""
     try:
         message = read_message(answer)
     except UnreadableMessage as error:
@@ -208,22 +253,37 @@ def words_in(
     sender = message.header.instructing_bic
     if sender is not None and not same_bank(sender, agent_bic):
         raise _NoAnswer("other_bank")
-    by_end_to_end_id = {one.end_to_end_id: one for one in instructions}
+    by_end_to_end_id = {query.end_to_end_id: (id, query) for id, query in asked.items()}
     words: dict[UUID, set[BankWord]] = {}
     for status in message.transactions:
-        instruction = by_end_to_end_id.get(status.end_to_end_id or "")
-        if instruction is not None and _is_about(status, instruction):
+        id, query = by_end_to_end_id.get(status.end_to_end_id, (None, None))
+        if id is not None and query is not None and _is_about(status, query):
             word = word_of(status=status.status, reason_code=status.reason_code, is_enquiry=is_enquiry)
-            words.setdefault(instruction.payment_id, set()).add(word)
-    return {payment_id: said.pop() for payment_id, said in words.items() if len(said) == 1}
+            words.setdefault(id, set()).add(word if _is_believed(word, status, query) else SILENCE)
+    return {id: said.pop() for id, said in words.items() if len(said) == 1}
 
 
-def _is_about(status: TransactionStatus, instruction: Instruction) -> bool:
+def _is_about(status: TransactionStatus, query: StatusQuery) -> bool:
     return all(
         theirs is None or theirs == ours
         for theirs, ours in (
-            (status.uetr, instruction.uetr),
-            (status.instruction_id, instruction.instruction_id),
-            (status.original_message_id, instruction.message_id),
+            (status.uetr, query.uetr),
+            (status.instruction_id, query.instruction_id),
+            (status.original_message_id, query.original_message_id),
         )
+    ) and not any(
+        kind != query.original_name and status.original_name is not None and is_of_kind(status.original_name, kind)
+        for kind in (PACS_004, PACS_008)
+    )
+
+
+def _is_believed(word: BankWord, status: TransactionStatus, query: StatusQuery) -> bool:
+    """Whether the answer names what was asked about. A return has its end-to-end id and UETR from the bank's own
+    payment, and the word could be about that: a final one has to name what is the return's alone."""
+    if query.original_name != PACS_004 or word.word not in (Word.ACCEPTED, Word.REJECTED):
+        return True
+    return (
+        status.instruction_id is not None
+        or status.original_message_id is not None
+        or (status.original_name is not None and is_of_kind(status.original_name, PACS_004))
     )

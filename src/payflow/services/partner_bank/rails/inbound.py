@@ -193,4 +193,5 @@ def _status(original: StatusQuery, verdict: Verdict) -> TransactionStatus:
         uetr=original.uetr,
         status=verdict.status,
         reason_code=verdict.reason_code,
+        original_name=original.original_name,
     )

@@ -28,7 +28,7 @@ _PASSING: Final = (PaymentInProgress, StaleCommand)
 async def enquire_unknown(
     *, store: Store, rail: Rail, agents: AgentDirectory, ids: Ids, clock: Clock, pauses: Pauses
 ) -> int:
-    """Ask about payments without an answer whose next try is due; returns how many were asked about.
+    """Ask about payments without an answer whose next try is due; returns how many were.
 
     The next try is put off before the wire, so that a process that dies here leaves a payment due again later, and a
     second process asks about others. A word learned here is told to confirm at once.

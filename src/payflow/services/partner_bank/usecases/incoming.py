@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 from uuid import UUID
 
 import msgspec
@@ -13,9 +13,7 @@ import msgspec
 from payflow.contracts.account import Account, CreditIncoming
 from payflow.contracts.ofac import Ofac, Screened, ScreeningOutcome, ScreenPayment
 from payflow.contracts.problems import problem_for
-from payflow.contracts.topics import IncomingPayment, mask_account
-from payflow.kernel.clock import Clock, Ids
-from payflow.kernel.envelope import Event
+from payflow.kernel.clock import Clock
 from payflow.kernel.errors import PayflowError, Rejection, Unavailable, UnknownOutcome
 from payflow.services.partner_bank.domain import (
     DUPLICATE_VERDICT,
@@ -35,11 +33,11 @@ from payflow.services.partner_bank.domain import (
     verdict_of,
 )
 from payflow.services.partner_bank.ports import InstructionTransaction, Store
+from payflow.services.partner_bank.usecases.events import TOLD, IncomingEvents
 
 # Longer than screening and booking may take together: meanwhile nobody else works on the payment.
 BUSY_S: Final = 15.0
 PER_ROUND: Final = 200
-_EVENTS: Final = {Status.CREDITED: "incoming.credited", Status.HELD_IN_SUSPENSE: "incoming.held_in_suspense"}
 
 
 class End(NamedTuple):
@@ -54,15 +52,14 @@ class Settlement:
     """Screens and books claimed incoming payments."""
 
     def __init__(
-        self, *, store: Store, account: Account, ofac: Ofac, ids: Ids, clock: Clock, pauses: Pauses, source: str
+        self, *, store: Store, account: Account, ofac: Ofac, events: IncomingEvents, clock: Clock, pauses: Pauses
     ) -> None:
         self._store = store
         self._account = account
         self._ofac = ofac
-        self._ids = ids
+        self._events = events
         self._clock = clock
         self._pauses = pauses
-        self._source = source
 
     async def settle(self, claimed: Sequence[Instruction], *, traceparent: str) -> dict[UUID, Instruction]:
         """The claimed payments as they then are: booked, refused, or still pending where a service did not answer.
@@ -86,7 +83,7 @@ class Settlement:
         if decided:
             async with self._store.transaction() as book:
                 known = await book.lock([one.payment_id for one in decided])
-                decided = [one for one in decided if _is_ours(known.get(one.payment_id), one)]
+                decided = [one for one in decided if is_ours(known.get(one.payment_id), one)]
                 await book.save(decided)
         return [*(one for one in claimed if one.is_suspicious is not None), *decided]
 
@@ -116,7 +113,7 @@ class Settlement:
             changed: list[Instruction] = []
             for one in claimed:
                 current = known[one.payment_id]
-                if not _is_ours(current, one):
+                if not is_ours(current, one):
                     continue
                 end = ends.get(one.payment_id)
                 if end is None:
@@ -128,38 +125,17 @@ class Settlement:
             await book.save(changed)
             await book.append_events(
                 [
-                    self._event(one, ends[one.payment_id].customer_id, now, traceparent)
+                    self._events.event_of(one, ends[one.payment_id].customer_id, now=now, traceparent=traceparent)
                     for one in changed
-                    if one.status in _EVENTS
+                    if one.status in TOLD
                 ],
             )
         return known
 
-    def _event(self, instruction: Instruction, customer_id: str | None, now: datetime, traceparent: str) -> Event:
-        data = IncomingPayment(
-            payment_id=instruction.payment_id,
-            end_to_end_id=instruction.end_to_end_id,
-            customer_id=customer_id,
-            account=mask_account(instruction.parties.creditor_account),
-            amount_minor=instruction.amount_minor,
-            currency=instruction.currency,
-            agent_bic=instruction.agent_bic,
-        )
-        return Event(
-            id=self._ids.new(),
-            source=self._source,
-            type=_EVENTS[instruction.status],
-            subject=str(instruction.payment_id),
-            version=1,
-            time=now,
-            data=msgspec.to_builtins(data),
-            traceparent=traceparent,
-        )
 
-
-def _is_ours(current: Instruction | None, claimed: Instruction) -> bool:
-    """Whether the payment is still pending under our claim: each claim counts one attempt more."""
-    return current is not None and not current.is_final and current.attempts == claimed.attempts
+def is_ours(current: Instruction | None, claimed: Instruction) -> TypeGuard[Instruction]:
+    """Whether the payment is still where it was under our claim: each claim counts one attempt more."""
+    return current is not None and current.status is claimed.status and current.attempts == claimed.attempts
 
 
 def _screening_of(instruction: Instruction) -> ScreenPayment:
@@ -174,6 +150,7 @@ def _screening_of(instruction: Instruction) -> ScreenPayment:
 def _credit_of(instruction: Instruction) -> CreditIncoming:
     return CreditIncoming(
         payment_id=instruction.payment_id,
+        fencing_token=instruction.attempts,
         creditor_account=instruction.parties.creditor_account,
         amount_minor=instruction.amount_minor,
         currency=instruction.currency,

@@ -169,12 +169,12 @@ async def enquire(
     clock: Clock,
     pauses: Pauses,
 ) -> Answers[SubmissionStatus]:
-    """What the other banks say of these payments: the stored word, or else the answer to a question asked now.
+    """What the other banks say of payments: the stored word, or else the answer to a question asked now.
 
     Items may be InstructionNotFound, UnknownAgent.
     """
     known = await store.find(payment_ids)
-    outgoing = {id: instruction for id, instruction in known.items() if instruction.direction is Direction.OUTGOING}
+    outgoing = {id: one for id, one in known.items() if one.direction is Direction.OUTGOING}
     open_ones = [instruction for instruction in outgoing.values() if not instruction.is_final]
     words = await enquire_and_resend(open_ones, rail=rail, agents=agents, ids=ids)
     outgoing.update(await _store_if_possible(words, store=store, now=clock.now(), pauses=pauses))

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from payflow.contracts.bulk import ITEMS_MAX
 from payflow.contracts.gateway import Role
 from payflow.services.gateway.routes.answers import CONFIRM_PATH, OtpRequired, PaymentPending, PaymentSucceeded
 from payflow.services.gateway.routes.bulk import BULK_PATH, BulkOrder
@@ -35,7 +36,8 @@ _CONFIRM: Final = Operation(
     summary="Make a payment",
     description=(
         "Move money from an account of the signed-in customer's, exactly once per Idempotency-Key.\n\n"
-        "`to_account` is an account here, an IBAN, or another bank's account number together with `creditor.agent`.\n\n"
+        "`to_account` is an account here, an IBAN (also in groups of four), or another bank's account number together"
+        " with `creditor.agent`.\n\n"
         "Where the risk is high the answer is OTP_REQUIRED: send the same request again under the same Idempotency-Key"
         " with the one-time password in `otp`. The answer PENDING (202) means that the payment is under review or at"
         " the other bank; `GET /payments/{transaction_id}` tells how it goes on.\n\n"
@@ -90,12 +92,21 @@ _BULK: Final = Operation(
     description=(
         "A file of up to 100,000 payments, at most 64 MB, under one Idempotency-Key. Each line of JSON is the body of"
         " `POST /payment/confirm` (without `otp`; `customer_id` may be left out); CSV has a header line with the same"
-        " names, and `creditor_name`, `creditor_country`, `creditor_agent`.\n\n"
+        " names, and `creditor_name`, `creditor_country`, `creditor_agent`; a cell has no line breaks.\n\n"
         "A line that is no payment is a result of its own and keeps no other back. The answer comes when the file is"
-        " whole; only then its payments are begun, in file order, through the same checks as single ones.\n\n"
+        " whole; only then its payments are begun, in file order, through the same checks as single ones. CSV of which"
+        " a cell has a line break, or a line's quotes can be read in two ways, is refused as a whole: `line` says"
+        " where.\n\n"
         "An upload that was cut is sent again under the same key, from its beginning or, with the header Upload-Line,"
         " from the line `next_line` on; a CSV file's header line is not sent again then. Another file under a used key"
-        " is IDEMPOTENCY_KEY_REUSED. A file that is not whole after 24 hours expires, and nothing of it is paid."
+        " is IDEMPOTENCY_KEY_REUSED. A file that is not whole after 24 hours expires, and nothing of it is paid.\n\n"
+        "A file is whole where the body ends. Say with Upload-Items how many payments it has, and one that was cut"
+        " before it was sent is refused with UPLOAD_INCOMPLETE.\n\n"
+        "What refuses an upload names its order in `bulk_id`, once there is one: with the first lines that are stored,"
+        " or at once with Upload-Line. A file that is refused before (its body stands still within the first lines, or"
+        " its Content-Length is too large) has none from this upload. A file that is too large is refused for good, and"
+        " its order, if it has one, is cancelled. A customer may have so many orders that run and, apart from these, so"
+        " many whose file is not whole: TOO_MANY_BULKS has both numbers, and `GET /payments/bulk` lists the orders."
     ),
     answers={
         200: Answer(BulkOrder, description="The same file again, and its order has ended.", headers=("Location",)),
@@ -111,6 +122,14 @@ _BULK: Final = Operation(
             "The number of the file's line that the body begins with; 1 where it is left out.",
             {"minimum": 1, "default": 1},
         ),
+        Input(
+            "Upload-Items",
+            "header",
+            int,
+            False,
+            "How many payments the whole file has. Where it turns out to have another number, nothing of it begins.",
+            {"minimum": 1, "maximum": ITEMS_MAX},
+        ),
     ),
     body=str,
     body_media_types=tuple(FORMATS),
@@ -121,6 +140,7 @@ _BULK: Final = Operation(
         "REQUEST_TIMEOUT",
         "BULK_NOT_FOUND",
         "UPLOAD_GAP",
+        "UPLOAD_INCOMPLETE",
         "BULK_ENDED",
         "TOO_MANY_ITEMS",
         "TOO_MANY_BULKS",

@@ -12,12 +12,20 @@ from payflow.services.partner_bank.rails.iso20022.messages import (
     CreditTransfer,
     CreditTransferMessage,
     Header,
+    PaymentReturn,
+    PaymentReturnMessage,
     StatusMessage,
     StatusQuery,
     StatusRequestMessage,
     TransactionStatus,
 )
-from payflow.services.partner_bank.rails.iso20022.names import PACS_002, PACS_008, PACS_028, namespace_of
+from payflow.services.partner_bank.rails.iso20022.names import (
+    PACS_002,
+    PACS_004,
+    PACS_008,
+    PACS_028,
+    namespace_of,
+)
 
 Element = etree._Element
 
@@ -28,15 +36,22 @@ _CHARGES: Final = "SLEV"
 
 def build_credit_transfers(message: CreditTransferMessage) -> bytes:
     """A pacs.008.001.08. The same message gives the same bytes."""
-    document, body = _document(PACS_008, "FIToFICstmrCdtTrf")
+    document, body, value_date = _begin_settled(PACS_008, "FIToFICstmrCdtTrf", message)
+    for transaction in message.transactions:
+        _add_transfer(_child(body, "CdtTrfTxInf"), transaction, value_date)
+    return _as_bytes(document)
+
+
+def _begin_settled(
+    name: str, tag: str, message: CreditTransferMessage | PaymentReturnMessage
+) -> tuple[Element, Element, str]:
+    """The document, its body with the header of a message that settles money, and its value date."""
+    document, body = _document(name, tag)
     header = _header(body, message.header)
     _add(header, "NbOfTxs", str(len(message.transactions)))
     _add(_child(header, "SttlmInf"), "SttlmMtd", _SETTLEMENT_METHOD)
     _add_agents(header, message.header)
-    value_date = message.header.created_at.date().isoformat()
-    for transaction in message.transactions:
-        _add_transfer(_child(body, "CdtTrfTxInf"), transaction, value_date)
-    return _as_bytes(document)
+    return document, body, message.header.created_at.date().isoformat()
 
 
 def _add_transfer(parent: Element, transaction: CreditTransfer, value_date: str) -> None:
@@ -60,17 +75,37 @@ def _add_transfer(parent: Element, transaction: CreditTransfer, value_date: str)
         _add(_child(parent, "RmtInf"), "Ustrd", transaction.remittance_information)
 
 
+def build_returns(message: PaymentReturnMessage) -> bytes:
+    """A pacs.004.001.09. The same message gives the same bytes."""
+    document, body, value_date = _begin_settled(PACS_004, "PmtRtr", message)
+    for transaction in message.transactions:
+        _add_return(_child(body, "TxInf"), transaction, value_date)
+    return _as_bytes(document)
+
+
+def _add_return(parent: Element, transaction: PaymentReturn, value_date: str) -> None:
+    _add(parent, "RtrId", transaction.return_id)
+    _add(parent, "OrgnlEndToEndId", transaction.end_to_end_id)
+    _add(parent, "OrgnlUETR", transaction.uetr)
+    for tag in ("OrgnlIntrBkSttlmAmt", "RtrdIntrBkSttlmAmt"):
+        amount = _child(parent, tag)
+        amount.set("Ccy", transaction.currency)
+        amount.text = transaction.amount
+    _add(parent, "IntrBkSttlmDt", value_date)
+    _add(_child(_child(parent, "RtrRsnInf"), "Rsn"), "Cd", transaction.reason_code)
+
+
 def build_statuses(message: StatusMessage) -> bytes:
     """A pacs.002.001.10."""
     document, body = _document(PACS_002, "FIToFIPmtStsRpt")
     _add_agents(_header(body, message.header), message.header)
     for transaction in message.transactions:
-        _add_status(_child(body, "TxInfAndSts"), transaction, message.original_name)
+        _add_status(_child(body, "TxInfAndSts"), transaction)
     return _as_bytes(document)
 
 
-def _add_status(parent: Element, transaction: TransactionStatus, original_name: str) -> None:
-    _add_original(parent, transaction, original_name)
+def _add_status(parent: Element, transaction: TransactionStatus) -> None:
+    _add_original(parent, transaction)
     _add(parent, "TxSts", transaction.status)
     if transaction.reason_code is not None:
         _add(_child(_child(parent, "StsRsnInf"), "Rsn"), "Cd", transaction.reason_code)
@@ -81,15 +116,15 @@ def build_status_request(message: StatusRequestMessage) -> bytes:
     document, body = _document(PACS_028, "FIToFIPmtStsReq")
     _add_agents(_header(body, message.header), message.header)
     for transaction in message.transactions:
-        _add_original(_child(body, "TxInf"), transaction, PACS_008)
+        _add_original(_child(body, "TxInf"), transaction)
     return _as_bytes(document)
 
 
-def _add_original(parent: Element, original: TransactionStatus | StatusQuery, original_name: str) -> None:
+def _add_original(parent: Element, original: TransactionStatus | StatusQuery) -> None:
     if original.original_message_id is not None:
         group = _child(parent, "OrgnlGrpInf")
         _add(group, "OrgnlMsgId", original.original_message_id)
-        _add(group, "OrgnlMsgNmId", original_name)
+        _add(group, "OrgnlMsgNmId", original.original_name or PACS_008)
     _add(parent, "OrgnlInstrId", original.instruction_id)
     _add(parent, "OrgnlEndToEndId", original.end_to_end_id)
     _add(parent, "OrgnlUETR", original.uetr)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from payflow.services.partner_bank.rails.iso20022.names import PACS_008
+
 
 @dataclass(frozen=True, slots=True)
 class Header:
@@ -44,8 +46,29 @@ class CreditTransferMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class PaymentReturn:
+    """One transaction of a pacs.004: a settled credit transfer that goes back whole. `reason_code` says why (ISO)."""
+
+    return_id: str
+    end_to_end_id: str
+    uetr: str | None
+    amount: str
+    currency: str
+    reason_code: str
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentReturnMessage:
+    """pacs.004: take these back."""
+
+    header: Header
+    transactions: list[PaymentReturn]
+
+
+@dataclass(frozen=True, slots=True)
 class TransactionStatus:
-    """One transaction of a pacs.002. `status` is the ISO transaction status (ACSC, RJCT, PDNG, ...)."""
+    """One transaction of a pacs.002. `status` is the ISO transaction status (ACSC, RJCT, PDNG, ...), `original_name`
+    the kind of message in which it was sent; it is told together with the original message's id, or not at all."""
 
     original_message_id: str | None
     instruction_id: str | None
@@ -53,25 +76,29 @@ class TransactionStatus:
     uetr: str | None
     status: str | None
     reason_code: str | None = None
+    original_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StatusMessage:
-    """pacs.002: what became of these. `original_name` is the kind of message in which they were sent."""
+    """pacs.002: what became of these."""
 
     header: Header
     transactions: list[TransactionStatus]
-    original_name: str = "pacs.008.001.08"
 
 
 @dataclass(frozen=True, slots=True)
 class StatusQuery:
-    """One transaction of a pacs.028: the ids under which it was sent."""
+    """One transaction of a pacs.028: the ids under which it was sent, and the kind of message in which it was.
+
+    Of a return `instruction_id` is the return's own id, the others are the returned payment's.
+    """
 
     original_message_id: str | None
     instruction_id: str | None
     end_to_end_id: str | None
     uetr: str | None
+    original_name: str = PACS_008
 
 
 @dataclass(frozen=True, slots=True)

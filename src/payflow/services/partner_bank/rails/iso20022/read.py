@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -13,15 +14,17 @@ from payflow.services.partner_bank.rails.iso20022.messages import (
     CreditTransfer,
     CreditTransferMessage,
     Header,
+    PaymentReturn,
+    PaymentReturnMessage,
     StatusMessage,
     StatusQuery,
     StatusRequestMessage,
     TransactionStatus,
 )
-from payflow.services.partner_bank.rails.iso20022.names import PACS_002, PACS_008, SPOKEN, name_of
+from payflow.services.partner_bank.rails.iso20022.names import PACS_002, PACS_004, PACS_008, SPOKEN, name_of
 
 Element = etree._Element
-Message: TypeAlias = CreditTransferMessage | StatusMessage | StatusRequestMessage
+Message: TypeAlias = CreditTransferMessage | PaymentReturnMessage | StatusMessage | StatusRequestMessage
 
 MESSAGE_MAX_BYTES: Final = 1024 * 1024
 TRANSACTIONS_MAX: Final = 1000
@@ -31,16 +34,16 @@ class UnreadableMessage(Exception):
     """The bytes are no message that we speak; the text says why, without quoting the message."""
 
 
-def read_message(data: bytes) -> Message:
-    """Read a pacs.008.001.08, pacs.002.001.10 or pacs.028.001.03. Raises UnreadableMessage.
+def read_message(data: bytes, *, spoken: Sequence[str] = SPOKEN) -> Message:
+    """Read a pacs.008.001.08, pacs.002.001.10 or pacs.028.001.03, or else what is `spoken`. Raises UnreadableMessage.
 
     Amounts stay text: what a currency's decimals allow is decided for each transaction by itself.
     """
     document = _parse(data)
     name = name_of(etree.QName(document).namespace)
-    if name not in SPOKEN:
-        spoken = ", ".join(SPOKEN)
-        raise UnreadableMessage(f"{name or 'This document'} is not a message that is spoken here; spoken: {spoken}.")
+    if name not in spoken:
+        known = ", ".join(spoken)
+        raise UnreadableMessage(f"{name or 'This document'} is not a message that is spoken here; spoken: {known}.")
     schema = _schema(name)
     if not schema.validate(document):
         raise UnreadableMessage(f"The message does not fit the schema {name}: {_first_error(schema)}.")
@@ -49,6 +52,8 @@ def read_message(data: bytes) -> Message:
     reader = _Reader(namespace)
     if name == PACS_008:
         return reader.credit_transfers(body)
+    if name == PACS_004:
+        return reader.returns(body)
     return reader.statuses(body) if name == PACS_002 else reader.status_request(body)
 
 
@@ -98,8 +103,7 @@ class _Reader:
     def credit_transfers(self, body: Element) -> CreditTransferMessage:
         header = self._one(body, "GrpHdr")
         transactions = self._bounded(body, "CdtTrfTxInf")
-        if self._text(header, "NbOfTxs") != str(len(transactions)):
-            raise UnreadableMessage("NbOfTxs is not the number of transactions.")
+        self._check_count(header, transactions)
         return CreditTransferMessage(self._header(header), [self._credit_transfer(one) for one in transactions])
 
     def _credit_transfer(self, element: Element) -> CreditTransfer:
@@ -120,6 +124,23 @@ class _Reader:
             remittance_information=self._text(element, "RmtInf", "Ustrd"),
         )
 
+    def returns(self, body: Element) -> PaymentReturnMessage:
+        header = self._one(body, "GrpHdr")
+        transactions = self._bounded(body, "TxInf")
+        self._check_count(header, transactions)
+        return PaymentReturnMessage(self._header(header), [self._payment_return(one) for one in transactions])
+
+    def _payment_return(self, element: Element) -> PaymentReturn:
+        amount = self._one(element, "RtrdIntrBkSttlmAmt")
+        return PaymentReturn(
+            return_id=self._text(element, "RtrId") or "",
+            end_to_end_id=self._text(element, "OrgnlEndToEndId") or "",
+            uetr=self._text(element, "OrgnlUETR"),
+            amount=(amount.text or "").strip(),
+            currency=amount.get("Ccy", ""),
+            reason_code=self._text(element, "RtrRsnInf", "Rsn", "Cd") or "",
+        )
+
     def statuses(self, body: Element) -> StatusMessage:
         transactions = [
             TransactionStatus(
@@ -129,6 +150,7 @@ class _Reader:
                 uetr=self._text(one, "OrgnlUETR"),
                 status=self._text(one, "TxSts"),
                 reason_code=self._text(one, "StsRsnInf", "Rsn", "Cd") or self._text(one, "StsRsnInf", "Rsn", "Prtry"),
+                original_name=self._text(one, "OrgnlGrpInf", "OrgnlMsgNmId"),
             )
             for one in self._bounded(body, "TxInfAndSts")
         ]
@@ -141,10 +163,15 @@ class _Reader:
                 instruction_id=self._text(one, "OrgnlInstrId"),
                 end_to_end_id=self._text(one, "OrgnlEndToEndId"),
                 uetr=self._text(one, "OrgnlUETR"),
+                original_name=self._text(one, "OrgnlGrpInf", "OrgnlMsgNmId") or PACS_008,
             )
             for one in self._bounded(body, "TxInf")
         ]
         return StatusRequestMessage(self._header(self._one(body, "GrpHdr")), transactions)
+
+    def _check_count(self, header: Element, transactions: Sequence[Element]) -> None:
+        if self._text(header, "NbOfTxs") != str(len(transactions)):
+            raise UnreadableMessage("NbOfTxs is not the number of transactions.")
 
     def _header(self, element: Element) -> Header:
         return Header(
