@@ -105,7 +105,7 @@ class BulkLoader:
         if order["counts"] == {"SUCCESS": FILE_PAYMENTS}:
             self._outcomes[first : first + FILE_PAYMENTS] = bytes([Outcome.SUCCESS]) * FILE_PAYMENTS
             return
-        cursor: int | None = 0
+        cursor: str | None = "0"
         while cursor is not None:
             async with self._session.get(f"{place}/items?limit=1000&cursor={cursor}", headers=headers) as response:
                 page = await response.json(content_type=None)

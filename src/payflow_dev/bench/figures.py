@@ -8,16 +8,20 @@ from statistics import mean
 from typing import Final
 
 from payflow_dev.bench.database import DatabaseFigures
+from payflow_dev.bench.goals import Goal
 from payflow_dev.bench.kept import (
     Kept,
     connections_of,
     cpu_us_by_process,
+    of_files,
+    of_one_debtor,
     over_connections,
     over_history,
     steps_at,
     taken_by_others,
 )
 from payflow_dev.bench.results import Step
+from payflow_dev.bench.targets import targets
 
 BEGIN: Final = "<!-- figures: written by `make plots`, not by hand -->"
 END: Final = "<!-- end of figures -->"
@@ -46,11 +50,20 @@ def section(kept: Sequence[Kept], pictures: Sequence[str]) -> str:
     """The tables of these runs (oldest first; of each kind the newest counts), under the pictures of these names."""
     lines = [f"![{_PICTURES[name]}](pictures/{name})\n" for name in pictures]
     steps, histories = over_connections(kept), over_history(kept)
+    goals = targets(kept)
+    if goals:
+        lines += ["### What was to be reached\n", *_goals_table(goals)]
     if steps:
         lines += [*_run_lines("The rate over connections", steps[-1]), *_steps_table(steps[-1])]
         lines += [*_budget(steps[-1])]
     if histories:
         lines += [*_run_lines("The rate over the length of the ledger", histories[-1]), *_history_table(histories[-1])]
+    for title, runs in (
+        ("One debtor account for everything", of_one_debtor(kept)),
+        ("Payments in files", of_files(kept)),
+    ):
+        if runs:
+            lines += [*_run_lines(title, runs[-1]), *_steps_table(runs[-1])]
     for title, mode in (
         ("Overload", "overload"),
         ("Memory over many payments", "memory"),
@@ -59,7 +72,7 @@ def section(kept: Sequence[Kept], pictures: Sequence[str]) -> str:
     ):
         runs = [each for each in kept if each.report.settings.mode == mode and each.report.goals]
         if runs:
-            lines += [*_run_lines(title, runs[-1]), *_goals_table(runs[-1])]
+            lines += [*_run_lines(title, runs[-1]), *_goals_table(runs[-1].report.goals)]
     return "\n".join(lines)
 
 
@@ -69,16 +82,24 @@ def _run_lines(title: str, run: Kept) -> Iterator[str]:
     made = report.made_at[:10] or "before dates were kept"
     yield (
         f"`bench/results/{run.name}.json`: {made}, commit {machine.commit}, {machine.cores} cores {machine.cpu}, "
-        f"{machine.filesystem}, loader {report.settings.loader}, {report.settings.seconds:g} s a step."
+        f"Python {machine.python}, {machine.filesystem}, loader {report.settings.loader}, "
+        f"{report.settings.seconds:g} s a step."
     )
+    if report.pgbench:
+        rates = [run.tps for run in report.pgbench]
+        yield f"pgbench beside it: {min(rates):,.0f} to {max(rates):,.0f} transactions a second."
     share = taken_by_others(report)
     if share > _NOISY:
         yield (
             f"**A noisy run: other programs and the host took {share:.0%} of the machine meanwhile. Rates and times "
             "say little; CPU, rows and WAL per payment say more.**"
         )
+    if machine.commit.endswith("+"):
+        yield "**Measured with files that differ from the commit: it cannot be measured again.**"
     if report.money is not None:
         yield f"{report.money.in_words().capitalize()}."
+        if not report.money.is_right:
+            yield "**The money was not right: this run proves nothing.**"
     yield ""
 
 
@@ -86,7 +107,7 @@ def _steps_table(run: Kept) -> Iterator[str]:
     yield "| connections | payments/s | x pgbench | p50 ms | p95 ms | p99 ms | CPU us/payment | errors |"
     yield "|--:|--:|--:|--:|--:|--:|--:|--:|"
     for step in run.report.steps:
-        yield f"| {step.connections} | {_figures_of(step)} |"
+        yield f"| {f'{step.connections} {step.group}'.rstrip()} | {_figures_of(step)} |"
     yield ""
 
 
@@ -108,10 +129,10 @@ def _history_table(run: Kept) -> Iterator[str]:
     yield ""
 
 
-def _goals_table(run: Kept) -> Iterator[str]:
+def _goals_table(goals: Sequence[Goal]) -> Iterator[str]:
     yield "| goal | wanted | measured | |"
     yield "|---|---|---|---|"
-    for goal in run.report.goals:
+    for goal in goals:
         yield f"| {goal.name} | {goal.wanted} | {goal.measured} | {'met' if goal.is_met else '**not met**'} |"
     yield ""
 

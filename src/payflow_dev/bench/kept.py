@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from payflow_dev.bench.beside import SINGLE
 from payflow_dev.bench.report import Report
 from payflow_dev.bench.results import Step
 
@@ -37,6 +38,16 @@ def over_connections(kept: Sequence[Kept]) -> list[Kept]:
     return [each for each in kept if _is_plain(each.report) and len(connections_of(each.report)) > 1]
 
 
+def of_one_debtor(kept: Sequence[Kept]) -> list[Kept]:
+    """The runs in which one debtor account paid everything."""
+    return [each for each in kept if each.report.settings.mode == "steps" and each.report.settings.is_hot]
+
+
+def of_files(kept: Sequence[Kept]) -> list[Kept]:
+    """The runs of payments in files."""
+    return [each for each in kept if each.report.settings.mode == "steps" and each.report.settings.loader == "bulk"]
+
+
 def over_history(kept: Sequence[Kept]) -> list[Kept]:
     """The runs over ledgers of several lengths."""
     return [each for each in kept if len({step.history_entries for step in each.report.steps}) > 1]
@@ -49,13 +60,13 @@ def _is_plain(report: Report) -> bool:
 
 
 def connections_of(report: Report) -> list[int]:
-    """The numbers of connections that were measured, ascending."""
-    return sorted({step.connections for step in report.steps})
+    """The numbers of connections that were measured, ascending; without single payments beside other ones."""
+    return sorted({step.connections for step in report.steps if step.group != SINGLE})
 
 
 def steps_at(report: Report, connections: int) -> list[Step]:
     """The steps of one number of connections: it may have been measured several times."""
-    return [step for step in report.steps if step.connections == connections]
+    return [step for step in report.steps if step.connections == connections and step.group != SINGLE]
 
 
 def cpu_us_by_process(steps: Sequence[Step]) -> dict[str, float]:

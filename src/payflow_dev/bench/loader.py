@@ -32,6 +32,10 @@ _LATE: Final = f"no answer within {ANSWER_WITHIN_S:.0f} s"
 _UNREACHABLE: Final = "no connection"
 
 
+class CannotBegin(Exception):
+    """A step for which there is not what it needs; the message says what to look at."""
+
+
 class Connection:
     """One connection and the payment that is under way on it (`number`; -1 when there is none)."""
 
@@ -84,17 +88,19 @@ class Loader:
                 print(len(self._latencies), flush=True)
         return self._result(cpu_s() - cpu_before)
 
-    def _connect(self, connection: Connection) -> None:
+    def _connect(self, connection: Connection) -> OSError | None:
+        """Open a connection; why it could not be, where it has no socket then."""
         connection.reader = AnswerReader()
         try:
             sock = socket.create_connection((self._job.host, self._job.port), timeout=2)
-        except OSError:
+        except OSError as error:
             connection.sock = None
-            return
+            return error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
         connection.sock = sock
         self._selector.register(sock, selectors.EVENT_READ, connection)
+        return None
 
     def _pay(self, connection: Connection) -> None:
         """Send the next payment on this connection, unless the time is over."""
@@ -225,7 +231,11 @@ def main(loader: type[Loader] = Loader) -> None:
     job = read_file(Path(sys.argv[1]), Job)
     # Nothing here makes cycles that matter within a step, and a collection would look like a slow payment.
     gc.disable()
-    write_file(Path(sys.argv[2]), loader(job).run())
+    try:
+        load = loader(job).run()
+    except CannotBegin as error:
+        sys.exit(str(error))
+    write_file(Path(sys.argv[2]), load)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from payflow_dev.bench.job import Job, Load
-from payflow_dev.bench.loader import Connection, Loader, cpu_s, main
+from payflow_dev.bench.loader import CannotBegin, Connection, Loader, cpu_s, main
 
 WATCHED_S: Final = 30.0
 _IN_A_ROW: Final = 5
@@ -34,7 +34,8 @@ class OpenLoader(Loader):
     """Sends by the clock, then watches single payments until five in a row take their usual time."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(_within_limits(job))
+        _raise_file_limit(job)
+        super().__init__(job)
         # The one that has waited longest goes first: a connection that never sends a request is closed by the gateway.
         self._free: deque[Connection] = deque()
         self._watch = Connection()
@@ -45,11 +46,8 @@ class OpenLoader(Loader):
         self._recovered_after_s: float | None = None
 
     def run(self) -> Load:
-        """Offer, then watch. Prints the number of acknowledged payments now and then."""
-        for connection in self._connections:
-            self._connect(connection)
-        self._free.extend(self._connections)
-        time.sleep(_CONNECTED_S)
+        """Offer, then watch. Prints the number of acknowledged payments now and then. Raises CannotBegin."""
+        self._connect_all()
         cpu_before = cpu_s()
         self._began_ns = time.perf_counter_ns()
         self._ends_ns = self._began_ns + int(self._job.seconds * 1e9)
@@ -67,6 +65,15 @@ class OpenLoader(Loader):
         return msgspec.structs.replace(
             load, sent=self._sent, unsent=self._unsent, recovered_after_s=self._recovered_after_s
         )
+
+    def _connect_all(self) -> None:
+        """With fewer connections than the step is about, it would be another one: what is too much depends on them."""
+        for made, connection in enumerate(self._connections):
+            error = self._connect(connection)
+            if error is not None:
+                raise CannotBegin(_why_too_few(made, len(self._connections), error))
+        self._free.extend(self._connections)
+        time.sleep(_CONNECTED_S)
 
     def _is_over(self) -> bool:
         after_s = (time.perf_counter_ns() - self._ends_ns) / 1e9
@@ -135,17 +142,28 @@ class OpenLoader(Loader):
         self._give_up_if_late(self._watch)
 
 
-def _within_limits(job: Job) -> Job:
-    """As many connections as this process may have files."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = job.connections + _FILES_SPARE
+def _raise_file_limit(job: Job) -> None:
+    """Let this process have a file for each connection, as far as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _files_wanted(job.connections)
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    with suppress(ValueError, OSError):
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = job.connections if soft == resource.RLIM_INFINITY else min(job.connections, soft - _FILES_SPARE)
-    return msgspec.structs.replace(job, connections=most)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def _files_wanted(connections: int) -> int:
+    return connections + _FILES_SPARE
+
+
+def _why_too_few(made: int, wanted: int, error: OSError) -> str:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = _files_wanted(wanted)
+    return (
+        f"{made:,} of {wanted:,} connections could be made: {error.strerror or error}. Look whether the gateways run,"
+        f" at how many files this process (ulimit -n: {files:,} here, at least {least:,} wanted) and the gateways may"
+        " have, and at how many connections may wait to be taken (net.core.somaxconn)."
+    )
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from payflow_dev.bench.beside import needs_singles
 from payflow_dev.bench.options import Options
 from payflow_dev.bench.pgbench import CLIENTS
 
@@ -20,9 +21,11 @@ _FILL_S: Final = 50e-6
 def planned_s(options: Options) -> float:
     """A whole run."""
     lengths = max(1, len(options.history))
-    steps = len(options.connections) * (2 if options.mode == "velocity" else lengths)
+    steps = len(options.connections) + (2 if needs_singles(options) else 0)
+    steps *= 2 if options.mode == "velocity" else lengths
     seconds = sum(map(fill_s, options.history))
-    seconds += RECORDS_S + WARM_UP_S + steps * (options.seconds + SETTLE_S)
+    warm_ups = 2 if needs_singles(options) else 1
+    seconds += RECORDS_S + warm_ups * WARM_UP_S + steps * (options.seconds + SETTLE_S)
     if options.starts_own:
         seconds += START_S
     if options.compares:

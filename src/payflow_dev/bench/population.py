@@ -128,3 +128,9 @@ def random_amount_minor(source: random.Random) -> int:
     """An amount in minor units, at least 1, at most AMOUNT_MAX_MINOR."""
     cents = round(source.lognormvariate(_AMOUNT_MU, _AMOUNT_SIGMA) * 100)
     return min(max(cents, 1), AMOUNT_MAX_MINOR)
+
+
+def in_whole_files(stream: Sequence[Payment], *, first: int) -> Sequence[Payment]:
+    """The same stream, moved on so that a file of one payer begins at number `first`, whatever was sent before."""
+    behind = first % FILE_PAYMENTS
+    return [*stream[-behind:], *stream[:-behind]] if behind else stream

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Final
 
 import msgspec
@@ -16,6 +17,7 @@ from payflow.run.errors import StartError
 from payflow.run.inspection import heap_kb_by_process, pss_kb_by_process
 from payflow.run.supervisor.status import InstanceStatus
 from payflow_dev.bench import cpu, planned
+from payflow_dev.bench.beside import needs_singles, singles_plan
 from payflow_dev.bench.database import (
     FLUSHED_AFTER_S,
     Reading,
@@ -38,7 +40,7 @@ from payflow_dev.bench.money import MoneyReport
 from payflow_dev.bench.options import Options
 from payflow_dev.bench.overload import play_overload
 from payflow_dev.bench.pgbench import CLIENTS, Pgbench, PgbenchRun
-from payflow_dev.bench.population import FILE_PAYMENTS, Customer, Payment, make_customers, make_payments
+from payflow_dev.bench.population import FILE_PAYMENTS, Customer, Payment, in_whole_files, make_customers, make_payments
 from payflow_dev.bench.records import Tokens, make_records, new_password, sign_in
 from payflow_dev.bench.report import Report
 from payflow_dev.bench.results import Settings, Step
@@ -206,21 +208,24 @@ class Run:
         self._display.phase("warming up", planned.WARM_UP_S)
         connections = 1 if self._options.is_bulk else _WARM_UP_CONNECTIONS
         self.load(connections, Plan(seconds=planned.WARM_UP_S))
+        if self._singles is not None:
+            singles, plan = self._singles
+            self.load(singles, replace(plan, seconds=planned.WARM_UP_S))
         if self._meter is not None:
             self._meter.settle()
 
     def _take_turns(self, pgbench: Pgbench | None) -> tuple[list[PgbenchRun], list[PgbenchRun], list[Step]]:
         """pgbench, load, pgbench, load, pgbench: the choice of clients, the runs between the steps, the steps."""
         if pgbench is None:
-            return [], [], [self.step(count, _USUAL) for _ in self._grow() for count in self._options.connections]
+            return [], [], [self.step(*planned_step) for _ in self._grow() for planned_step in self._plans()]
         try:
             choice = self._choose_clients(pgbench)
             all_runs: list[PgbenchRun] = []
             all_steps: list[Step] = []
             for _ in self._grow():
                 runs, steps = [self._pgbench_run(pgbench, choice[0].clients)], []
-                for connections in self._options.connections:
-                    steps.append(self.step(connections, _USUAL))
+                for connections, plan in self._plans():
+                    steps.append(self.step(connections, plan))
                     runs.append(self._pgbench_run(pgbench, choice[0].clients))
                 all_runs += runs
                 all_steps += [_with_ratio(step, runs[place : place + 2]) for place, step in enumerate(steps)]
@@ -228,6 +233,17 @@ class Run:
             if not self._options.starts_own:
                 asyncio.run(pgbench.drop_database())
         return choice, all_runs, all_steps
+
+    def _plans(self) -> list[tuple[int, Plan]]:
+        """The steps, with those around them that they are compared with."""
+        plans = [(connections, _USUAL) for connections in self._options.connections]
+        return plans if self._singles is None else [self._singles, *plans, self._singles]
+
+    @cached_property
+    def _singles(self) -> tuple[int, Plan] | None:
+        if not needs_singles(self._options):
+            return None
+        return singles_plan(self._options, customers=self._customers, count=_PAYMENTS_IN_STREAM)
 
     def _grow(self) -> Iterator[None]:
         """Come by once for each length that the ledger is to have, and at least once."""
@@ -265,6 +281,9 @@ class Run:
         """Drive payments; remembers what was sent for the check at the end."""
         seconds = self._options.seconds if plan.seconds is None else plan.seconds
         stream = self._stream if plan.stream is None else plan.stream
+        loader = plan.loader or self._loader
+        if loader == "bulk":
+            stream = in_whole_files(stream, first=len(self._outcomes))
         if not self._tokens.are_good_for(seconds):
             self._sign_in()
         id_length = len(transaction_id(run_id=self._run_id, number=0))
@@ -280,7 +299,7 @@ class Run:
             offered_per_s=plan.offered_per_s,
             normal_ms=plan.normal_ms,
         )
-        driven = drive(job=job, loader=plan.loader or self._loader, tick=ticker(plan, self._display.tick))
+        driven = drive(job=job, loader=loader, tick=ticker(plan, self._display.tick))
         numbers = range(job.first, job.first + len(driven.load.outcomes))
         self._payments += [stream[number % len(stream)] for number in numbers]
         self._outcomes += driven.load.outcomes
@@ -289,7 +308,7 @@ class Run:
     def step(self, connections: int, plan: Plan) -> Step:
         """Drive and measure one step (see Bench)."""
         seconds = self._options.seconds if plan.seconds is None else plan.seconds
-        what = "files at once" if self._options.is_bulk else "connections"
+        what = "files at once" if (plan.loader or self._loader) == "bulk" else "connections"
         self._display.phase(f"load, {connections} {what} {plan.group}".rstrip(), seconds)
         work = partial(self.load, connections, plan)
         if self._meter is None:

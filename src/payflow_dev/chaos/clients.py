@@ -14,7 +14,18 @@ from payflow.run.local_rpc import LocalServices
 from payflow_dev.bench.population import OPENING_BALANCE_MINOR, Customer
 from payflow_dev.chaos.files import pay_by_file
 from payflow_dev.chaos.history import Call, History, now_ns
-from payflow_dev.chaos.mix import SILENT_ABROAD, SMALL_MAX_MINOR, File, Mix, Order, cancels_codes, cancels_later_ones
+from payflow_dev.chaos.incoming import OtherBank
+from payflow_dev.chaos.mix import (
+    PAID_ABROAD,
+    SILENT_ABROAD,
+    SMALL_MAX_MINOR,
+    File,
+    Mix,
+    Order,
+    cancels_codes,
+    cancels_later_ones,
+    who_has_a_last_cent,
+)
 from payflow_dev.chaos.office import Office
 from payflow_dev.chaos.wire import Answer, Wire
 
@@ -28,7 +39,7 @@ class Clients:
     """The load: every customer pays one payment after the other until told to stop.
 
     `url` is the public address; `gateways` are those of the single gateways, which half of the customers use. Without
-    an `office` there are single payments only: nobody could decide about anything else.
+    an `office` there are single payments only: nobody could decide about anything else. `bank` pays in from outside.
     """
 
     def __init__(
@@ -44,6 +55,7 @@ class Clients:
         pause_s: float,
         wire: Wire,
         office: Office | None = None,
+        bank: OtherBank | None = None,
     ) -> None:
         self.url = url
         self._urls = (url, url, *gateways)
@@ -51,7 +63,7 @@ class Clients:
         self.customers = customers
         self.tokens = tokens
         self.history = history
-        self.wire, self.office = wire, office
+        self.wire, self.office, self.bank = wire, office, bank
         self._notification = services.client(Notification)
         self._random = random.Random(seed)
         self._pause_s = pause_s
@@ -60,11 +72,14 @@ class Clients:
         self._is_over = False
         self._bursts = 0
         self._last_cents = 0
+        self._emptied: set[int] = set()
         self.orders: list[Order] = []
         self.files: list[File] = []
         self._known: dict[tuple[str, str], Order] = {}
         self.acknowledged = 0
         self.last_success_ns = 0
+        # Why customers stopped asking before the run's end, once everything is settled.
+        self.given_up: list[str] = []
         self._ours = frozenset(account for customer in customers for account in customer.accounts)
         self._paid: deque[tuple[int, int]] = deque(maxlen=5000)
 
@@ -72,6 +87,8 @@ class Clients:
         """Begin to pay."""
         self.open()
         self._tasks = [asyncio.create_task(self._pay_on(payer)) for payer in range(len(self.customers))]
+        if self.bank is not None:
+            self._tasks += self.bank.start(sorted(self._ours))
 
     def open(self) -> None:
         """Be able to pay, without beginning by oneself."""
@@ -82,13 +99,17 @@ class Clients:
     async def settle(self, *, within_s: float) -> list[str]:
         """Begin nothing more, and wait until each thing begun has its final answer; the keys of what has none."""
         self._is_over = True
+        if self.bank is not None:
+            self.bank.is_over = True
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=within_s)
+            done, late = await asyncio.wait(self._tasks, timeout=within_s)
             for task in late:
                 task.cancel()
+            self.given_up = [repr(error) for task in done if (error := task.exception()) is not None]
         unsettled = [order.key for order in self.orders if order.final is None]
         unsettled += [file.key for file in self.files if not file.has_ended]
-        return unsettled + (self.office.unsettled() if self.office is not None else [])
+        unsettled += self.office.unsettled() if self.office is not None else []
+        return unsettled + (self.bank.unsettled() if self.bank is not None else [])
 
     async def close(self) -> None:
         """Give everything up."""
@@ -97,6 +118,8 @@ class Clients:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.office is not None:
             await self.office.close()
+        if self.bank is not None:
+            await self.bank.close()
         await self.wire.close()
 
     def order_of(self, customer_id: str, transaction: str) -> Order | None:
@@ -135,6 +158,13 @@ class Clients:
         payer = self._random.randrange(len(self.customers))
         file = self._mix.file(payer, f"x{payer:03d}-{self._bursts:06d}")
         self._tasks.append(asyncio.create_task(self.pay_by_file(file)))
+
+    def pay_listed_abroad(self) -> None:
+        """Have somebody pay a listed name at another bank now, which is held until an officer clears it."""
+        payers = [payer for payer in range(len(self.customers)) if not cancels_later_ones(payer)]
+        order = self.new_order(payer=self._random.choice(payers), creditor=PAID_ABROAD, amount_minor=SMALL_MAX_MINOR)
+        order.is_listed = True
+        self._tasks.append(asyncio.create_task(self.to_the_end(order)))
 
     async def _ask_back(self, orders: Sequence[Order]) -> None:
         """Have the office return parts of what was paid within our ledger and is to come back."""
@@ -184,9 +214,8 @@ class Clients:
 
         One goes abroad, where its money is held for a while: what is held is not to be spent either.
         """
-        # Not those who cancel what asks for a code, as such amounts do.
-        payers = [payer for payer in range(len(self.customers)) if not cancels_codes(payer)]
-        payer = payers[self._bursts % len(payers)]
+        payer = who_has_a_last_cent(len(self.customers), emptied=self._emptied, number=self._bursts)
+        self._emptied.add(payer)
         creditors = (SILENT_ABROAD, *(self.customers[payer - number].accounts[0] for number in (1, 2, 3)))
         orders = [
             self.new_order(payer=payer, creditor=creditor, amount_minor=OPENING_BALANCE_MINOR, account=1)

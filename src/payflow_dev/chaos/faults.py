@@ -10,18 +10,33 @@ from dataclasses import dataclass
 from typing import Final
 
 from payflow.run.embedded.postgres import wait_until_ready
+from payflow.run.supervisor.liveness import HUNG_AFTER_S
 from payflow_dev.chaos.clients import Clients
 from payflow_dev.chaos.clock import Clocks
 from payflow_dev.chaos.disk import SmallDisk
 from payflow_dev.chaos.history import Fault, now_ns
 from payflow_dev.chaos.instance import Processes, take_all_connections
 from payflow_dev.chaos.pgwire import PostgresLink, role_of
-from payflow_dev.chaos.plan import CLOCK_SHIFT, DISK_FULL, FILE_OPERATIONS, NEVER_KILLED, POSTGRES, Planned
+from payflow_dev.chaos.plan import (
+    CLOCK_SHIFT,
+    DISK_FULL,
+    FILE_OPERATIONS,
+    LEASE_S,
+    NEVER_KILLED,
+    POSTGRES,
+    REVIEWED_ABROAD_OPERATIONS,
+    Planned,
+)
 from payflow_dev.chaos.proxy import Deed, Director
+from payflow_dev.chaos.stand_in import StandIns
 
 STRIKE_WITHIN_S: Final = 60.0
-FILE_EVERY_S: Final = 6.0
+# What is rare is asked for so often, where a fault waits for it.
+ASK_FOR_RARE_S: Final = 6.0
 PAYING_WITHIN_S: Final = 20.0
+# A process reads the database's clock every five seconds, and tells then how far its own is from it.
+SHIFT_SEEN_WITHIN_S: Final = 15.0
+SHIFT_SEEN_TO_S: Final = 1.0
 # After a fault somebody new asks for a payment so often, where nobody else does.
 ASK_ANEW_S: Final = 0.5
 POSTGRES_WITHIN_S: Final = 60.0
@@ -38,20 +53,28 @@ class Tools:
     owner_url: str
     clocks: Clocks
     disk: SmallDisk
+    stand_ins: StandIns
 
 
 class Striker:
-    """Does faults, one at a time. `kills` counts the processes that were killed."""
+    """Does faults, one at a time. `done` counts them, `kills` the processes that were killed.
+
+    `last_at` is when the last one struck, or when what it did was over.
+    """
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self.kills = 0
+        self.done = self.kills = 0
+        self.last_at = time.monotonic()
 
     async def do(self, planned: Planned) -> Fault:
         """Do one fault, and wait until its victim is back and payments are made again."""
         blow = _Blow(planned, self._tools.processes)
         began_ns = now_ns()
         is_hit, detail = await self._strike(planned, blow)
+        # Where nobody was there to be killed, the kill did not happen.
+        is_hit = is_hit and (not planned.is_kill or blow.pid is not None)
+        self.done, self.last_at = self.done + 1, blow.at if is_hit else time.monotonic()
         back = None
         if blow.pid is not None:
             self.kills += 1
@@ -67,10 +90,10 @@ class Striker:
             began_ns=began_ns,
             is_hit=is_hit,
             back_after_s=back,
-            paying_after_s=await self._paying_again(blow.at),
+            paying_after_s=await self._paying_again(
+                blow.at, within_s=POSTGRES_WITHIN_S if blow.victim == POSTGRES else PAYING_WITHIN_S
+            ),
             detail=detail,
-            shift_s=planned.shift_s,
-            seconds=planned.seconds,
         )
 
     async def _strike(self, planned: Planned, blow: _Blow) -> tuple[bool, str]:
@@ -80,6 +103,7 @@ class Striker:
         do = {
             "kill": self._kill,
             "freeze": self._freeze,
+            "hang": self._hang,
             "flush": self._flush,
             "connections-exhausted": self._exhaust,
             DISK_FULL: self._fill_disk,
@@ -111,22 +135,22 @@ class Striker:
             tools.director.arm(deed)
             if edge.is_write:
                 await stack.enter_async_context(tools.postgres.interposed(role_of(edge.caller)))
-            if not await self._has_struck(deed, needs_file=edge.operation in FILE_OPERATIONS):
+            if not await self._has_struck(deed):
                 tools.director.disarm()
                 return False
-            if planned.shift_s:
-                return await self._with_shift(planned)
             await asyncio.sleep(planned.seconds)
         return True
 
-    async def _has_struck(self, deed: Deed, *, needs_file: bool) -> bool:
-        """Wait until a call that fits has come; false where none has in time."""
+    async def _has_struck(self, deed: Deed) -> bool:
+        """Wait until a call that fits has come, and have somebody ask for one that is rare; false where none has."""
         until = time.monotonic() + STRIKE_WITHIN_S
         while (left_s := until - time.monotonic()) > 0:
-            if needs_file:
+            if deed.operation in FILE_OPERATIONS:
                 self._tools.clients.send_file()
+            elif deed.operation in REVIEWED_ABROAD_OPERATIONS:
+                self._tools.clients.pay_listed_abroad()
             with suppress(TimeoutError):
-                await asyncio.wait_for(deed.struck.wait(), min(left_s, FILE_EVERY_S) if needs_file else left_s)
+                await asyncio.wait_for(deed.struck.wait(), min(left_s, ASK_FOR_RARE_S))
                 return True
         return False
 
@@ -135,12 +159,35 @@ class Striker:
         return blow.pid is not None, ""
 
     async def _freeze(self, planned: Planned, _: _Blow) -> tuple[bool, str]:
+        """Stopped and continued: it struck where the process that goes on is the one that was stopped."""
+        if planned.seconds < HUNG_AFTER_S:
+            return await self._stop_and_continue(planned), f"{planned.seconds:g} s"
+        processes = self._tools.processes
+        async with self._tools.stand_ins.beside(planned.victim or ""):
+            # The supervisor would kill a process that is silent for so long, and who is dead writes nothing late.
+            processes.signal_supervisor(signal.SIGSTOP)
+            try:
+                is_hit = await self._stop_and_continue(planned)
+            finally:
+                processes.signal_supervisor(signal.SIGCONT)
+        return is_hit, f"{planned.seconds:g} s, beside another process; a payment's lease is {LEASE_S:g} s"
+
+    async def _stop_and_continue(self, planned: Planned) -> bool:
+        processes, victim = self._tools.processes, planned.victim or ""
+        pid = processes.signal(victim, signal.SIGSTOP)
+        await asyncio.sleep(planned.seconds)
+        continued = processes.signal(victim, signal.SIGCONT)
+        return pid is not None and continued == pid
+
+    async def _hang(self, planned: Planned, blow: _Blow) -> tuple[bool, str]:
+        """Stopped for good: it struck where the supervisor has put another process in its place."""
         victim = planned.victim or ""
         pid = self._tools.processes.signal(victim, signal.SIGSTOP)
-        await asyncio.sleep(planned.seconds)
-        with suppress(ProcessLookupError):
+        back = await self._tools.processes.wait_back(victim, former_pid=pid, since=blow.at)
+        if back is None:
             self._tools.processes.signal(victim, signal.SIGCONT)
-        return pid is not None, f"{planned.seconds:g} s"
+            return False, ""
+        return pid is not None, f"killed by the supervisor, another one answers after {back:.1f} s"
 
     async def _flush(self, planned: Planned, _: _Blow) -> tuple[bool, str]:
         await self._tools.processes.flush_valkey()
@@ -161,19 +208,30 @@ class Striker:
         return True, f"{planned.seconds:g} s, the last {quiet_s:.1f} s of it without a payment"
 
     async def _shift_clock(self, planned: Planned, _: _Blow) -> tuple[bool, str]:
-        return await self._with_shift(planned), f"{planned.shift_s:+g} s for {planned.seconds:g} s"
-
-    async def _with_shift(self, planned: Planned) -> bool:
-        """Have the victim's clock be wrong for a while; whether there is such a process."""
-        process = self._tools.processes.find(planned.victim or "")
+        """The victim's clock is wrong for a while: it struck where the process itself says that it is."""
+        processes, victim = self._tools.processes, planned.victim or ""
+        process = processes.find(victim)
         if process is None or process.pid is None:
-            return False
+            return False, ""
         self._tools.clocks.shift(process.pid, planned.shift_s)
         try:
+            seen = await self._seen_shift(victim, planned.shift_s)
             await asyncio.sleep(planned.seconds)
         finally:
             self._tools.clocks.heal()
-        return True
+        if seen is None:
+            return False, f"{planned.shift_s:+g} s"
+        return True, f"{planned.shift_s:+g} s, seen by the process as {seen:+.1f} s"
+
+    async def _seen_shift(self, victim: str, shift_s: float) -> float | None:
+        """How far its clock is from the database's, as it tells itself; None: it has not noticed in time."""
+        until = time.monotonic() + SHIFT_SEEN_WITHIN_S
+        while time.monotonic() < until:
+            difference = await self._tools.processes.clock_difference(victim)
+            if difference is not None and abs(difference - shift_s) < SHIFT_SEEN_TO_S:
+                return difference
+            await asyncio.sleep(0.25)
+        return None
 
     async def _same_request(self, planned: Planned, _: _Blow) -> tuple[bool, str]:
         answered = await self._tools.clients.same_request_at_once()
@@ -186,10 +244,10 @@ class Striker:
         paid = await self._tools.clients.last_cent()
         return paid > 0, f"{paid} paid"
 
-    async def _paying_again(self, since: float) -> float | None:
+    async def _paying_again(self, since: float, *, within_s: float) -> float | None:
         """Seconds from the fault until a payment has been made that was asked for after it."""
         # Also looked for where the victim took longer than that to be back.
-        until = max(since + PAYING_WITHIN_S, time.monotonic() + 1.0)
+        until = max(since + within_s, time.monotonic() + 1.0)
         asks_at = since + ASK_ANEW_S
         while (paid_at_ns := self._tools.clients.first_paid_after(int(since * 1e9))) is None:
             if time.monotonic() >= until:

@@ -76,7 +76,7 @@ async def pay_by_file(*, clients: Senders, file: File, chance: random.Random | N
 async def items_of(clients: Senders, file: File) -> list[dict[str, Any]]:
     """What the file tells of its lines. Raises TimeoutError."""
     items: list[dict[str, Any]] = []
-    cursor: int | None = 0
+    cursor: str | None = "0"
     while cursor is not None:
         page = await clients.read(file.payer, f"{PATH}/{file.bulk_id}/items?limit=1000&cursor={cursor}")
         items += page["data"]

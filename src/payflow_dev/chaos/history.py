@@ -93,11 +93,33 @@ class FileCall(msgspec.Struct, frozen=True, kw_only=True, tag="file_call"):
     body: str | None
 
 
+class IncomingCall(msgspec.Struct, frozen=True, kw_only=True, tag="incoming_call"):
+    """The other bank was told to pay into an account, and what it says became of that.
+
+    `told`: ACCEPTED or REJECTED, which is our own word; None: it has none, or has not answered.
+    """
+
+    end_to_end_id: str
+    creditor: str
+    amount_minor: int
+    invoked_ns: int
+    answered_ns: int | None
+    told: str | None
+
+
 class Promise(msgspec.Struct, frozen=True, kw_only=True, tag="promise"):
-    """What the run's customers and officers are to do. `four_eyes_above_minor`: one person returns so much alone."""
+    """What the run is to do, written before it begins: kinds of requests, faults and what they are to strike.
+
+    `four_eyes_above_minor`: one person returns so much alone. `edges`: where faults are to strike, by the names of the
+    summary's coverage. `faults`, `kills` and `payments` (acknowledged ones) are the least.
+    """
 
     kinds: list[str]
-    four_eyes_above_minor: int
+    four_eyes_above_minor: int | None = None
+    edges: list[str] = []
+    faults: int = 0
+    kills: int = 0
+    payments: int = 0
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
@@ -112,9 +134,16 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, tag="fault"):
     back_after_s: float | None
     paying_after_s: float | None
     detail: str = ""
-    # By how much the victim's clock was wrong, and for how long; 0: it was right.
-    shift_s: float = 0.0
-    seconds: float = 0.0
+
+    @property
+    def place(self) -> str:
+        """Where it strikes: an edge, or a whole process or server, or everybody."""
+        return self.edge or self.victim or "everybody"
+
+    @property
+    def is_kill(self) -> bool:
+        """Whether it is to kill a process."""
+        return self.name.startswith("kill")
 
 
 class FinalPayment(msgspec.Struct, frozen=True, kw_only=True, tag="final_payment"):
@@ -201,10 +230,39 @@ class FinalBank(msgspec.Struct, frozen=True, kw_only=True, tag="final_bank"):
     times_received: int
 
 
+class FinalIncoming(msgspec.Struct, frozen=True, kw_only=True, tag="final_incoming"):
+    """Money from the other bank at the end, by its books (`told`) and by ours (`payment_id`, `state`, amount).
+
+    `told`: ACCEPTED, REJECTED or UNKNOWN; None: its books do not have it. `state` None: we know of none.
+    """
+
+    end_to_end_id: str
+    told: str | None
+    payment_id: str | None
+    state: str | None
+    amount_minor: int | None
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many records of each kind a whole history has, by those who know it beside the history."""
+
+    accounts: int = 0
+    faults: int = 0
+    payments: int = 0
+    repeats: int = 0
+    files: int = 0
+    returns: int = 0
+    bank: int = 0
+    incoming: int = 0
+
+
 class FinalEnd(msgspec.Struct, frozen=True, kw_only=True, tag="final_end"):
-    """The final read is complete. Without it nothing is known."""
+    """The final read is complete. Without it, and without what it must have found, nothing is known."""
 
     seconds_to_quiet: float
+    counts: Counts | None = None
+    # The keys of what somebody still waits for.
+    unsettled: list[str] = []
 
 
 Record: TypeAlias = (
@@ -213,6 +271,7 @@ Record: TypeAlias = (
     | Call
     | OfficeCall
     | FileCall
+    | IncomingCall
     | Fault
     | FinalPayment
     | FinalReturn
@@ -220,6 +279,7 @@ Record: TypeAlias = (
     | ToldAgain
     | FinalAccount
     | FinalBank
+    | FinalIncoming
     | FinalEnd
 )
 _encode = msgspec.json.Encoder().encode

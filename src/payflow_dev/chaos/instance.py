@@ -27,6 +27,7 @@ SETTINGS: Final = {
 }
 BACK_WITHIN_S: Final = 20.0
 CONNECTIONS_MAX: Final = 1000
+_DIFFERENCE: Final = "payflow_clock_difference_seconds"
 
 
 async def start_proxies(
@@ -60,6 +61,27 @@ class Processes:
         if status is None:
             return None
         return next((process for process in status.processes if process.name == name), None)
+
+    def signal_supervisor(self, number: signal.Signals) -> None:
+        """Send a signal to who starts and watches all others."""
+        status = read_status(self._instance)
+        assert status is not None
+        os.kill(status.pid, number)
+
+    async def clock_difference(self, name: str) -> float | None:
+        """By how many seconds a process finds its own clock to be ahead of the database's; None: it does not say."""
+        process = self.find(name)
+        if process is None:
+            return None
+        with suppress(aiohttp.ClientError, TimeoutError, OSError):
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session,
+                session.get(f"{process.url}/metrics") as answer,
+            ):
+                for line in (await answer.text()).splitlines():
+                    if line.startswith(f"{_DIFFERENCE} "):
+                        return float(line.split()[1])
+        return None
 
     def owner_of(self, port: int, to: int) -> str | None:
         """The process whose connection goes from this port of the loopback to that one; None: none of ours."""

@@ -16,14 +16,17 @@ import msgspec
 from payflow_dev.chaos.cases import COMPLETED, ENDED_UNPAID, Case, calls_of
 from payflow_dev.chaos.history import (
     Call,
+    Counts,
     Fault,
     FileCall,
     FinalAccount,
     FinalBank,
     FinalEnd,
     FinalFile,
+    FinalIncoming,
     FinalPayment,
     FinalReturn,
+    IncomingCall,
     OfficeCall,
     Opening,
     Promise,
@@ -31,17 +34,17 @@ from payflow_dev.chaos.history import (
     ToldAgain,
     read_history,
 )
+from payflow_dev.chaos.judge_complete import what_is_missing
 from payflow_dev.chaos.judge_files import FilesDesk
+from payflow_dev.chaos.judge_incoming import IncomingDesk
 from payflow_dev.chaos.judge_returns import ReturnsDesk, legs_of
 from payflow_dev.chaos.kinds import Tallies, Tally
 
 HOLDING: Final = frozenset({"UNDER_REVIEW", "SUBMITTED", "HELD"})
 MAY_WAIT: Final = frozenset({"AWAITING_OTP", "UNDER_REVIEW", "SUBMITTED"})
-# How far the clock of a payment's process may be from the customer's: both are this machine's, where none is shifted.
+# How far the clock of a payment's process may be from the customer's: processes go by the database's, which is this
+# machine's, also where their own is shifted.
 EARLY: Final = timedelta(seconds=1)
-# Due so long before or after a clock was shifted, a payment may be made by that clock: payments for later of a run are
-# some seconds ahead, and late ones are made when the process gets to them.
-AROUND_NS: Final = 15_000_000_000
 VIOLATIONS_MAX: Final = 50
 
 
@@ -86,12 +89,14 @@ class _Court:
         self._bank: list[FinalBank] = []
         self._again: list[ToldAgain] = []
         self._faults: list[Fault] = []
-        self._is_complete = False
+        self._promises: list[Promise] = []
+        self._ends: list[FinalEnd] = []
         self._calls = 0
         self._violations: list[str] = []
         self._by_rule: Counter[str] = Counter()
         self._returns, self._files = ReturnsDesk(self._object), FilesDesk(self._object)
-        self._tallies, self._promised = Tallies(), list[str]()
+        self._incoming = IncomingDesk(self._object)
+        self._tallies = Tallies()
 
     def hear(self, record: Record) -> None:
         match record:
@@ -99,20 +104,23 @@ class _Court:
                 self._openings[record.account] = record
                 self._tallies.ours.add(record.account)
             case Promise():
-                self._promised = record.kinds
+                self._promises.append(record)
                 self._returns.four_eyes_above_minor = record.four_eyes_above_minor
-            case Call() | OfficeCall() | FileCall():
+            case Call() | OfficeCall() | FileCall() | IncomingCall():
                 self._hear_call(record)
             case Fault():
                 self._faults.append(record)
             case _:
                 self._hear_final(record)
 
-    def _hear_call(self, record: Call | OfficeCall | FileCall) -> None:
+    def _hear_call(self, record: Call | OfficeCall | FileCall | IncomingCall) -> None:
         self._calls += 1
         self._tallies.count(record)
         if isinstance(record, OfficeCall):
             self._returns.hear_call(record)
+            return
+        if isinstance(record, IncomingCall):
+            self._incoming.hear_call(record)
             return
         if isinstance(record, FileCall):
             self._files.hear_call(record)
@@ -135,24 +143,22 @@ class _Court:
                 self._accounts[record.account] = record
             case FinalBank():
                 self._bank.append(record)
+            case FinalIncoming():
+                self._incoming.hear_final(record)
             case ToldAgain():
                 self._again.append(record)
             case FinalEnd():
-                self._is_complete = True
+                self._ends.append(record)
 
     def verdict(self) -> Verdict:
-        if not self._is_complete:
-            self._object("unknown", "the final read is not complete")
-        for fault in self._faults:
-            if not fault.is_hit:
-                self._object("unknown", f"the promised fault never struck: {fault.name} {fault.edge} {fault.position}")
-        for kind in self._tallies.never_acknowledged(self._promised):
-            self._object("unknown", f"of what was promised, this was never acknowledged: {kind}")
+        self._judge_completeness()
         for case in self._cases.values():
             self._judge_words(case)
             self._judge_time(case)
-        self._returns.judge(self._cases)
+        refused_abroad = {_payment_id_of(entry.end_to_end_id) for entry in self._bank if entry.status == "REJECTED"}
+        self._returns.judge(self._cases, refused_abroad=refused_abroad)
         self._files.judge(self._cases)
+        self._incoming.judge()
         self._judge_repeats()
         self._judge_ledger()
         self._judge_bank()
@@ -174,6 +180,32 @@ class _Court:
         self._by_rule[rule] += 1
         if len(self._violations) < VIOLATIONS_MAX:
             self._violations.append(f"{rule}: {words}")
+
+    def _judge_completeness(self) -> None:
+        """What was promised and is not there is unknown."""
+        heard = Counts(
+            # Both: what an account had before is needed as much as what it has at the end.
+            accounts=min(len(self._openings), len(self._accounts)),
+            faults=len(self._faults),
+            payments=sum(case.final is not None for case in self._cases.values()),
+            repeats=len({(again.customer, again.key) for again in self._again}),
+            files=self._files.read,
+            returns=self._returns.read,
+            bank=len(self._bank),
+            incoming=self._incoming.read,
+        )
+        acknowledged = sum(bool(case.successes) for case in self._cases.values())
+        for words in what_is_missing(
+            promises=self._promises, ends=self._ends, heard=heard, faults=self._faults, acknowledged=acknowledged
+        ):
+            self._object("unknown", words)
+        for key in (key for end in self._ends for key in end.unsettled):
+            self._object("left open", f"{key} has no final answer")
+        for fault in self._faults:
+            if not fault.is_hit:
+                self._object("unknown", f"the promised fault never struck: {fault.name} {fault.place} {fault.position}")
+        for kind in self._tallies.never_acknowledged([kind for one in self._promises for kind in one.kinds]):
+            self._object("unknown", f"of what was promised, this was never acknowledged: {kind}")
 
     def _judge_words(self, case: Case) -> None:
         """What the customer was told must be what became of the payment."""
@@ -199,10 +231,8 @@ class _Court:
             self._object("wrong", f"{name} was for {case.first.amount_minor} and is for {case.final.amount_minor}")
 
     def _judge_time(self, case: Case) -> None:
-        """What was ordered for later is neither told as made nor booked before its time, by the clocks that decide."""
+        """What was ordered for later is neither told as made nor booked before its time, whoever's clock is wrong."""
         call = case.first
-        if call.due_ns is not None and self._is_by_a_shifted_clock(call.due_ns):
-            return
         if call.due_ns is not None and case.successes:
             told_ns = min(one.answered_ns or one.invoked_ns for one in case.calls if (one.body or "") in case.successes)
             if told_ns < call.due_ns - EARLY // timedelta(microseconds=1) * 1000:
@@ -218,21 +248,21 @@ class _Court:
                 if is_its and datetime.fromisoformat(line.booked_at or "") < earliest:
                     self._object("before its time", f"{case.name}, for {call.execute_at}, was booked {line.booked_at}")
 
-    def _is_by_a_shifted_clock(self, due_ns: int) -> bool:
-        """Whether the clock that decides that a payment is due (confirm's) was ahead then, or that of its booking
-        (account's) behind."""
-        return any(
-            fault.began_ns - AROUND_NS <= due_ns <= fault.began_ns + int(fault.seconds * 1e9) + AROUND_NS
-            for fault in self._faults
-            if (fault.victim == "confirm" and fault.shift_s > 0) or (fault.victim == "account" and fault.shift_s < 0)
-        )
-
     def _judge_repeats(self) -> None:
+        """Whoever has a final answer is told the same once more at the end."""
+        missing = {
+            (case.first.customer, case.first.key): case
+            for case in self._cases.values()
+            if case.successes or case.refusals
+        }
         by_key = {(case.first.customer, case.first.key): case for case in self._cases.values()}
         for again in self._again:
-            case = by_key[again.customer, again.key]
-            if again.body not in case.successes | case.refusals:
+            missing.pop((again.customer, again.key), None)
+            case = by_key.get((again.customer, again.key))
+            if case is None or again.body not in case.successes | case.refusals:
                 self._object("told otherwise", f"{again.key} of {again.customer}: {again.status} {again.body[:120]}")
+        for case in missing.values():
+            self._object("unknown", f"{case.name} was not asked for again at the end")
 
     def _judge_ledger(self) -> None:
         """Replay every completed payment on a ledger of our own, and compare balances, holds and statements."""
@@ -254,6 +284,10 @@ class _Court:
                 if account in expected:
                     expected[account] += amount_minor
                     legs[account][final.return_id, amount_minor] += 1
+        for account, payment_id, amount_minor in self._incoming.legs():
+            if account in expected:
+                expected[account] += amount_minor
+                legs[account][payment_id, amount_minor] += 1
         for account, balance_minor in expected.items():
             self._judge_account(account, balance_minor, held[account], legs[account])
 

@@ -38,6 +38,11 @@ class FilesDesk:
         """A file is there at the end."""
         self._finals[final.customer, final.key].append(final)
 
+    @property
+    def read(self) -> int:
+        """How many were read at the end."""
+        return sum(len(finals) for finals in self._finals.values())
+
     def judge(self, cases: dict[tuple[str, str], Case]) -> None:
         """Object to whatever is not as it was told, or must not be."""
         for key in self._finals.keys() - self._calls.keys():

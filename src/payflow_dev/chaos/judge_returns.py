@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -90,8 +90,13 @@ class ReturnsDesk:
         """The returns whose money is back, each once: the model's ledger books these."""
         return [final for final in self._finals if final.state == COMPLETED]
 
-    def judge(self, cases: dict[tuple[str, str], Case]) -> None:
-        """Object to whatever is not as it was told, or must not be."""
+    @property
+    def read(self) -> int:
+        """How many were read at the end."""
+        return len(self._finals)
+
+    def judge(self, cases: dict[tuple[str, str], Case], *, refused_abroad: Collection[str] = ()) -> None:
+        """Object to whatever is not as it was told, or must not be. `refused_abroad`: what the other bank refused."""
         by_payment = {case.final.payment_id: case for case in cases.values() if case.final and case.final.payment_id}
         for final in self._finals:
             if final.key is None or final.key not in self._returns:
@@ -106,7 +111,7 @@ class ReturnsDesk:
         for final in self._finals:
             self._judge_four_eyes(final)
         for case in cases.values():
-            self._judge_review(case)
+            self._judge_review(case, refused_abroad)
             if case.final is not None and case.final.returned_minor and case.final.payment_id not in returns_of:
                 self._object("wrong", f"{case.name} tells of returns that are not there")
 
@@ -170,7 +175,7 @@ class ReturnsDesk:
             if call.officer == final.requested_by and call.status == 200:
                 self._object("four eyes", f"{call.officer} was let decide about {final.key}, their own return")
 
-    def _judge_review(self, case: Case) -> None:
+    def _judge_review(self, case: Case, refused_abroad: Collection[str]) -> None:
         """A payment of a listed name is made if an officer has cleared it, and only then."""
         calls = self._reviews.get((case.first.customer, case.first.transaction), [])
         told = Counter(call.operation for call in calls if call.status == 200)
@@ -182,7 +187,11 @@ class ReturnsDesk:
         may_be_blocked = any(_may_have_done(call) for call in calls if call.operation == "block_review")
         if case.first.is_listed and case.state == COMPLETED and not may_be_cleared:
             self._object("not cleared", f"{case.name} is to a listed name, and was paid though nobody has cleared it")
-        is_blocked = case.final is not None and case.final.error == "PAYMENT_REFUSED"
+        is_blocked = (
+            case.final is not None
+            and case.final.error == "PAYMENT_REFUSED"
+            and case.final.payment_id not in refused_abroad
+        )
         if is_blocked and case.first.is_listed and not may_be_blocked:
             self._object("contradicted", f"{case.name} was refused after a review that nobody has decided so")
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from payflow_dev.chaos.history import Call, FileCall, OfficeCall
+from payflow_dev.chaos.history import Call, FileCall, IncomingCall, OfficeCall
 
 # What every run promises: each is asked for at least once, and at least once it is acknowledged.
 KINDS: Final = (
@@ -15,6 +15,7 @@ KINDS: Final = (
     "payment with code",
     "payment for later",
     "payment reviewed",
+    "payment reviewed abroad",
     "cancel",
     "file",
     "return",
@@ -22,6 +23,7 @@ KINDS: Final = (
     "decline return",
     "clear review",
     "block review",
+    "incoming",
 )
 
 
@@ -44,11 +46,15 @@ class Tallies:
         self.by_kind: dict[str, Tally] = {}
         self.ours: set[str] = set()
 
-    def count(self, call: Call | OfficeCall | FileCall) -> None:
+    def count(self, call: Call | OfficeCall | FileCall | IncomingCall) -> None:
         """Count one call."""
         tally = self.by_kind.setdefault(self._kind_of(call), Tally())
         tally.invoked += 1
-        if call.status is None or call.status >= 500:
+        if isinstance(call, IncomingCall):
+            tally.acknowledged += call.told == "ACCEPTED"
+            tally.refused += call.told == "REJECTED"
+            tally.unknown += call.told is None
+        elif call.status is None or call.status >= 500:
             tally.unknown += 1
         elif call.status >= 400:
             tally.refused += 1
@@ -59,7 +65,9 @@ class Tallies:
         """The kinds of which not one was acknowledged."""
         return [kind for kind in kinds if kind not in self.by_kind or not self.by_kind[kind].acknowledged]
 
-    def _kind_of(self, call: Call | OfficeCall | FileCall) -> str:
+    def _kind_of(self, call: Call | OfficeCall | FileCall | IncomingCall) -> str:
+        if isinstance(call, IncomingCall):
+            return "incoming"
         if isinstance(call, FileCall):
             return "file"
         if isinstance(call, OfficeCall):
@@ -70,6 +78,5 @@ class Tallies:
             return "payment with code"
         if call.execute_at is not None:
             return "payment for later"
-        if call.is_listed:
-            return "payment reviewed"
-        return "payment" if call.creditor in self.ours else "payment abroad"
+        words = "payment reviewed" if call.is_listed else "payment"
+        return words if call.creditor in self.ours else f"{words} abroad"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -31,6 +31,7 @@ ABROAD: Final = (PAID_ABROAD, REFUSED_ABROAD, SILENT_ABROAD)
 LISTED_NAME: Final = "Rafael Caro Quintero"
 SCHEDULED_AFTER_S: Final = 3.0
 FILE_LINES: Final = (20, 100)
+LISTED_ABROAD_SHARE: Final = 0.01
 FILE_SHARE: Final = 0.005
 RETURN_SHARE: Final = 0.05
 # What the first eight customers order first, by customer and number: every kind has been asked for when the first fault
@@ -39,6 +40,7 @@ _BEGINNINGS: Final = {
     (0, 1): "later",
     (1, 1): "file",
     (2, 1): "cleared",
+    (2, 2): "cleared abroad",
     (3, 1): "blocked",
     (4, 1): "later",
     (5, 1): "large",
@@ -93,10 +95,10 @@ class Order:
             "from_account": self.debtor,
             "to_account": self.creditor,
         }
-        if self.creditor in ABROAD:
-            body["creditor"] = {"name": INTER_BANK_CREDITOR_NAME}
-        elif self.is_listed:
+        if self.is_listed:
             body["creditor"] = {"name": LISTED_NAME}
+        elif self.creditor in ABROAD:
+            body["creditor"] = {"name": INTER_BANK_CREDITOR_NAME}
         if self.execute_at is not None:
             body["execute_at"] = self.execute_at
         if self.code is not None:
@@ -118,6 +120,17 @@ class File:
 def cancels_codes(payer: int) -> bool:
     """A quarter of the customers cancel what asks for a code; some of them at each address, as of all kinds."""
     return payer // 4 % 4 == 3
+
+
+def who_has_a_last_cent(customers: int, *, emptied: Collection[int], number: int) -> int:
+    """A customer whose second account is still full, the `number`-th of them; not one who cancels what asks for a code.
+
+    Raises RuntimeError where every such account is empty.
+    """
+    full = [payer for payer in range(customers) if payer not in emptied and not cancels_codes(payer)]
+    if not full:
+        raise RuntimeError("every second account has been emptied: the run needs more customers")
+    return full[number % len(full)]
 
 
 def cancels_later_ones(payer: int) -> bool:
@@ -159,6 +172,8 @@ class Mix:
         chance = self._random.random()
         if chance < 0.15:
             order.creditor = self._random.choice((PAID_ABROAD, PAID_ABROAD, REFUSED_ABROAD, SILENT_ABROAD))
+            # Abroad and listed: what was held for the review is kept for the other bank's word.
+            order.is_listed = chance < LISTED_ABROAD_SHARE and not self._is_simple
         elif chance < 0.20:
             order.amount_minor = LARGE_MINOR
         elif chance < 0.23:
@@ -180,9 +195,11 @@ class Mix:
                 order.creditor = PAID_ABROAD
             case "large":
                 order.amount_minor = LARGE_MINOR
-            case "cleared" | "blocked":
-                order.is_listed, order.is_to_be_cleared = True, beginning == "cleared"
+            case "cleared" | "blocked" | "cleared abroad":
+                order.is_listed, order.is_to_be_cleared = True, beginning != "blocked"
                 order.has_two_words = False
+                if beginning == "cleared abroad":
+                    order.creditor = PAID_ABROAD
             case _:
                 order.amount_minor = SMALL_MAX_MINOR
                 order.is_to_return, order.is_to_decline = True, beginning == "declined"

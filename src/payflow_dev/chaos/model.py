@@ -14,6 +14,7 @@ from payflow_dev.spec.tlc import CheckFailed, ToolMissing
 
 class ModelVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """What the model says of a run's payments. `not_checked`: why they could not be held against it; None: they were.
+    `is_excused`: whether somebody has asked for it not to be done.
 
     `file` has the histories: `python -m payflow_dev.spec check FILE` holds them against the model again.
     """
@@ -22,17 +23,19 @@ class ModelVerdict(msgspec.Struct, frozen=True, kw_only=True):
     payments: int
     violations: list[Violation]
     not_checked: str | None = None
+    is_excused: bool = False
 
     @property
     def is_good(self) -> bool:
-        """Whether the model refuses nothing; also true where it could not be asked, which the summary then says."""
-        return not self.violations
+        """Whether the model was asked, or that was excused, and refuses nothing."""
+        return not self.violations and (self.not_checked is None or self.is_excused)
 
     @property
     def words(self) -> str:
         """The verdict in a sentence."""
         if self.not_checked is not None:
-            return f"not checked: {self.payments:,} recorded payments against the model ({self.not_checked})"
+            excuse = "" if self.is_excused else "; excuse it with --without model"
+            return f"not checked: {self.payments:,} recorded payments against the model ({self.not_checked}{excuse})"
         if self.violations:
             refused = sum(violation.count for violation in self.violations)
             return f"{refused:,} of {self.payments:,} recorded payments are no behaviour of the model"
@@ -46,7 +49,7 @@ async def hold_against_model(*, database_url: str, path: Path, is_wanted: bool =
     """
     payments = await record_histories(database_url=database_url, path=path)
     if not is_wanted:
-        return ModelVerdict(file=path.name, payments=payments, violations=[], not_checked="nobody has asked for it")
+        return ModelVerdict(file=path.name, payments=payments, violations=[], not_checked="excused", is_excused=True)
     try:
         violations = await asyncio.to_thread(check_histories, path)
     except (ToolMissing, CheckFailed) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,23 +49,32 @@ EDGES: Final = (
     Edge("confirm", "partner-bank", "submit"),
     Edge("partner-bank", "other-bank", "iso20022"),
     Edge("partner-bank", "confirm", "record_bank_answer"),
+    Edge("confirm", "account", "keep_hold"),
     Edge("confirm", "account", "capture_hold"),
     Edge("confirm", "account", "release_hold"),
     Edge("confirm", "otp", "issue"),
     Edge("confirm", "otp", "verify"),
     Edge("otp", "notification", "send_otp_codes"),
 )
+# What money that comes in goes through.
+INCOMING_EDGES: Final = (
+    Edge("other-bank", "partner-bank", "iso20022"),
+    Edge("partner-bank", "ofac", "screen"),
+    Edge("partner-bank", "account", "credit_incoming"),
+)
 # What officers and senders of files ask for beside; whoever has none of them in the load leaves these out.
 OFFICE_EDGES: Final = (
     Edge("gateway-1", "confirm", "request_return"),
     Edge("gateway-2", "confirm", "decide_return"),
+    Edge("gateway-2", "confirm", "open_bulk"),
     Edge("gateway-1", "confirm", "store_bulk_lines"),
     Edge("gateway-1", "confirm", "close_bulk"),
     Edge("gateway-2", "ofac", "decide"),
     Edge("ofac", "confirm", "decide_review"),
 )
-# Files are few: what waits for one has somebody send one.
-FILE_OPERATIONS: Final = frozenset({"store_bulk_lines", "close_bulk"})
+# Files are few, and so are payments to other banks that an officer has cleared: what waits for one has somebody ask.
+FILE_OPERATIONS: Final = frozenset({"open_bulk", "store_bulk_lines", "close_bulk"})
+REVIEWED_ABROAD_OPERATIONS: Final = frozenset({"keep_hold"})
 # What a payment's steps commit, by the process and the table that only this step writes.
 WRITES: Final = (
     Edge("confirm", POSTGRES, "transactions"),
@@ -87,6 +96,12 @@ NEVER_KILLED: Final = (CLIENT, "other-bank")
 # Whose clocks decide something: deadlines, leases, tokens, windows.
 CLOCKS: Final = ("gateway-1", "confirm", "risk", "otp", "account", "partner-bank")
 SHIFTS_S: Final = (-3600.0, -30.0, -2.0, 2.0, 30.0, 3600.0)
+# PAYFLOW_PAYMENT_LEASE_S as it comes: after so long another process takes a payment over.
+LEASE_S: Final = 10.0
+LONG_FREEZE_S: Final = 3 * LEASE_S + 1
+# Who is stopped for so long in each round, among these of its faults: a run of sixty has them all.
+LONG_FROZEN: Final = ("confirm", "partner-bank", "account")
+LONG_FREEZES_AMONG: Final = range(40, 57)
 # Shorter than a call's deadline, longer than the pause between two looks for what was left behind.
 OVERTAKEN_S: Final = 4.0
 OVERTAKEN_AT: Final = ("assess", "transfer", "place_hold", "submit", "capture_hold")
@@ -100,7 +115,7 @@ class Planned:
     """A fault to come.
 
     At an edge: kill-caller, kill-callee, cut, reset, truncate, delay, overtaken, reply-lost. Of `victim`: kill, freeze,
-    flush, connections-exhausted, disk-full, clock-shift. By many at once: same-request-50, crossing, last-cent.
+    hang, flush, connections-exhausted, disk-full, clock-shift. By many at once: same-request-50, crossing, last-cent.
     `seconds`: how long; `shift_s`: by how much a clock is wrong.
     """
 
@@ -117,19 +132,44 @@ class Planned:
         return self.name in ("kill", "kill-caller", "kill-callee")
 
     @property
+    def place(self) -> str:
+        """Where it strikes, as the coverage of a summary names it."""
+        return self.edge.name if self.edge is not None else self.victim or "everybody"
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The optional means without which it cannot be done."""
         return (DISK_FULL,) if self.name == DISK_FULL else (CLOCK_SHIFT,) if self.shift_s else ()
 
 
+def in_turn(source: random.Random, *, without: Sequence[str] = ()) -> Iterator[Planned]:
+    """Round after round, without an end; each with its long freezes."""
+    while True:
+        faults = one_round(source, without=without)
+        for process in LONG_FROZEN:
+            faults.insert(source.choice(LONG_FREEZES_AMONG), Planned("freeze", process, seconds=LONG_FREEZE_S))
+        yield from faults
+
+
+def until_kills(faults: Iterable[Planned], kills: int) -> Iterator[Planned]:
+    """The faults up to the one that is so many kills: what a run of so many kills does at the least."""
+    killed = 0
+    for planned in faults:
+        if killed >= kills:
+            return
+        killed += planned.is_kill
+        yield planned
+
+
 def one_round(source: random.Random, *, without: Sequence[str] = ()) -> list[Planned]:
     """Everything once, in an order of chance: each edge at each position, each write, each process, each server."""
     faults = [
-        *(planned for edge in (*EDGES, *OFFICE_EDGES) for planned in at_edge(edge)),
+        *(planned for edge in (*EDGES, *INCOMING_EDGES, *OFFICE_EDGES) for planned in at_edge(edge)),
         *(planned for edge in WRITES for planned in at_write(edge)),
     ]
     faults += [Planned("kill", process) for process in PROCESSES]
     faults += [Planned("freeze", process, seconds=1.0) for process in PROCESSES]
+    faults += [Planned("hang", process) for process in ("confirm", "account")]
     faults += [Planned("kill", POSTGRES), Planned("kill", "valkey"), Planned("flush", "valkey")]
     faults += [Planned("freeze", "valkey", seconds=3.0), Planned("connections-exhausted", POSTGRES, seconds=4.0)]
     faults += [Planned("same-request-50") for _ in range(5)] + [Planned("crossing") for _ in range(5)]
@@ -178,8 +218,3 @@ def overtaken() -> list[Planned]:
         for edge in EDGES
         if edge.caller == "confirm" and edge.operation in OVERTAKEN_AT
     ]
-
-
-def fencing_freezes() -> list[Planned]:
-    """Confirm and account stopped for longer than a lease, and continued: they must write nothing any more."""
-    return [Planned("freeze", "confirm", seconds=13.0), Planned("freeze", "account", seconds=13.0)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ from payflow_dev.chaos.faults import Striker, told
 from payflow_dev.chaos.history import Fault, Promise
 from payflow_dev.chaos.kinds import KINDS
 from payflow_dev.chaos.office import FOUR_EYES_ABOVE_MINOR
-from payflow_dev.chaos.plan import OPTIONAL, Planned, fencing_freezes, one_round
+from payflow_dev.chaos.plan import OPTIONAL, Planned, in_turn, until_kills
 from payflow_dev.chaos.summary import Summary, summarize
 from payflow_dev.chaos.world import QUIET_WITHIN_S, Setup, World, own_instance, running_world
 
@@ -80,7 +81,6 @@ class _Run:
     def __init__(self, options: Options, world: World) -> None:
         self._options = options
         self._world = world
-        self._random = random.Random(options.seed)
         self._striker = Striker(world.tools)
         self._faults: list[Fault] = []
 
@@ -88,13 +88,17 @@ class _Run:
         began_at, world = time.monotonic(), self._world
         for name, reason in world.missing.items():
             self._options.tell(f"{name} is not run: {reason}")
-        world.history.write(Promise(kinds=list(KINDS), four_eyes_above_minor=FOUR_EYES_ABOVE_MINOR))
+        promise = self._promise()
+        world.history.write(promise)
         world.clients.start()
         await asyncio.sleep(WARM_UP_S)
         await self._do_faults()
-        quiet_after_s = await world.heal_and_read(quiet_within_s=self._options.quiet_within_s)
+        quiet_after_s = await world.heal_and_read(
+            quiet_within_s=self._options.quiet_within_s, faults=self._striker.done, since=self._striker.last_at
+        )
         return await summarize(
             faults=self._faults,
+            promised=promise.edges,
             kills=self._striker.kills,
             history=world.history.path,
             owner_url=world.tools.owner_url,
@@ -106,16 +110,33 @@ class _Run:
             is_held_against_model=self._options.is_held_against_model,
         )
 
-    async def _do_faults(self) -> None:
-        if self._options.script is not None:
-            await self._do_all(self._options.script)
-            return
-        while not self._is_enough():
-            queue = one_round(self._random, without=(*self._options.without, *self._world.missing))
-            await self._do_all(queue + (fencing_freezes() if self._options.faults_max is None else []))
+    def _planned(self) -> Iterable[Planned]:
+        """The script, or faults without an end, the same for the same seed."""
+        options = self._options
+        if options.script is not None:
+            return options.script
+        return in_turn(random.Random(options.seed), without=(*options.without, *self._world.missing))
 
-    async def _do_all(self, queue: Sequence[Planned]) -> None:
-        for planned in queue:
+    def _promise(self) -> Promise:
+        """What this run does at the least, and so must be in its history."""
+        options, faults = self._options, self._planned()
+        if options.script is None:
+            faults = (
+                until_kills(faults, options.kills) if options.faults_max is None else islice(faults, options.faults_max)
+            )
+        planned = list(faults)
+        is_until_both = options.script is None and options.faults_max is None
+        return Promise(
+            kinds=list(KINDS),
+            four_eyes_above_minor=FOUR_EYES_ABOVE_MINOR,
+            edges=sorted({fault.place for fault in planned}),
+            faults=len(planned),
+            kills=options.kills if is_until_both else 0,
+            payments=options.payments if is_until_both else 0,
+        )
+
+    async def _do_faults(self) -> None:
+        for planned in self._planned():
             if self._options.script is None and self._is_enough():
                 return
             fault = await self._striker.do(planned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, Final, NamedTuple
 
 import aiohttp
@@ -11,7 +12,8 @@ import msgspec
 from payflow_dev.chaos.history import now_ns
 
 TIMEOUT_S: Final = 12.0
-READ_TRIES: Final = 100
+# Longer than any process is stopped for: its callers are refused at once meanwhile.
+READ_WITHIN_S: Final = 60.0
 READ_AGAIN_S: Final = 0.15
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -36,9 +38,10 @@ class Answer(NamedTuple):
 
 
 class Wire:
-    """One pool of connections for everybody."""
+    """One pool of connections for everybody. A read is repeated for `read_within_s`, every `read_again_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, read_within_s: float = READ_WITHIN_S, read_again_s: float = READ_AGAIN_S) -> None:
+        self._read_within_s, self._read_again_s = read_within_s, read_again_s
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> None:
@@ -68,11 +71,13 @@ class Wire:
 
     async def read(self, url: str, *, token: str) -> Any:
         """A GET that must be answered: repeated until it is; None for 404. Raises TimeoutError."""
-        for _ in range(READ_TRIES):
+        ends_at = time.monotonic() + self._read_within_s
+        while True:
             answer = await self.ask("GET", url, token=token)
             if answer.status == 200:
                 return answer.json
             if answer.status == 404:
                 return None
-            await asyncio.sleep(READ_AGAIN_S)
-        raise TimeoutError(f"{url} was never answered")
+            if time.monotonic() >= ends_at:
+                raise TimeoutError(f"{url} was not answered within {self._read_within_s:g} s")
+            await asyncio.sleep(self._read_again_s)

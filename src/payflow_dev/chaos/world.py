@@ -31,14 +31,17 @@ from payflow_dev.chaos.disk import SmallDisk
 from payflow_dev.chaos.faults import Tools
 from payflow_dev.chaos.final import final_read
 from payflow_dev.chaos.history import History, Opening
+from payflow_dev.chaos.incoming import OtherBank
 from payflow_dev.chaos.instance import Processes, start_proxies
 from payflow_dev.chaos.mix import BANKS
 from payflow_dev.chaos.office import Office, hire
 from payflow_dev.chaos.pgwire import PostgresLink
-from payflow_dev.chaos.plan import CLOCK_SHIFT, DISK_FULL
+from payflow_dev.chaos.plan import CLOCK_SHIFT, DISK_FULL, LONG_FROZEN
 from payflow_dev.chaos.proxy import Director, Proxy
+from payflow_dev.chaos.stand_in import StandIns
 from payflow_dev.chaos.wire import Wire
 
+# So long is waited; how soon it must be quiet is a limit of the summary.
 QUIET_WITHIN_S: Final = 120.0
 READ_WITHIN_S: Final = 60.0
 READ_EACH_S: Final = 0.05
@@ -50,7 +53,7 @@ class Setup:
 
     `source`: a folder with another `payflow` package to be started in place of this one. `means`: disk-full and
     clock-shift need a disk of their own and a library; `only_direct`: services call one another without proxies;
-    `has_office`: besides payments there are files, returns and reviews, and officers who decide.
+    `has_office`: besides payments there are files, returns and reviews, officers who decide, and money from outside.
     """
 
     seed: int
@@ -87,9 +90,17 @@ class World:
         """What each of them signs in with."""
         return self.clients.tokens
 
-    async def heal_and_read(self, *, quiet_within_s: float = QUIET_WITHIN_S) -> float:
-        """Let everything come to its end, then read it all into the history; the seconds until it was quiet."""
-        quiet_after_s = await self._heal(quiet_within_s)
+    async def heal_and_read(
+        self, *, quiet_within_s: float = QUIET_WITHIN_S, faults: int = 0, since: float | None = None
+    ) -> float:
+        """Let everything come to its end, then read it all into the history; the seconds until it was quiet.
+
+        `faults`: how many were done; `since`: when the last one struck.
+        """
+        since = time.monotonic() if since is None else since
+        self.tools.director.disarm()
+        unsettled = await self._settle(quiet_within_s, since=since)
+        quiet_after_s = await self._until_quiet(quiet_within_s, since=since)
         read_within_s = READ_WITHIN_S + len(self.clients.orders) * READ_EACH_S
         try:
             async with asyncio.timeout(read_within_s):
@@ -99,6 +110,8 @@ class World:
                     history=self.history,
                     bank_url=self.bank_url,
                     seconds_to_quiet=quiet_after_s,
+                    faults=faults,
+                    unsettled=unsettled,
                 )
         except TimeoutError as error:
             # The history then has no end, and the judge says what that means.
@@ -107,14 +120,19 @@ class World:
         self.history.close()
         return quiet_after_s
 
-    async def _heal(self, within_s: float) -> float:
-        self.tools.director.disarm()
-        since = time.monotonic()
+    async def _settle(self, within_s: float, *, since: float) -> list[str]:
+        """Wait until everybody has their final answers; the keys of what has none."""
         unsettled = await self.clients.settle(within_s=within_s)
+        for reason in self.clients.given_up[:5]:
+            self.setup.tell(f"a customer gave up: {reason}")
         for key in unsettled[:5]:
             self.setup.tell(f"{key} has no final answer {time.monotonic() - since:.1f} s after the last fault")
         if not unsettled:
             self.setup.tell(f"every customer has a final answer {time.monotonic() - since:.1f} s after the last fault")
+        return unsettled
+
+    async def _until_quiet(self, within_s: float, *, since: float) -> float:
+        """Wait until nothing is under way; the seconds since then."""
         while time.monotonic() - since < within_s:
             findings = await check_database(self.tools.owner_url, quiet_within=timedelta(0))
             waiting = [finding for finding in findings if finding.broken or finding.waiting]
@@ -141,17 +159,20 @@ async def running_world(instance: Instance, setup: Setup) -> AsyncIterator[World
     """Start an instance with everything around it; stopped at the end, its history file stays."""
     director, processes = Director(), Processes(instance)
     folder = Path(tempfile.mkdtemp(prefix="payflow-chaos-", dir=instance.data_dir.parent))
-    clocks, disk = Clocks(folder), SmallDisk(instance)
+    clocks, disk, stand_ins = Clocks(folder), SmallDisk(instance), StandIns(folder)
     missing = _prepare_means(setup.means, clocks=clocks, disk=disk)
     proxies, settings = await start_proxies(instance, director, processes)
     try:
         with settings_for_ours(**_environment(setup, settings) | clocks.environment()):
             status = await asyncio.to_thread(control.start, instance)
-        urls = {process.name: process.url for process in status.processes}
+            urls = {process.name: process.url for process in status.processes}
+            stand_ins.learn(LONG_FROZEN, instance=instance, postgres_url=urls["postgres"], redis_url=urls["valkey"])
         await _tell_banks(urls["other-bank"])
         async with local_services(instance) as services:
             history = History(setup.history)
-            clients = await _clients(instance, setup, history, services=services, gateways=_gateways(proxies))
+            clients = await _clients(
+                instance, setup, history, services=services, gateways=_gateways(proxies), bank_url=urls["other-bank"]
+            )
             owner = owner_url(instance.data_dir)
             link = PostgresLink(server_url=urls["postgres"], owner_url=owner, director=director)
             try:
@@ -160,7 +181,7 @@ async def running_world(instance: Instance, setup: Setup) -> AsyncIterator[World
                     instance=instance,
                     clients=clients,
                     history=history,
-                    tools=Tools(processes, director, clients, link, owner, clocks, disk),
+                    tools=Tools(processes, director, clients, link, owner, clocks, disk, stand_ins),
                     bank_url=urls["other-bank"],
                     missing=missing,
                 )
@@ -201,13 +222,20 @@ async def _tell_banks(url: str) -> None:
 
 
 async def _clients(
-    instance: Instance, setup: Setup, history: History, *, services: LocalServices, gateways: list[str]
+    instance: Instance,
+    setup: Setup,
+    history: History,
+    *,
+    services: LocalServices,
+    gateways: list[str],
+    bank_url: str,
 ) -> Clients:
     """The run's customers, and the bank's own people where there are any, all signed in."""
     url, wire = f"http://{LOOPBACK}:{instance.port}", Wire()
     customers, tokens = await _people(instance, setup, history)
-    office = None
+    office = bank = None
     if setup.has_office:
+        bank = OtherBank(url=bank_url, history=history, seed=setup.seed)
         staff = await hire(instance)
         office = Office(staff=staff, url=url, gateways=gateways, history=history, wire=wire)
     return Clients(
@@ -221,6 +249,7 @@ async def _clients(
         pause_s=setup.pause_s,
         wire=wire,
         office=office,
+        bank=bank,
     )
 
 

@@ -70,8 +70,9 @@ _TYPES: Final[Mapping[str, Mapping[str, Any]]] = {
             *(
                 f"payflow.{name}"
                 for name in (
-                    *("after", "count", "events", "first_line", "items", "lines", "not_sent", "number", "payments"),
-                    *("revocations", "rows", "sent", "takeovers", "transactions", "tries", "version"),
+                    *("after", "count", "events", "first_line", "items", "lines", "not_sent", "number", "partitions"),
+                    *("payments", "processes", "revocations", "rows", "sent", "takeovers", "transactions", "tries"),
+                    "version",
                 )
             ),
         ),

@@ -89,6 +89,11 @@ class Payment:
         return (self.agent_bic, self.sender_bic, self.end_to_end_id)
 
 
+def return_key(end_to_end_id: str, return_id: str) -> str:
+    """The id under which a return of a payment stands in the books, apart from payments with its end-to-end id."""
+    return f"RETURN:{end_to_end_id}:{return_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What became of a payment. `status` is PENDING, ACCEPTED or REJECTED."""

@@ -35,11 +35,13 @@ from payflow.platform.rpc.identity import CallerNotAllowed
 from payflow.services.partner_bank.domain import same_bank
 from payflow.services.partner_bank.rails.iso20022 import (
     CreditTransferMessage,
+    PaymentReturnMessage,
     StatusRequestMessage,
     UnreadableMessage,
     build_statuses,
     read_message,
 )
+from payflow.services.partner_bank.rails.iso20022.names import PACS_004, SPOKEN
 from payflow.services.partner_bank.rails.iso20022.read import MESSAGE_MAX_BYTES
 from payflow.services.partner_bank.rails.signing import BANK_HEADER, SIGNATURE_HEADER, is_signed, sign_answer
 from payflow_dev.other_bank.domain import Control, Mode, PaymentOut
@@ -119,7 +121,7 @@ class OtherBankApp:
 
     async def _reply_to(self, body: bytes, sender_bic: str) -> Reply:
         try:
-            message = read_message(body)
+            message = read_message(body, spoken=(*SPOKEN, PACS_004))
         except UnreadableMessage as error:
             raise UnreadableBody(str(error)) from None
         wanted = message.header.instructed_bic
@@ -128,6 +130,8 @@ class OtherBankApp:
             raise UnreadableBody("InstdAgt is none of the banks here.")
         if isinstance(message, CreditTransferMessage):
             return await self._bank.take(message, agent_bic=agent_bic, sender_bic=sender_bic)
+        if isinstance(message, PaymentReturnMessage):
+            return await self._bank.take_back(message, agent_bic=agent_bic, sender_bic=sender_bic)
         if isinstance(message, StatusRequestMessage):
             return await self._bank.tell(message, agent_bic=agent_bic, sender_bic=sender_bic)
         raise UnreadableBody("Nothing was sent that this could be the answer to.")

@@ -77,6 +77,12 @@ SELECT end_to_end_id, agent_bic, message_id, uetr, from_account, to_account, amo
  WHERE agent_bic = $1
    AND end_to_end_id = $2;
 
+-- taken_back --
+SELECT EXISTS (
+    SELECT 1 FROM received
+     WHERE agent_bic = $1 AND starts_with(end_to_end_id, $2) AND end_to_end_id <> $3 AND status = 'ACCEPTED'
+);
+
 -- unanswered --
 SELECT end_to_end_id, agent_bic, message_id, uetr, from_account, to_account, amount_minor, currency, debtor_name,
        creditor_name, sent_at, status, iso_status, reason_code

@@ -113,9 +113,18 @@ class BooksStore:
             payment.creditor_name,
             payment.sent_at,
         )
-        row = await self._database.fetchrow(queries.find_paid, payment.agent_bic, payment.end_to_end_id)
-        assert row is not None
-        return PaymentOut(**dict(row))
+        noted = await self.find_paid(payment.agent_bic, payment.end_to_end_id)
+        assert noted is not None
+        return noted
+
+    async def find_paid(self, agent_bic: str, end_to_end_id: str) -> PaymentOut | None:
+        """A payment that was sent from here, None where none was."""
+        row = await self._database.fetchrow(queries.find_paid, agent_bic, end_to_end_id)
+        return None if row is None else PaymentOut(**dict(row))
+
+    async def is_taken_back(self, agent_bic: str, *, prefix: str, besides: str) -> bool:
+        """Whether a return was accepted whose id in the books begins so, another than this one."""
+        return bool(await self._database.fetchval(queries.taken_back, agent_bic, prefix, besides))
 
     async def count_sending(self, payment: PaymentOut) -> None:
         """Count that the payment is put on the wire."""

@@ -16,11 +16,14 @@ from payflow.services.partner_bank.rails.iso20022 import (
     CreditTransfer,
     CreditTransferMessage,
     Header,
+    PaymentReturn,
+    PaymentReturnMessage,
     StatusMessage,
     StatusQuery,
     StatusRequestMessage,
     TransactionStatus,
 )
+from payflow.services.partner_bank.rails.iso20022.names import PACS_004
 from payflow_dev.other_bank.domain import (
     FORGED,
     NOT_TAKEN,
@@ -31,6 +34,7 @@ from payflow_dev.other_bank.domain import (
     Payment,
     PaymentOut,
     outcome_of,
+    return_key,
 )
 from payflow_dev.other_bank.store import BooksStore
 from payflow_dev.other_bank.wire import Sender
@@ -73,17 +77,41 @@ class Bank:
         A payment that stays unanswered is left out of the answer; when all are, there is none.
         """
         now = self._clock.now()
-        control = await self._store.control()
         payments = [_payment(one, message.header, agent_bic, sender_bic, now) for one in message.transactions]
+        originals = [_original(one, message.header.message_id) for one in message.transactions]
+        return await self._take(payments, originals, agent_bic=agent_bic, sender_bic=sender_bic)
+
+    async def take_back(self, message: PaymentReturnMessage, *, agent_bic: str, sender_bic: str) -> Reply:
+        """Take back the payments of a pacs.004, each as `take` takes one, to the account from which it was paid.
+
+        A payment is taken back once, under whichever return's id; a return that was refused stays so.
+        """
+        now = self._clock.now()
+        payments = []
+        for one in message.transactions:
+            paid = await self._store.find_paid(agent_bic, one.end_to_end_id)
+            key = return_key(one.end_to_end_id, one.return_id)
+            if await self._store.is_taken_back(agent_bic, prefix=return_key(one.end_to_end_id, ""), besides=key):
+                paid = None
+            payments.append(_returned(one, paid, message.header, agent_bic, sender_bic, now))
+        originals = [
+            StatusQuery(message.header.message_id, one.return_id, one.end_to_end_id, one.uetr, PACS_004)
+            for one in message.transactions
+        ]
+        return await self._take(payments, originals, agent_bic=agent_bic, sender_bic=sender_bic)
+
+    async def _take(
+        self, payments: Sequence[Payment], originals: Sequence[StatusQuery], *, agent_bic: str, sender_bic: str
+    ) -> Reply:
+        now = self._clock.now()
+        control = await self._store.control()
         behaviours = [control.behaviour_for(end_to_end_id=one.end_to_end_id, account=one.account) for one in payments]
         taken = [one for one, told in zip(payments, behaviours, strict=True) if told.mode not in NOT_TAKEN]
         decisions = await _repeat(lambda: self._store.take(taken, control=control, now=now)) if taken else []
         by_key = {one.key: decision for one, decision in zip(taken, decisions, strict=True)}
         statuses = [
-            _status(
-                _original(one, message.header.message_id), FORGED if told.mode is Mode.FORGED else by_key[payment.key]
-            )
-            for one, payment, told in zip(message.transactions, payments, behaviours, strict=True)
+            _status(original, FORGED if told.mode is Mode.FORGED else by_key[payment.key])
+            for original, payment, told in zip(originals, payments, behaviours, strict=True)
             if payment.key in by_key and told.mode not in UNANSWERED
         ]
         return self._reply(statuses, behaviours, agent_bic=agent_bic, sender_bic=sender_bic)
@@ -110,7 +138,12 @@ class Bank:
         if not control.answers_enquiries:
             return Reply(None, agent_bic)
         decisions = await self._store.status_of(
-            [one.end_to_end_id or "" for one in message.transactions],
+            [
+                return_key(one.end_to_end_id or "", one.instruction_id or "")
+                if one.original_name == PACS_004
+                else one.end_to_end_id or ""
+                for one in message.transactions
+            ],
             agent_bic=agent_bic,
             sender_bic=sender_bic,
             control=control,
@@ -229,6 +262,34 @@ def _payment(one: CreditTransfer, header: Header, agent_bic: str, sender_bic: st
     )
 
 
+def _returned(
+    one: PaymentReturn, paid: PaymentOut | None, header: Header, agent_bic: str, sender_bic: str, now: datetime
+) -> Payment:
+    """A return as what comes in for the account from which it was paid; for none where nothing like it was paid."""
+    try:
+        amount = Money.from_decimal(one.amount, one.currency)
+    except (InvalidAmount, UnknownCurrency):
+        amount = Money(0, one.currency)
+    is_paid = (
+        paid is not None
+        and paid.status == "ACCEPTED"
+        and (paid.amount_minor, paid.currency) == (amount.minor_units, amount.currency)
+    )
+    return Payment(
+        agent_bic=agent_bic,
+        sender_bic=sender_bic,
+        end_to_end_id=return_key(one.end_to_end_id, one.return_id),
+        message_id=header.message_id,
+        instruction_id=one.return_id,
+        uetr=one.uetr,
+        account=paid.from_account if paid is not None and is_paid else "",
+        amount_minor=amount.minor_units,
+        currency=one.currency,
+        debtor_name=None,
+        received_at=now,
+    )
+
+
 def _original(one: CreditTransfer, message_id: str) -> StatusQuery:
     return StatusQuery(message_id, one.instruction_id, one.end_to_end_id, one.uetr)
 
@@ -241,6 +302,7 @@ def _status(original: StatusQuery, decision: Decision) -> TransactionStatus:
         uetr=original.uetr,
         status=decision.iso_status,
         reason_code=decision.reason_code,
+        original_name=original.original_name,
     )
 
 

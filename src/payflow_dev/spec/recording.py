@@ -11,14 +11,17 @@ import msgspec
 from payflow_dev.spec.histories import History, Move
 
 # Payments that customers ordered; whatever account or partner_bank know of others is told with no moves, which
-# check_histories refuses: a payment that was undone must have left nothing behind. Returns have their own protocol.
+# check_histories refuses: a payment that was undone must have left nothing behind. Returns and money that
+# comes in have protocols of their own.
 _SQL: Final = """
 WITH effect AS (
     SELECT payment_id, count(*) AS effects FROM account.journal_entry
      WHERE kind IN ('transfer', 'capture') AND payment_id IS NOT NULL GROUP BY payment_id
 ), refusal AS (
     SELECT payment_id, array_agg(step ORDER BY step) AS refused FROM account.refused_command
-     WHERE payment_id NOT IN (SELECT return_id FROM confirm.payment_return) GROUP BY payment_id
+     WHERE payment_id NOT IN (SELECT return_id FROM confirm.payment_return)
+       AND payment_id NOT IN (SELECT payment_id FROM partner_bank.instruction WHERE direction = 'INCOMING')
+     GROUP BY payment_id
 ), sent AS (
     SELECT payment_id, status FROM partner_bank.instruction WHERE direction = 'OUTGOING'
 ), step AS (

@@ -38,6 +38,12 @@ def kill(instance: Instance, name: str, *, for_s: float) -> int:
     return len(killed)
 
 
+def told(name: str, *, times: int, for_s: float) -> str:
+    """What `kill` has done, as a sentence."""
+    killed = "killed once" if times == 1 else f"killed {times} times"
+    return f"{name} was kept down for {for_s:g} s ({killed})." if for_s else f"{name} was {killed}."
+
+
 def _find(instance: Instance, name: str) -> ProcessStatus | None:
     status = read_status(instance)
     return next((one for one in status.processes if one.name == name), None) if status else None

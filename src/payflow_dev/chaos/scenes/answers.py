@@ -54,6 +54,7 @@ async def _act(world: World) -> Act:
         f"paying again within {slowest_s:.1f} s",
         figures={"kills": striker.kills, "processes": len(killed), "paying_again_s_max": round(slowest_s, 2)},
         problems=problems,
+        faults=striker.done,
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from payflow.run.invariants.check import check_database
+from payflow_dev.chaos.history import Promise
 from payflow_dev.chaos.judge import judge
 from payflow_dev.chaos.world import Setup, World, own_instance, running_world
 
@@ -37,11 +38,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """What a scene tells: its figure in words, the numbers, and what was not as it should be."""
+    """What a scene tells: its figure in words, the numbers, what was not as it should be; `faults`: how many it did."""
 
     figure: str
     figures: dict[str, float]
     problems: list[str] = field(default_factory=list)
+    faults: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +74,13 @@ def play_on(scene: Scene, *, name: str, seed: int, history: Path, tell: Callable
 
         async def perform() -> Result:
             async with running_world(instance, setup) as world:
+                world.history.write(Promise(kinds=["payment"]))
                 if scene.pause_s is None:
                     world.clients.open()
                 else:
                     world.clients.start()
                 act = await scene.act(world)
-                await world.heal_and_read(quiet_within_s=QUIET_WITHIN_S)
+                await world.heal_and_read(quiet_within_s=QUIET_WITHIN_S, faults=act.faults)
                 findings = await check_database(world.tools.owner_url, quiet_within=timedelta(seconds=1))
                 broken = [f"{one.words}: {', '.join(one.examples)}" for one in findings if not one.is_kept]
                 verdict = judge(history)

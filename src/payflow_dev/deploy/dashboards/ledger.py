@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from payflow_dev.deploy.dashboards.panels import RANGE, Dashboard, Line, Panel, or_none, rate
+from payflow_dev.deploy.dashboards.panels import RANGE, SINCE_VERIFIED, Dashboard, Line, Panel, or_none, rate
 
 _VOLUME: Final = "payflow_payment_volume_minor_units_total"
 _PANELS: Final = (
     Panel("Rules of the ledger that are broken", [Line("max(payflow_ledger_broken)", "broken")], kind="stat", width=6),
     Panel(
         "Since the ledger was verified",
-        [Line("time() - max(payflow_ledger_verified_at > 0) or vector(-1)", "seconds; -1: not since the start")],
+        [SINCE_VERIFIED],
         "s",
         "stat",
         6,
@@ -58,6 +58,11 @@ _PANELS: Final = (
         "Money that came from other banks",
         [Line(or_none(rate("payflow_incoming_payments_total", by="status")), "{{status}}")],
         "reqps",
+        width=8,
+    ),
+    Panel(
+        "Money from other banks that is not where it stays",
+        [Line("max by (state) (payflow_incoming_open)", "{{state}}")],
         width=8,
     ),
     Panel("Returns that are not made yet", [Line("max by (state) (payflow_returns_open)", "{{state}}")], width=8),

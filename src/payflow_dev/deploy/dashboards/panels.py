@@ -35,6 +35,13 @@ class Panel(NamedTuple):
     description: str = ""
 
 
+# Of a ledger that was never verified: since its first account was opened, as the alert LedgerNotVerified counts.
+SINCE_VERIFIED: Final = Line(
+    "time() - (max(payflow_ledger_verified_at > 0) or max(payflow_ledger_began_at > 0)) or vector(-1)",
+    "seconds; -1: nothing to verify",
+)
+
+
 def rate(selector: str, *, by: str) -> str:
     """How often a second, by some labels."""
     return f"sum by ({by}) (rate({selector}[{RANGE}]))"

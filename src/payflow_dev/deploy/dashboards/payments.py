@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from payflow_dev.deploy.dashboards.panels import CONFIRM, RANGE, Dashboard, Line, Panel, or_none, quantiles, rate
+from payflow_dev.deploy.dashboards.panels import (
+    CONFIRM,
+    RANGE,
+    SINCE_VERIFIED,
+    Dashboard,
+    Line,
+    Panel,
+    or_none,
+    quantiles,
+    rate,
+)
 
 _PANELS: Final = (
     Panel(
@@ -97,7 +107,7 @@ _PANELS: Final = (
     ),
     Panel(
         "Since the ledger was verified",
-        [Line("time() - max(payflow_ledger_verified_at > 0) or vector(-1)", "seconds; -1: not since the start")],
+        [SINCE_VERIFIED],
         "s",
         width=12,
     ),
