@@ -15,13 +15,16 @@ from payflow.contracts.bulk import (
     BulkItemPage,
     BulkLine,
     BulkOpened,
+    BulkPage,
     BulkPayment,
     BulkView,
+    CancelBulk,
     CloseBulk,
     FileFormat,
     GetBulk,
     LinesStored,
     ListBulkItems,
+    ListBulks,
     OpenBulk,
     StoreLines,
 )
@@ -58,7 +61,7 @@ class Orders:
             payments=FakePayments(world.store),
             clock=world.clock,
             ids=UuidV7(),
-            limits=BulkLimits(open_per_customer=3),
+            limits=BulkLimits(running_per_customer=2, uploads_per_customer=3),
         )
         self.duty = BulkDuty(ports=self.ports, confirm=self._confirm, slots=1, pause_s=0.01)
         self.api: Bulk = in_process(Bulk, BulkApi(ports=self.ports, duty=self.duty), caller="gateway")
@@ -110,6 +113,19 @@ class Orders:
         assert closed.state == "PROCESSING"
         return opened.bulk_id
 
+    async def cancel(self, bulk_id: UUID, *, customer: str | None = None, is_upload_only: bool = False) -> Any:
+        command = CancelBulk(
+            bulk_id=bulk_id, customer_id=customer or self.world.customer, is_upload_only=is_upload_only
+        )
+        (answer,) = await self.api.cancel_bulk([command])
+        return answer
+
+    async def list(self, *, customer: str | None = None, **more: Any) -> BulkPage:
+        """A page of the customer's orders."""
+        (page,) = await self.api.list_bulks([ListBulks(customer_id=customer or self.world.customer, **more)])
+        assert isinstance(page, BulkPage), page
+        return page
+
     async def view(self, bulk_id: UUID) -> BulkView:
         (answer,) = await self.api.get_bulk([GetBulk(bulk_id=bulk_id, customer_id=self.world.customer)])
         assert isinstance(answer, BulkView), answer
@@ -150,9 +166,9 @@ class Orders:
         return [self.line(number, **more) for number in range(1, count + 1)]
 
 
-def bad_line(number: int, text: str = "{") -> BulkLine:
+def bad_line(number: int, text: str = "{", *, transaction_id: str | None = None) -> BulkLine:
     digest = hashlib.sha256(text.encode()).digest()
-    return BulkLine(number, digest, None, "MALFORMED_REQUEST", "The body is not valid JSON.")
+    return BulkLine(number, digest, None, "MALFORMED_REQUEST", "The body is not valid JSON.", transaction_id)
 
 
 def told(answer: Any) -> str:

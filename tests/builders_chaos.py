@@ -59,6 +59,17 @@ def with_more(*more: Record) -> Doctored:
     return lambda records: [*records[:-1], *more, records[-1]]
 
 
+def both(*doctors: Doctored) -> Doctored:
+    """One change after the other."""
+
+    def doctor(records: list[Record]) -> list[Record]:
+        for each in doctors:
+            records = each(records)
+        return records
+
+    return doctor
+
+
 def lines(account: str, posted_minor: int, *rows: Line) -> Doctored:
     """Another statement of an account."""
     return changed(FinalAccount, {"account": account}, posted_minor=posted_minor, lines=list(rows))

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from payflow_dev.chaos.history import (
+    Counts,
     FileCall,
     FileLine,
     FinalAccount,
@@ -155,7 +156,8 @@ def a_whole_history() -> list[Record]:
         a_return("more", "COMPLETED", 50, decided_by="omar"),
         a_return("no", "DECLINED", 10, decided_by="omar"),
         the_file(),
-        ToldAgain(customer="c1", key="home", status=200, body=PAID),
+        *(ToldAgain(customer="c1", key=key, status=200, body=PAID) for key in ("home", "later", "listed", "one")),
+        ToldAgain(customer="c1", key="blocked", status=422, body=REFUSED),
         FinalAccount(
             account="A1",
             posted_minor=476,
@@ -163,7 +165,7 @@ def a_whole_history() -> list[Record]:
             lines=[Line(1, None, "opening", 500, 500), *statement(500, -1)],
         ),
         FinalAccount(account="A2", posted_minor=24, held_minor=0, lines=statement(0, 1, first=1)),
-        FinalEnd(seconds_to_quiet=1.0),
+        FinalEnd(seconds_to_quiet=1.0, counts=Counts(accounts=2, payments=7, repeats=5, files=1, returns=3)),
     ]
 
 
@@ -177,17 +179,6 @@ def statement(balance_minor: int, sign: int, *, first: int = 2) -> list[Line]:
         kind = "transfer" if amount_minor > 0 else "return"
         found.append(Line(number, IDS[name], kind, sign * amount_minor, balance_minor, instant))
     return found
-
-
-def both(*doctors: Doctored) -> Doctored:
-    """One change after the other."""
-
-    def doctor(records: list[Record]) -> list[Record]:
-        for each in doctors:
-            records = each(records)
-        return records
-
-    return doctor
 
 
 def booked_again(name: str, amount_minor: int) -> Doctored:

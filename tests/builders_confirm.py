@@ -28,6 +28,7 @@ from payflow.contracts.partner_bank import PartnerBank
 from payflow.contracts.returns import Returns
 from payflow.contracts.risk import Risk
 from payflow.kernel.errors import PayflowError
+from payflow.kernel.four_eyes import FourEyes
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Outbox
 from payflow.platform.ids import UuidV7
@@ -36,7 +37,7 @@ from payflow.platform.rpc import in_process
 from payflow.services.account.api import AccountApi
 from payflow.services.account.directory import ConfiguredBanks
 from payflow.services.confirm.api import ConfirmApi, LocalEndings, SettleInBackground
-from payflow.services.confirm.domain import Deadlines, FourEyes, Payment, ReturnDeadlines
+from payflow.services.confirm.domain import Deadlines, Payment, ReturnDeadlines
 from payflow.services.confirm.ports import Ports, ReturnPorts, ReturnStore, Store
 from payflow.services.confirm.return_api import ReturnsApi
 from payflow.services.confirm.return_store import PostgresReturns
@@ -182,8 +183,9 @@ def with_otp(request: ConfirmPayment, code: str) -> ConfirmPayment:
 async def world(
     request: pytest.FixtureRequest, connect_as: Callable[[str], Awaitable[Database]], cipher: ColumnCipher
 ) -> AsyncIterator[World]:
-    store: Store = FakeConfirmStore()
-    returns: ReturnStore = FakeReturnStore()
+    made_returns = FakeReturnStore()
+    store: Store = FakeConfirmStore(made_returns)
+    returns: ReturnStore = made_returns
     if request.param == "postgres":
         database = await connect_as("confirm")
         # What other tests left due is none of this test's business.

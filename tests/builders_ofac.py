@@ -46,6 +46,7 @@ class World:
             delivery_wait_s=0.05,
         )
         self.risk: Ofac = in_process(Ofac, self.api, caller="risk")
+        self.bank: Ofac = in_process(Ofac, self.api, caller="partner_bank")
         self.officer: Ofac = in_process(Ofac, self.api, caller="gateway")
 
     async def screen(self, *names: str, payment_id: UUID | None = None, customer_id: str = "cust_004") -> Screened:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,7 +27,7 @@ from payflow.platform.service import Runtime, Service
 from payflow.services.account.api import AccountApi
 from payflow.services.account.directory import ConfiguredBanks
 from payflow.services.partner_bank import app as partner_bank_app
-from payflow.services.partner_bank.domain import uetr_of
+from payflow.services.partner_bank.domain import incoming_payment_id, uetr_of
 from payflow.services.partner_bank.rails.iso20022 import (
     CreditTransfer,
     CreditTransferMessage,
@@ -39,7 +40,7 @@ from payflow.services.partner_bank.rails.signing import BANK_HEADER, SIGNATURE_H
 from payflow_dev.other_bank import app as other_bank_app
 from tests.builders import new_id
 from tests.fakes import FakeAccountStore
-from tests.fakes_partner_bank import InMemoryConfirm, InMemoryOfac
+from tests.fakes_partner_bank_others import InMemoryConfirm, InMemoryOfac
 from tests.support.serving import free_socket, serving
 
 ERIKA = "DE08990100100000001001"
@@ -56,8 +57,9 @@ class Town:
     def __init__(self, *, folder: Path, database_urls: dict[str, str]) -> None:
         self.ofac = InMemoryOfac()
         self.confirm = InMemoryConfirm()
+        self._accounts = FakeAccountStore()
         account_api = AccountApi(
-            store=FakeAccountStore(),
+            store=self._accounts,
             banks=ConfiguredBanks(AgentDirectory(read_agents(DEMO_AGENTS))),
             clock=SystemClock(),
             ids=UuidV7(),
@@ -166,14 +168,61 @@ class Town:
         await self.gateway.create_accounts([NewAccount(number=number, customer_id=customer_id, currency="EUR")])
         return number
 
+    def incoming_id(self, end_to_end_id: str) -> UUID:
+        """Our id of a payment that Nordbank sent."""
+        return incoming_payment_id(agent_bic="NORDDEFFXXX", end_to_end_id=end_to_end_id)
+
+    async def until_posted(self, number: str, amount_minor: int) -> None:
+        """Wait, ten seconds at most, until an account of ours has this balance."""
+        await _until(self.posted, number, amount_minor)
+
+    async def until_received(self, end_to_end_id: str) -> list[dict[str, Any]]:
+        """What the other bank's books have of something sent to it, once it is decided: within ten seconds."""
+        async with asyncio.timeout(10):
+            while True:
+                received: list[dict[str, Any]] = (await self.books(end_to_end_id))["received"]
+                if received and received[0]["decided_at"] is not None:
+                    return received
+                await asyncio.sleep(0.05)
+
+    async def in_suspense(self, currency: str = "EUR") -> int:
+        """The balance of our suspense account."""
+        suspense = await self._accounts.internal_account(kind="suspense", currency=currency)
+        return int((await self._accounts.balances([suspense]))[suspense].posted_minor)
+
+    async def until_in_suspense(self, amount_minor: int) -> None:
+        """Wait, ten seconds at most, until there is so much in suspense."""
+        await _until(self.in_suspense, "EUR", amount_minor)
+
     async def posted(self, number: str) -> int:
         (view,) = await self.gateway.get_accounts([GetAccount(number=number)])
         return view.posted_minor
 
 
+async def _until(read: Callable[[str], Awaitable[int]], of: str, amount_minor: int) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            if await read(of) == amount_minor:
+                return
+            await asyncio.sleep(0.05)
+
+
+class _Whole:
+    """A stand-in that has a part of a contract, as a server asks for it: whole. A call to the rest fails by name."""
+
+    def __init__(self, part: object) -> None:
+        self._part = part
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._part, name, partial(self._has_it_not, name))
+
+    async def _has_it_not(self, name: str, items: list[Any]) -> list[Any]:
+        raise TypeError(f"{type(self._part).__name__} has no {name}")
+
+
 def _serves(contract: type[Any], implementation: object) -> Build:
     async def build(runtime: Runtime) -> Service:
-        return Service(implementations=[(contract, implementation)])
+        return Service(implementations=[(contract, _Whole(implementation))])
 
     return build
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 import msgspec
+import pytest
 
 from payflow.contracts.account import (
     Account,
@@ -24,6 +26,7 @@ from payflow.contracts.partner_bank import (
     SubmitCreditTransfer,
 )
 from payflow.kernel.envelope import Event
+from payflow.kernel.four_eyes import FourEyes
 from payflow.platform.crypto import ColumnCipher
 from payflow.platform.eventlog import Outbox
 from payflow.platform.ids import UuidV7
@@ -36,17 +39,25 @@ from payflow.services.partner_bank.domain import (
     IncomingTransfer,
     Parties,
     Pauses,
+    TakenBackRules,
     Verdict,
     incoming_payment_id,
 )
 from payflow.services.partner_bank.store import PostgresStore
+from payflow.services.partner_bank.usecases.events import IncomingEvents
 from payflow.services.partner_bank.usecases.incoming import Settlement
+from payflow.services.partner_bank.usecases.returns import Returns
+from payflow.services.partner_bank.usecases.suspense import Suspense
+from payflow.services.partner_bank.usecases.taken_back import TakenBack
 from tests.builders import FixedClock, new_id
 from tests.fakes import FakeAccountStore
-from tests.fakes_partner_bank import FakeStore, InMemoryConfirm, InMemoryOfac, ScriptedBank
+from tests.fakes_partner_bank import FakeStore
+from tests.fakes_partner_bank_others import GatedLedger, InMemoryConfirm, InMemoryOfac, ScriptedBank
 
 ERIKA = "DE08990100100000001001"
 NORDBANK = "NORDDEFFXXX"
+# The demo bank of ours.
+OURS = "PAYFDEFFXXX"
 
 
 class World:
@@ -61,33 +72,64 @@ class World:
         self.confirm = InMemoryConfirm()
         self.pauses = Pauses(first_s=0.5, longest_s=30.0, repeat_answer_after_s=5.0)
         agents = AgentDirectory(read_agents(DEMO_AGENTS))
+        account_api = AccountApi(
+            store=FakeAccountStore(), banks=ConfiguredBanks(agents), clock=self.clock, ids=UuidV7()
+        )
+        self.operator: Account = in_process(Account, account_api, caller="gateway")
+        self.ledger = GatedLedger(in_process(Account, account_api, caller="partner_bank"))
+        events_of = IncomingEvents(ids=UuidV7(), source="partner_bank")
+        ofac: Ofac = in_process(Ofac, self.ofac, caller="partner_bank")
+        self.suspense = Suspense(
+            store=store,
+            account=self.ledger,
+            ofac=ofac,
+            events=events_of,
+            ids=UuidV7(),
+            clock=self.clock,
+            pauses=self.pauses,
+        )
+        self.inbound = InboundApi(
+            store=store,
+            settlement=Settlement(
+                store=store,
+                account=self.ledger,
+                ofac=ofac,
+                events=events_of,
+                clock=self.clock,
+                pauses=self.pauses,
+            ),
+            suspense=self.suspense,
+            own_bic=OURS,
+            clock=self.clock,
+            pauses=self.pauses,
+        )
+        self.returns = Returns(
+            store=store,
+            rail=self.bank,
+            agents=agents,
+            account=self.ledger,
+            events=events_of,
+            ids=UuidV7(),
+            clock=self.clock,
+            pauses=self.pauses,
+        )
+        self.taken_back = TakenBack(
+            store=store, clock=self.clock, rules=TakenBackRules(FourEyes.parse("1000"), timedelta(hours=72))
+        )
         self.api = PartnerBankApi(
             store=store,
             rail=self.bank,
             agents=agents,
+            returns=self.returns,
+            taken_back=self.taken_back,
             confirm=in_process(Confirm, self.confirm, caller="partner_bank"),
             clock=self.clock,
             ids=UuidV7(),
             pauses=self.pauses,
             bank_timeout_s=2.0,
         )
-        account_api = AccountApi(
-            store=FakeAccountStore(), banks=ConfiguredBanks(agents), clock=self.clock, ids=UuidV7()
-        )
-        self.operator: Account = in_process(Account, account_api, caller="gateway")
-        settlement = Settlement(
-            store=store,
-            account=in_process(Account, account_api, caller="partner_bank"),
-            ofac=in_process(Ofac, self.ofac, caller="partner_bank"),
-            ids=UuidV7(),
-            clock=self.clock,
-            pauses=self.pauses,
-            source="partner_bank",
-        )
-        self.inbound = InboundApi(
-            store=store, settlement=settlement, own_bic="PAYFDEFFXXX", clock=self.clock, pauses=self.pauses
-        )
         self.client: PartnerBank = in_process(PartnerBank, self.api, caller="confirm")
+        self.gateway: PartnerBank = in_process(PartnerBank, self.api, caller="gateway")
         self.cli: PartnerBank = in_process(PartnerBank, self.api, caller="cli")
 
     async def submit(self, *commands: SubmitCreditTransfer) -> list[object]:
@@ -161,6 +203,7 @@ def an_incoming(
     end_to_end_id: str | None = None,
     debtor_name: str | None = "Erika Musterfrau",
     uetr: str | None = None,
+    remittance_information: str | None = None,
 ) -> IncomingTransfer:
     return IncomingTransfer(
         end_to_end_id=end_to_end_id or new_id().hex,
@@ -170,7 +213,11 @@ def an_incoming(
         currency=currency,
         creditor_agent_bic="PAYFDEFFXXX",
         parties=Parties(
-            debtor_name=debtor_name, debtor_account=ERIKA, creditor_name="Ada Byron", creditor_account=to_account
+            debtor_name=debtor_name,
+            debtor_account=ERIKA,
+            creditor_name="Ada Byron",
+            creditor_account=to_account,
+            remittance_information=remittance_information,
         ),
     )
 
@@ -178,3 +225,15 @@ def an_incoming(
 def status_of(answer: object) -> tuple[BankStatus, str | None]:
     assert isinstance(answer, SubmissionStatus), answer
     return answer.status, answer.reason_code
+
+
+@pytest.fixture
+async def stored_world(
+    connect_as: Callable[[str], Awaitable[Database]], database_url: str, cipher: ColumnCipher
+) -> World:
+    return await postgres_world(await connect_as("partner_bank"), database_url, cipher)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def world(request: pytest.FixtureRequest, stored_world: World) -> World:
+    return stored_world if request.param == "postgres" else memory_world()

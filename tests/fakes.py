@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -118,7 +118,7 @@ class FakeLedger:
             if not balance.is_internal and balance.available_minor < 0:
                 raise RuntimeError("customers_do_not_overdraw")
             version = self._tables.balances[account_id].version + 1
-            self._tables.balances[account_id] = replace(balance, version=version, booked_at=changes.at)
+            self._tables.balances[account_id] = replace(balance, version=version, booked_at=balance.booked_at)
 
     async def insert_customers(self, customers: Sequence[NewCustomer], now: datetime) -> set[str]:
         inserted = set()
@@ -216,7 +216,7 @@ class FakeAccountStore:
         async with self.transaction() as ledger:
             stored = await ledger.lock_balances([balance.account_id for balance in balances])
             earlier = await ledger.outcomes(payment_ids)
-            is_known = all(stored[balance.account_id].version == balance.version for balance in balances)
+            is_known = all(_is_still(stored[balance.account_id], balance, at=changes.at) for balance in balances)
             if not is_known or earlier.entries or earlier.holds or earlier.refusals:
                 return False
             await ledger.save(replace(changes, balances={balance.account_id: balance for balance in balances}))
@@ -251,6 +251,14 @@ class FakeAccountStore:
     async def accounts(self, numbers: Sequence[str]) -> dict[str, AccountView]:
         rows = [self._tables.accounts.get(number) for number in numbers]
         return {row.number: self._view(row) for row in rows if row is not None and row.kind == "customer"}
+
+    async def close_instants(self, instants: Mapping[str, datetime]) -> set[str]:
+        for number, at in instants.items():
+            row = self._tables.accounts[number]
+            known = self._tables.balances[row.account_id]
+            if row.opened_at <= at and (known.booked_at is None or known.booked_at <= at):
+                self._tables.balances[row.account_id] = replace(known, booked_at=at + timedelta(microseconds=1))
+        return set(instants)
 
     async def accounts_at(self, wanted: Sequence[tuple[str, datetime]]) -> dict[tuple[str, datetime], AccountView]:
         found = await self.accounts([number for number, _ in wanted])
@@ -350,6 +358,9 @@ class FakeAccountStore:
     async def last_verification(self) -> tuple[datetime, int] | None:
         return self.verifications[-1] if self.verifications else None
 
+    async def first_account_at(self) -> datetime | None:
+        return min((row.opened_at for row in self._tables.accounts.values() if row.kind == "customer"), default=None)
+
     async def save_verification(self, found: LedgerVerified, *, began_at: datetime, verified_at: datetime) -> None:
         self.verifications.append((verified_at, len(found.broken)))
 
@@ -367,3 +378,9 @@ class FakeAccountStore:
             held_minor=balance.held_minor,
             opened_at=row.opened_at,
         )
+
+
+def _is_still(stored: Balance, known: Balance, *, at: datetime) -> bool:
+    """Whether a balance is as it was known, and no instant was closed that is not before this booking's."""
+    booked_at = known.booked_at or at
+    return stored.version == known.version and (stored.booked_at is None or stored.booked_at <= booked_at)

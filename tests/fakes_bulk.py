@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from payflow.contracts.bulk import BulkState, ItemStatus
+from payflow.contracts.bulk import BulkState, ItemStatus, ListBulks
 from payflow.contracts.confirm import ConfirmPayment, PaymentState, PaymentView
 from payflow.contracts.operation import Answers
 from payflow.kernel.clock import Clock
@@ -47,16 +47,13 @@ class FakeBulkStore:
                 return copy.deepcopy(row.order)
         return None
 
-    async def open(self, order: Order, *, key: str, open_max: int) -> Order | None:
+    async def open(self, order: Order, *, key: str, running_max: int, uploads_max: int) -> Order | None:
         known = await self.find(customer_id=order.customer_id, key=key)
         if known is not None:
             return known
-        unfinished = [
-            row
-            for row in self._rows.values()
-            if row.order.customer_id == order.customer_id and row.order.state in UNFINISHED
-        ]
-        if len(unfinished) >= open_max:
+        if self._count(order.customer_id, BulkState.PROCESSING) >= running_max:
+            return None
+        if self._count(order.customer_id, BulkState.RECEIVING) >= uploads_max:
             return None
         self._rows[order.bulk_id] = _Row(copy.deepcopy(order), key, order.expires_at)
         return order
@@ -67,6 +64,16 @@ class FakeBulkStore:
             for customer, id in keys
             if (row := self._rows.get(id)) is not None and row.order.customer_id == customer
         }
+
+    async def page(self, query: ListBulks) -> list[Order]:
+        matching = [
+            row.order
+            for _, row in sorted(self._rows.items(), reverse=True)
+            if row.order.customer_id == query.customer_id
+            and (query.cursor is None or row.order.bulk_id < query.cursor)
+            and query.state in (None, row.order.state)
+        ]
+        return copy.deepcopy(matching[: query.limit + 1])
 
     async def append(self, *, bulk_id: UUID, customer_id: str, chunk: Chunk, items_max: int, now: datetime) -> bool:
         row = self._rows.get(bulk_id)
@@ -87,27 +94,31 @@ class FakeBulkStore:
             if first_line <= line <= last_line
         }
 
-    async def accept(self, *, bulk_id: UUID, last_line: int, now: datetime, expires_at: datetime) -> Order | None:
+    async def accept(
+        self, *, bulk_id: UUID, customer_id: str, last_line: int, running_max: int, now: datetime, expires_at: datetime
+    ) -> Order | None:
         row = self._rows[bulk_id]
         if row.order.state is not BulkState.RECEIVING or row.order.stored_to != last_line:
+            return None
+        if self._count(customer_id, BulkState.PROCESSING) >= running_max:
             return None
         self._move(row, BulkState.PROCESSING, now)
         row.order.accepted_at, row.order.expires_at, row.due_at = now, expires_at, now
         first: dict[str, int] = {}
         for chunk in row.chunks:
             earlier = {}
-            for line, transaction_id in zip(chunk.lines, chunk.transaction_ids, strict=True):
-                if transaction_id is not None and first.setdefault(transaction_id, line) != line:
+            for line, transaction_id, code in zip(chunk.lines, chunk.transaction_ids, chunk.error_codes, strict=True):
+                if transaction_id is not None and code is None and first.setdefault(transaction_id, line) != line:
                     earlier[line] = first[transaction_id]
             mark_duplicates(chunk, earlier=earlier)
         self.events.append(("bulk.accepted", bulk_id))
         return copy.deepcopy(row.order)
 
-    async def cancel(self, *, bulk_id: UUID, customer_id: str, now: datetime) -> Order | None:
+    async def cancel(self, *, bulk_id: UUID, customer_id: str, is_upload_only: bool, now: datetime) -> Order | None:
         row = self._rows.get(bulk_id)
         if row is None or row.order.customer_id != customer_id:
             return None
-        if row.order.state in (BulkState.RECEIVING, BulkState.PROCESSING):
+        if row.order.state is BulkState.RECEIVING or (row.order.state is BulkState.PROCESSING and not is_upload_only):
             self._move(row, BulkState.CANCELLING, now)
             if row.leased_until is None or row.leased_until <= now:
                 row.due_at = now
@@ -204,6 +215,9 @@ class FakeBulkStore:
                 count, since = found.get(row.order.state, (0, row.order.updated_at))
                 found[row.order.state] = (count + 1, min(since, row.order.updated_at))
         return found
+
+    def _count(self, customer_id: str, state: BulkState) -> int:
+        return sum((row.order.customer_id, row.order.state) == (customer_id, state) for row in self._rows.values())
 
     def _move(self, row: _Row, state: BulkState, now: datetime) -> None:
         row.order.state, row.order.updated_at = state, now

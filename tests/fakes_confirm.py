@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -17,24 +17,24 @@ from payflow.contracts.operation import Answers
 from payflow.contracts.otp import InvalidOtp, IssueOtp, OtpExpired, OtpIssued, OtpVerified, VerifyOtp
 from payflow.contracts.partner_bank import (
     BankStatus,
-    Enquire,
-    InstructionPage,
-    ListInstructions,
     SubmissionStatus,
     SubmitCreditTransfer,
 )
-from payflow.contracts.risk import Assessed, AssessmentDetail, AssessPayment, GetAssessment, RiskLevel
-from payflow.kernel.errors import PayflowError, Unavailable
-from payflow.services.confirm.domain import Payment
+from payflow.contracts.risk import Assessed, AssessPayment, RiskLevel
+from payflow.contracts.sides import PaymentSides, Side
+from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
+from payflow.services.confirm.domain import UNFINISHED, Payment
 from tests.builders import NOON, new_id
+from tests.fakes_returns import FakeReturnStore
 
 WAITING = (PaymentState.AWAITING_OTP, PaymentState.UNDER_REVIEW)
 
 
 class FakeConfirmStore:
-    """The confirm service's database in memory."""
+    """The confirm service's database in memory; the returns in it are kept by their own store."""
 
-    def __init__(self) -> None:
+    def __init__(self, returns: FakeReturnStore | None = None) -> None:
+        self._returns = returns or FakeReturnStore()
         self._payments: dict[UUID, Payment] = {}
         self._steps: dict[UUID, list[TransitionView]] = {}
         self.events: list[tuple[str, UUID, int]] = []
@@ -71,8 +71,16 @@ class FakeConfirmStore:
             payment.transitions.clear()
         return saved
 
-    async def lease(self, payment_ids: Sequence[UUID], *, now: datetime, until: datetime) -> dict[UUID, Payment]:
-        return {id: self._lease(id, until) for id in payment_ids if id in self._payments and self._is_free(id, now)}
+    async def lease(
+        self,
+        payment_ids: Sequence[UUID],
+        *,
+        now: datetime,
+        until: datetime,
+        states: Collection[PaymentState] = UNFINISHED,
+    ) -> dict[UUID, Payment]:
+        known = [id for id in payment_ids if id in self._payments and self._payments[id].state in states]
+        return {id: self._lease(id, until) for id in known if self._is_free(id, now)}
 
     async def lease_due(self, *, now: datetime, until: datetime, limit: int) -> list[Payment]:
         due = [
@@ -105,8 +113,8 @@ class FakeConfirmStore:
         found: dict[PaymentState, tuple[int, datetime]] = {}
         for payment in self._payments.values():
             if not payment.is_final:
-                count, since = found.get(payment.state, (0, payment.updated_at))
-                found[payment.state] = (count + 1, min(since, payment.updated_at))
+                count, since = found.get(payment.state, (0, payment.waits_since))
+                found[payment.state] = (count + 1, min(since, payment.waits_since))
         return found
 
     async def by_ids(self, payment_ids: Sequence[UUID]) -> dict[UUID, Payment]:
@@ -128,6 +136,11 @@ class FakeConfirmStore:
 
     async def transitions(self, payment_ids: Sequence[UUID]) -> dict[UUID, list[TransitionView]]:
         return {id: list(self._steps[id]) for id in payment_ids if id in self._steps}
+
+    async def sides(self, payment_ids: Sequence[UUID]) -> dict[UUID, PaymentSides | None]:
+        returned = {id: made.payment_id for id, made in (await self._returns.by_ids(payment_ids)).items()}
+        booked = {**{id: id for id in payment_ids}, **returned}
+        return {id: _sides(id, self._payments[of]) for id, of in booked.items() if of in self._payments}
 
     def _is_free(self, payment_id: UUID, now: datetime) -> bool:
         payment = self._payments[payment_id]
@@ -153,11 +166,24 @@ class FakeConfirmStore:
         self._payments[payment.payment_id] = replace(copy.deepcopy(payment), transitions=[], parties=None)
 
 
+def _sides(booked_as: UUID, payment: Payment) -> PaymentSides:
+    name = payment.creditor.name if payment.creditor else None
+    return PaymentSides(
+        payment_id=booked_as,
+        debtor=Side(account=payment.debtor_account),
+        creditor=Side(account=payment.creditor_account, name=name, agent=payment.agent_bic),
+        remittance_information=payment.remittance_information,
+        transaction_id=payment.transaction_id,
+        customer_id=payment.customer_id,
+    )
+
+
 class FakeRisk:
     """Amounts above 10,000.00 need an OTP; a party called "Listed" is a possible match; can be switched off."""
 
     def __init__(self) -> None:
         self.is_down = False
+        self.is_silent = False
         self.crashes = False
         self.poison: UUID | None = None
         self.assessed: dict[UUID, Assessed] = {}
@@ -172,6 +198,8 @@ class FakeRisk:
             raise RuntimeError("the process dies here")
         if self.is_down:
             return [Unavailable("risk is down") for _ in commands]
+        if self.is_silent:
+            return [UnknownOutcome("No answer came in time.") for _ in commands]
         return [self.assessed.setdefault(command.payment_id, self._assess(command)) for command in commands]
 
     def _assess(self, command: AssessPayment) -> Assessed:
@@ -203,9 +231,6 @@ class FakeRisk:
             first.review_id or again.review_id or (new_id() if command.payment_id in self.newly_listed else None)
         )
         return msgspec.structs.replace(again, needs_otp=needs_otp, review_id=review_id)
-
-    async def get_assessments(self, queries: list[GetAssessment]) -> Answers[AssessmentDetail]:
-        raise NotImplementedError("no test asks for it; only a whole contract is served")
 
 
 class FakeOtp:
@@ -240,6 +265,7 @@ class FakeBank:
     def __init__(self) -> None:
         self.status = BankStatus.ACCEPTED
         self.paid: dict[UUID, int] = {}
+        self.sent: list[SubmitCreditTransfer] = []
         self.tokens: dict[UUID, int] = {}
         self.gate: asyncio.Event | None = None
         self.refusal: PayflowError | None = None
@@ -255,6 +281,7 @@ class FakeBank:
         if command.fencing_token < self.tokens.get(command.payment_id, 0):
             return StaleCommand()
         self.tokens[command.payment_id] = command.fencing_token
+        self.sent.append(command)
         if self.status is BankStatus.ACCEPTED:
             self.paid[command.payment_id] = command.amount_minor
         return SubmissionStatus(
@@ -263,9 +290,3 @@ class FakeBank:
             reason_code="AC04" if self.status is BankStatus.REJECTED else None,
             answered_at=NOON,
         )
-
-    async def enquire(self, queries: list[Enquire]) -> Answers[SubmissionStatus]:
-        raise NotImplementedError("no test asks for it; only a whole contract is served")
-
-    async def list_instructions(self, queries: list[ListInstructions]) -> Answers[InstructionPage]:
-        raise NotImplementedError("no test asks for it; only a whole contract is served")

@@ -32,26 +32,29 @@ from payflow.contracts.ofac import Ofac, ScreenPayment
 from payflow.contracts.operation import Answers
 from payflow.contracts.partner_bank import (
     BankStatus,
+    EndReturn,
     Enquire,
     InstructionNotFound,
     InstructionPage,
     InstructionView,
     ListInstructions,
     PartnerBank,
+    ReturnEnding,
     SubmissionStatus,
-    SubmitCreditTransfer,
+    WithdrawEnding,
 )
 from payflow.contracts.returns import Returns
 from payflow.contracts.risk import AssessPayment, Risk
 from payflow.kernel.envelope import Event
 from payflow.kernel.errors import PayflowError
+from payflow.kernel.four_eyes import FourEyes
 from payflow.platform.ids import UuidV7
 from payflow.platform.rpc import in_process
 from payflow.services.account.api import AccountApi
 from payflow.services.account.directory import ConfiguredBanks
 from payflow.services.audit import usecases as audit_usecases
 from payflow.services.audit.api import AuditApi
-from payflow.services.confirm.domain import FourEyes, ReturnDeadlines
+from payflow.services.confirm.domain import ReturnDeadlines
 from payflow.services.confirm.ports import ReturnPorts
 from payflow.services.confirm.return_api import ReturnsApi
 from payflow.services.gateway.app import GatewaySettings
@@ -71,7 +74,7 @@ from tests.builders_notification import shipped_templates
 from tests.fakes import FakeAccountStore
 from tests.fakes_audit import FakeAuditStore, FakeHeads
 from tests.fakes_confirm import FakeConfirmStore, FakeRisk
-from tests.fakes_gateway import FakeConfirm, GatewayWorld, Reply, a_payment
+from tests.fakes_gateway import FakeConfirm, FakeSides, GatewayWorld, Reply, a_payment
 from tests.fakes_kyc import FakeKycStore
 from tests.fakes_notification import FakeChannel, FakeContacts, FakeDevices, FakeNotificationStore
 from tests.fakes_ofac import FakeOfacStore
@@ -127,11 +130,19 @@ class FakeOperatorsConfirm(FakeConfirm):
         return [self._find(None, str(command.payment_id)) for command in commands]
 
 
-class FakePartnerBank:
-    """Instructions in memory; the other bank accepts whatever it is asked about."""
+class FakePartnerBank(FakeSides):
+    """Instructions in memory; the other bank accepts whatever it is asked about.
+
+    `first_word`: returns wait for a second person after it. `refusal` is answered whoever ends a return.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self.instructions: list[InstructionView] = []
+        self.ended: list[EndReturn] = []
+        self.withdrawn: list[WithdrawEnding] = []
+        self.first_word: EndReturn | None = None
+        self.refusal: PayflowError | None = None
 
     def add(self, **changes: Any) -> InstructionView:
         """An instruction, outgoing and unknown unless said otherwise."""
@@ -150,9 +161,6 @@ class FakePartnerBank:
         self.instructions.append(InstructionView(**{**values, **changes}))
         return self.instructions[-1]
 
-    async def submit(self, commands: list[SubmitCreditTransfer]) -> Answers[SubmissionStatus]:
-        raise NotImplementedError("no test asks for it; only a whole contract is served")
-
     async def enquire(self, queries: list[Enquire]) -> Answers[SubmissionStatus]:
         return [self._enquire(query.payment_id) for query in queries]
 
@@ -164,6 +172,31 @@ class FakePartnerBank:
                     payment_id=payment_id, status=BankStatus.ACCEPTED, reason_code=None, answered_at=NOON
                 )
         return InstructionNotFound()
+
+    async def end_return(self, commands: list[EndReturn]) -> Answers[ReturnEnding]:
+        self.ended.extend(commands)
+        if self.refusal is not None:
+            return [self.refusal for _ in commands]
+        return [self._ending(command.payment_id, self.first_word) for command in commands]
+
+    async def withdraw_ending(self, commands: list[WithdrawEnding]) -> Answers[ReturnEnding]:
+        self.withdrawn.extend(commands)
+        return [self._ending(command.payment_id, None) for command in commands]
+
+    def _ending(self, payment_id: UUID, first_word: EndReturn | None) -> ReturnEnding | InstructionNotFound:
+        known = self._enquire(payment_id)
+        if isinstance(known, InstructionNotFound):
+            return known
+        waits = first_word is not None or payment_id in {one.payment_id for one in self.withdrawn}
+        return ReturnEnding(
+            payment_id=payment_id,
+            status=BankStatus.UNKNOWN if waits else BankStatus.ACCEPTED,
+            reason_code=None,
+            answered_at=None if waits else NOON,
+            reference=first_word.reference if first_word else None,
+            requested_by=first_word.ended_by if first_word else None,
+            expires_at=NOON if first_word else None,
+        )
 
     async def list_instructions(self, queries: list[ListInstructions]) -> Answers[InstructionPage]:
         (query,) = queries

@@ -12,13 +12,13 @@ from uuid import UUID
 import msgspec
 
 from payflow.contracts.confirm import DecideReview, GetPayment, PaymentNotFound, PaymentState, PaymentView
-from payflow.contracts.ofac import ReviewState
+from payflow.contracts.ofac import PaymentDecision, ReviewState
 from payflow.contracts.operation import Answers
 from payflow.kernel.envelope import Event
 from payflow.kernel.errors import Unavailable
 from payflow.kernel.machine import IllegalTransition
 from payflow.services.ofac.domain.cases import Decision, Delivery, ReviewCase
-from tests.builders import NOON
+from tests.fakes_gateway.services import a_payment
 
 
 class _Tables:
@@ -97,6 +97,14 @@ class FakeOfacStore:
         review_ids = {case.payment_id: case.review_id for case in self._tables.cases.values()}
         return {id: review_ids[id] for id in payment_ids if id in review_ids}
 
+    async def decisions_of(self, payment_ids: Sequence[UUID]) -> dict[UUID, PaymentDecision]:
+        cases = {case.payment_id: case for case in self._tables.cases.values()}
+        return {
+            id: PaymentDecision(payment_id=id, state=cases[id].state, decided_at=cases[id].decided_at)
+            for id in payment_ids
+            if id in cases
+        }
+
     async def newest_cases(self, *, state: ReviewState | None, before: UUID | None, limit: int) -> list[ReviewCase]:
         found = [
             case
@@ -156,7 +164,9 @@ class FakePayments:
         await self._be_reached()
         payment_ids = [UUID(query.transaction_id) for query in queries]
         return [
-            _view(payment_id, self.states[payment_id]) if payment_id in self.states else PaymentNotFound()
+            a_payment(payment_id=payment_id, state=self.states[payment_id])
+            if payment_id in self.states
+            else PaymentNotFound()
             for payment_id in payment_ids
         ]
 
@@ -173,28 +183,4 @@ class FakePayments:
         if state is not PaymentState.UNDER_REVIEW:
             return IllegalTransition()
         self.states[command.payment_id] = PaymentState.APPROVED if command.is_cleared else PaymentState.REJECTED
-        return _view(command.payment_id, self.states[command.payment_id])
-
-
-def _view(payment_id: UUID, state: PaymentState) -> PaymentView:
-    return PaymentView(
-        payment_id=payment_id,
-        transaction_id="txn_001",
-        customer_id="cust_001",
-        state=state,
-        version=2,
-        amount="10.00",
-        amount_minor=1_000,
-        currency="USD",
-        debtor_account="ACC001",
-        creditor_account="ACC002",
-        risk_level=None,
-        reference=None,
-        reason=None,
-        error_code=None,
-        error_detail=None,
-        received_at=NOON,
-        updated_at=NOON,
-        completed_at=None,
-        expires_at=None,
-    )
+        return a_payment(payment_id=command.payment_id, state=self.states[command.payment_id])

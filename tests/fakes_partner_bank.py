@@ -1,29 +1,34 @@
-"""In-memory ports of partner_bank, and the services and the bank that it talks to."""
+"""In-memory store of partner_bank."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from payflow.contracts.agents import Agent
-from payflow.contracts.confirm import PaymentState, PaymentView, RecordBankAnswer
-from payflow.contracts.ofac import Screened, ScreeningOutcome, ScreenPayment
-from payflow.contracts.partner_bank import InstructionPage, InstructionView, ListInstructions
+from payflow.contracts.incoming import suspense_exit_id
+from payflow.contracts.partner_bank import RETURN, InstructionPage, InstructionView, ListInstructions
+from payflow.contracts.sides import PaymentSides
 from payflow.kernel.envelope import Event
-from payflow.kernel.errors import PayflowError
-from payflow.services.partner_bank.domain import LIFE, BankWord, Instruction, Status, Word
-from tests.builders import NOON, new_id
+from payflow.services.partner_bank.domain import (
+    LIFE,
+    Direction,
+    Instruction,
+    Return,
+    Status,
+    incoming_sides,
+)
 
 
 @dataclass
 class _Tables:
     instructions: dict[UUID, Instruction] = field(default_factory=dict)
+    returns: dict[UUID, Return] = field(default_factory=dict)
+    exits: dict[UUID, UUID] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
 
 
@@ -56,11 +61,44 @@ class FakeInstructions:
         ]
         return [self._tables.instructions[payment_id] for _, payment_id in sorted(due)[:limit]]
 
+    async def insert_return(self, made: Return) -> None:
+        known = self._tables.returns
+        assert made.return_id not in known
+        assert not [
+            one for one in known.values() if one.payment_id == made.payment_id and one.status is not Status.REJECTED
+        ]
+        known[made.return_id] = made
+
+    async def lock_due_returns(self, status: Status, *, now: datetime, limit: int) -> list[Return]:
+        due = [
+            (one.next_attempt_at, one.return_id)
+            for one in self._tables.returns.values()
+            if one.status is status and one.next_attempt_at is not None and one.next_attempt_at <= now
+        ]
+        return [self._tables.returns[return_id] for _, return_id in sorted(due)[:limit]]
+
+    async def lock_returns(self, return_ids: Sequence[UUID]) -> dict[UUID, Return]:
+        return {id: self._tables.returns[id] for id in return_ids if id in self._tables.returns}
+
+    async def lock_returns_not_refused(self, payment_ids: Sequence[UUID]) -> dict[UUID, Return]:
+        known = self._tables.returns.values()
+        return {
+            one.payment_id: one for one in known if one.payment_id in payment_ids and one.status is not Status.REJECTED
+        }
+
+    async def save_returns(self, returns: Sequence[Return]) -> None:
+        for one in returns:
+            if self._tables.returns[one.return_id].status in (one.status, Status.UNKNOWN):
+                self._tables.returns[one.return_id] = one
+
     async def save(self, instructions: Sequence[Instruction]) -> None:
         for one in instructions:
             known = self._tables.instructions[one.payment_id]
             if known.status is one.status or not LIFE.is_final(known.status):
                 self._tables.instructions[one.payment_id] = one
+
+    async def note_exits(self, payment_ids: Sequence[UUID]) -> None:
+        self._tables.exits.update({suspense_exit_id(id): id for id in payment_ids})
 
     async def append_events(self, events: Sequence[Event]) -> None:
         self._tables.events.extend(events)
@@ -88,7 +126,34 @@ class FakeStore:
         known = self._tables.instructions
         return {id: known[id] for id in payment_ids if id in known}
 
+    async def find_returns(self, return_ids: Sequence[UUID]) -> dict[UUID, Return]:
+        return {id: self._tables.returns[id] for id in return_ids if id in self._tables.returns}
+
+    async def sides(self, payment_ids: Sequence[UUID]) -> dict[UUID, PaymentSides | None]:
+        found = await self.find([self._tables.exits.get(id, id) for id in payment_ids])
+        booked = {id: found.get(self._tables.exits.get(id, id)) for id in payment_ids}
+        return {
+            id: incoming_sides(
+                booked_as=id, agent_bic=one.agent_bic, end_to_end_id=one.end_to_end_id, parties=one.parties
+            )
+            for id, one in booked.items()
+            if one is not None and one.direction is Direction.INCOMING
+        }
+
+    async def held_in_suspense(self, *, after: UUID | None, limit: int) -> list[UUID]:
+        held = [id for id, one in self._tables.instructions.items() if one.status is Status.HELD_IN_SUSPENSE]
+        return sorted(id for id in held if after is None or id > after)[:limit]
+
+    async def open_incoming(self) -> dict[Status, tuple[int, datetime]]:
+        found: dict[Status, list[datetime]] = {}
+        for one in self._tables.instructions.values():
+            if one.direction is Direction.INCOMING and not one.is_final:
+                found.setdefault(one.status, []).append(one.updated_at)
+        return {status: (len(since), min(since)) for status, since in found.items()}
+
     async def page(self, query: ListInstructions) -> InstructionPage:
+        if query.direction == RETURN:
+            return self._page_of_returns(query)
         rows = sorted(
             self._tables.instructions.values(), key=lambda one: (one.created_at, one.payment_id), reverse=True
         )
@@ -100,6 +165,38 @@ class FakeStore:
         return InstructionPage(
             instructions=views, next_cursor=views[-1].payment_id if len(rows) > query.limit else None
         )
+
+    def _page_of_returns(self, query: ListInstructions) -> InstructionPage:
+        rows = sorted(self._tables.returns.values(), key=lambda one: (one.created_at, one.return_id), reverse=True)
+        rows = [one for one in rows if query.status in (None, one.status)]
+        if query.cursor is not None:
+            last = self._tables.returns[query.cursor]
+            rows = [one for one in rows if (one.created_at, one.return_id) < (last.created_at, last.return_id)]
+        views = [_view_of_return(one) for one in rows[: query.limit]]
+        return InstructionPage(
+            instructions=views, next_cursor=views[-1].payment_id if len(rows) > query.limit else None
+        )
+
+
+def _view_of_return(one: Return) -> InstructionView:
+    return InstructionView(
+        payment_id=one.return_id,
+        direction=RETURN,
+        end_to_end_id=one.end_to_end_id,
+        agent_bic=one.agent_bic,
+        amount_minor=one.amount_minor,
+        currency=one.currency,
+        status=one.status,
+        reason_code=one.reason_code or one.return_reason,
+        created_at=one.created_at,
+        updated_at=one.updated_at,
+        next_attempt_at=one.next_attempt_at,
+        last_answer=one.last_answer,
+        last_answer_at=one.last_answer_at,
+        end_requested_by=one.request.requested_by if one.request else None,
+        end_reference=one.request.reference if one.request else None,
+        end_expires_at=one.request.expires_at if one.request else None,
+    )
 
 
 def _view(one: Instruction) -> InstructionView:
@@ -114,123 +211,5 @@ def _view(one: Instruction) -> InstructionView:
         reason_code=one.reason_code,
         created_at=one.created_at,
         updated_at=one.updated_at,
-    )
-
-
-ACCEPTED = BankWord(Word.ACCEPTED)
-
-
-class ScriptedBank:
-    """A rail whose bank keeps what it received and says what the test tells it to.
-
-    `answers` False: it takes payments and says nothing. `receives` False: payments never reach it.
-    """
-
-    def __init__(self) -> None:
-        self.word = ACCEPTED
-        self.answers = True
-        self.receives = True
-        self.received: dict[str, list[tuple[str | None, str | None, str | None]]] = {}
-        self.messages: list[list[UUID]] = []
-        self.enquiries: list[list[UUID]] = []
-
-    async def send(self, *, agent: Agent, instructions: Sequence[Instruction]) -> Mapping[UUID, BankWord]:
-        self.messages.append([one.payment_id for one in instructions])
-        if not self.receives:
-            return {}
-        for one in instructions:
-            ids = (one.message_id, one.instruction_id, one.uetr)
-            self.received.setdefault(one.end_to_end_id, []).append(ids)
-        return {one.payment_id: self.word for one in instructions} if self.answers else {}
-
-    async def enquire(
-        self, *, agent: Agent, instructions: Sequence[Instruction], message_id: str
-    ) -> Mapping[UUID, BankWord]:
-        self.enquiries.append([one.payment_id for one in instructions])
-        if not self.answers:
-            return {}
-        return {
-            one.payment_id: self.word if one.end_to_end_id in self.received else BankWord(Word.NOT_RECEIVED, "AG09")
-            for one in instructions
-        }
-
-
-async def _not_here(items: list[Any]) -> list[Any]:
-    raise NotImplementedError("this stand-in has only what partner_bank calls")
-
-
-class _StandIn:
-    """Has the contract's other operations too, so that it can be served, and fails when one is called."""
-
-    def __getattr__(self, name: str) -> Any:
-        return _not_here
-
-
-class InMemoryOfac(_StandIn):
-    """Screens against the names that a test lists; `failure` is answered instead while it is set.
-
-    Each call takes the first of `gates`, where there is one, and waits for it.
-    """
-
-    def __init__(self) -> None:
-        self.listed: set[str] = set()
-        self.failure: PayflowError | None = None
-        self.screened: list[ScreenPayment] = []
-        self.gates: list[asyncio.Event] = []
-        self.called = asyncio.Event()
-
-    async def screen(self, commands: list[ScreenPayment]) -> list[Screened | PayflowError]:
-        self.screened.extend(commands)
-        self.called.set()
-        if self.gates:
-            await self.gates.pop(0).wait()
-        if self.failure is not None:
-            return [self.failure for _ in commands]
-        return [
-            Screened(
-                outcome=ScreeningOutcome.POSSIBLE_MATCH
-                if self.listed.intersection(command.names)
-                else ScreeningOutcome.CLEAR,
-                review_id=None,
-                list_version="test",
-            )
-            for command in commands
-        ]
-
-
-class InMemoryConfirm(_StandIn):
-    """Notes the banks' answers that it is told; `failure` is answered instead while it is set."""
-
-    def __init__(self) -> None:
-        self.told: list[RecordBankAnswer] = []
-        self.failure: PayflowError | None = None
-
-    async def record_bank_answer(self, commands: list[RecordBankAnswer]) -> list[PaymentView | PayflowError]:
-        if self.failure is not None:
-            return [self.failure for _ in commands]
-        self.told.extend(commands)
-        return [_payment(command) for command in commands]
-
-
-def _payment(command: RecordBankAnswer) -> PaymentView:
-    return PaymentView(
-        payment_id=command.payment_id,
-        transaction_id=str(new_id()),
-        customer_id="cust_001",
-        state=PaymentState.COMPLETED if command.is_accepted else PaymentState.REJECTED,
-        version=5,
-        amount="10.00",
-        amount_minor=1000,
-        currency="EUR",
-        debtor_account="ACC001",
-        creditor_account="DE08990100100000001001",
-        risk_level="LOW",
-        reference=None,
-        reason=None,
-        error_code=None,
-        error_detail=None,
-        received_at=NOON,
-        updated_at=NOON,
-        completed_at=NOON,
-        expires_at=None,
+        next_attempt_at=one.next_attempt_at,
     )

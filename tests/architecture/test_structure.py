@@ -42,7 +42,7 @@ PLACES = {
 }
 # Adapters and data that only one service has.
 OWN_PLACES = {
-    "account": {"directory.py", "verification.py", "verification.sql"},
+    "account": {"directory.py", "rows.py", "verification.py", "verification.sql"},
     "audit": {"heads.py"},
     "confirm": {"bulk", "measures.py", "return_api.py", "return_queries.sql", "return_store.py"},
     "gateway": {

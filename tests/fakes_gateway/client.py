@@ -55,7 +55,7 @@ class Client:
             sent.append((b"authorization", f"Bearer {token}".encode()))
         if key is not None:
             sent.append((b"idempotency-key", key.encode()))
-        if b"content-length" not in names:
+        if not names & {b"content-length", b"transfer-encoding"}:
             sent.append((b"content-length", str(len(raw) + (then != "end")).encode()))
         scope = self._scope(method, path, sent, address)
         messages: list[Any] = []

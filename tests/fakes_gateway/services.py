@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,10 +14,14 @@ from payflow.contracts.account import (
     AccountNotFound,
     AccountState,
     AccountView,
+    CustomerNotFound,
+    CustomerState,
+    CustomerView,
     EntryCursor,
     EntryLine,
     EntryPage,
     GetAccount,
+    GetCustomer,
     ListAccounts,
     ListEntries,
 )
@@ -35,15 +40,46 @@ from payflow.contracts.confirm import (
     TransitionView,
 )
 from payflow.contracts.operation import Answers
+from payflow.contracts.sides import ListSides, PaymentSides, SidesList
 from payflow.kernel.errors import PayflowError
 from payflow.kernel.money import Money
 from tests.builders import NOON, new_id
 
 
-class FakeConfirm:
+class FakeSides:
+    """Who paid whom, as it was told; `sides_failure` is answered instead while it is set;
+    without `sides_are_complete` there is more that cannot be read. Notes what was asked.
+
+    An answer waits for the others of `sides_barrier`, where there is one.
+    """
+
+    def __init__(self) -> None:
+        self.sides: dict[UUID, PaymentSides] = {}
+        self.sides_failure: PayflowError | None = None
+        self.sides_are_complete = True
+        self.sides_asked: list[ListSides] = []
+        self.sides_barrier: asyncio.Barrier | None = None
+
+    async def list_sides(self, queries: list[ListSides]) -> Answers[SidesList]:
+        self.sides_asked += queries
+        if self.sides_barrier is not None:
+            await self.sides_barrier.wait()
+        if self.sides_failure is not None:
+            return [self.sides_failure for _ in queries]
+        return [
+            SidesList(
+                sides=[self.sides[id] for id in query.payment_ids if id in self.sides],
+                is_complete=self.sides_are_complete,
+            )
+            for query in queries
+        ]
+
+
+class FakeConfirm(FakeSides):
     """Payments in memory. `outcome` decides what becomes of a new one; one key has one payment."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.commands: list[ConfirmPayment] = []
         self.waits: list[AwaitEnd] = []
         self.payments: dict[tuple[str, str], PaymentView] = {}
@@ -141,12 +177,6 @@ class FakeConfirm:
             self.move(command.transaction_id, PaymentState.CANCELLED)
         return [self._find(command.customer_id, command.transaction_id) for command in commands]
 
-    async def decide_review(self, commands: list[Any]) -> Answers[PaymentView]:
-        raise NotImplementedError("no test asks for it; only a whole contract is served")
-
-    async def record_bank_answer(self, commands: list[Any]) -> Answers[PaymentView]:
-        raise NotImplementedError("no test asks for it; only a whole contract is served")
-
 
 class FakeAccount:
     """Accounts in memory, as far as the gateway asks."""
@@ -154,12 +184,8 @@ class FakeAccount:
     def __init__(self) -> None:
         self.accounts: dict[str, AccountView] = {}
         self.entries: dict[str, list[EntryLine]] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        async def not_asked(items: list[Any]) -> list[Any]:
-            raise NotImplementedError(name)
-
-        return not_asked
+        self.names: dict[str, str] = {}
+        self.names_failure: PayflowError | None = None
 
     def open(self, number: str, customer_id: str, *, posted: int = 0, held: int = 0, currency: str = "USD") -> None:
         """Open an account with these balances."""
@@ -178,6 +204,24 @@ class FakeAccount:
         return [
             account if account is not None and query.customer_id in (None, account.customer_id) else AccountNotFound()
             for query, account in zip(queries, found, strict=True)
+        ]
+
+    async def get_customers(self, queries: list[GetCustomer]) -> Answers[CustomerView]:
+        if self.names_failure is not None:
+            return [self.names_failure for _ in queries]
+        return [
+            CustomerView(
+                customer_id=query.customer_id,
+                name=self.names[query.customer_id],
+                country=None,
+                email=None,
+                phone=None,
+                state=CustomerState.ACTIVE,
+                created_at=NOON,
+            )
+            if query.customer_id in self.names
+            else CustomerNotFound()
+            for query in queries
         ]
 
     async def list_accounts(self, queries: list[ListAccounts]) -> Answers[AccountList]:

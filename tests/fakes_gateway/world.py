@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from payflow.contracts.account import Account
 from payflow.contracts.bulk import Bulk
 from payflow.contracts.confirm import Confirm
 from payflow.contracts.gateway import Gateway, NewUser, Role
+from payflow.contracts.partner_bank import PartnerBank
 from payflow.kernel.clock import Clock
 from payflow.kernel.errors import PayflowError
 from payflow.platform.clock import SystemClock
@@ -32,7 +34,7 @@ from payflow.services.gateway.routes.services import Services
 from payflow.services.gateway.tokens import JwtAccessTokens
 from tests.fakes_bulk import FakeBulk
 from tests.fakes_gateway.client import Client
-from tests.fakes_gateway.services import FakeAccount, FakeConfirm
+from tests.fakes_gateway.services import FakeAccount, FakeConfirm, FakeSides
 from tests.fakes_gateway.store import FakeGatewayStore
 from tests.shared_routes import shared_routes
 
@@ -88,7 +90,7 @@ class GatewayWorld:
         self.passwords: Any = ArgonPasswords() if real_passwords else FakePasswords()
         self.lifetimes = lifetimes
         self.keys = FileKeyRing.open(keys_dir, token_lifetime=self.lifetimes.access, now=self.clock.now())
-        self.tokens = JwtAccessTokens(keys=self.keys, issuer="payflow", audience="payflow-api")
+        self.tokens = JwtAccessTokens(keys=self.keys, issuer="payflow", audience="payflow-api", now=time.time)
         self.guard = Guard(
             valkey=self.valkey,
             store=self.store,
@@ -115,6 +117,7 @@ class GatewayWorld:
         self.cli: Gateway = in_process(Gateway, self.api, caller="cli")
         self.confirm = confirm or FakeConfirm()
         self.account = FakeAccount()
+        self.bank = FakeSides()
         self.bulk = FakeBulk(self.clock)
         self.gate = Gate(
             tokens=self.tokens,
@@ -127,7 +130,10 @@ class GatewayWorld:
             account=in_process(Account, self.account, caller="gateway"),
             gateway=self.api,
             gate=self.gate,
-            others={Bulk: in_process(Bulk, self.bulk, caller="gateway")},
+            others={
+                Bulk: in_process(Bulk, self.bulk, caller="gateway"),
+                PartnerBank: in_process(PartnerBank, self.bank, caller="gateway"),
+            },
         )
         self.serve(services, GatewaySettings(token_keys_dir=str(keys_dir), bank_wait_s=2.0))
 

@@ -10,6 +10,7 @@ import pytest
 
 from payflow.run.instance import Instance
 from payflow.run.invariants.check import check_database
+from payflow_dev.chaos.history import Promise
 from payflow_dev.chaos.judge import judge
 from payflow_dev.chaos.scenes.gone import leave_then_pay
 from payflow_dev.chaos.scenes.load import Load
@@ -34,6 +35,7 @@ async def world(instance: Instance, tmp_path_factory: pytest.TempPathFactory) ->
         only_direct=True,
     )
     async with running_world(instance, setup) as world:
+        world.history.write(Promise(kinds=["payment"]))
         world.clients.open()
         yield world
 

@@ -69,6 +69,7 @@ def test_a_taken_port_is_named_with_its_holder(tiny: Tiny, offset: int, option: 
     assert f"(pid {os.getpid()})" in line
     assert line.endswith(f"choose other ports with {option}.")
     assert control.running(tiny.instance) is None
+    assert not tiny.instance.data_dir.exists()
 
 
 def test_a_data_directory_in_use_is_refused_and_its_holder_named(tiny: Tiny) -> None:

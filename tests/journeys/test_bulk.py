@@ -91,6 +91,57 @@ async def test_an_upload_that_was_cut_is_resumed_and_nothing_was_paid_before(mak
     assert await creditor.balances() == ("120.00", "0.00", "120.00")
 
 
+async def test_text_in_a_quoted_cell_is_never_paid_and_the_file_is_taken_without_its_line_break(make: Factory) -> None:
+    debtor, creditor = await make.customer(), await make.customer(USD="0.00")
+    rows = [f"{new_key()},0.10,{debtor.account},{creditor.account}," for _ in range(600)]
+    evil = f"{new_key()},77.00,{debtor.account},{creditor.account},x"
+    rows[400] += f'"hello\n{evil}"'
+    file = "\r\n".join(["transaction_id,amount,from_account,to_account,remittance_information", *rows])
+    key = new_key()
+
+    refused = await upload(debtor, file.encode(), key=key, kind="text/csv")
+    left = await order(debtor, refused.json["bulk_id"])
+    await asyncio.sleep(1)
+    paid = await creditor.balances()
+    mended = await upload(debtor, file.replace(f"hello\n{evil}", "hello").encode(), key=key, kind="text/csv")
+    done = await ended(debtor, mended.json["bulk_id"])
+
+    assert (refused.status, refused.error, refused.json["line"]) == (400, "MALFORMED_REQUEST", 402)
+    assert (left["status"], left["counts"]) == ("RECEIVING", {"WAITING": 250})
+    assert paid == ("0.00", "0.00", "0.00")
+    assert (done["bulk_id"], done["counts"]) == (left["bulk_id"], {"SUCCESS": 600})
+    assert await creditor.balances() == ("60.00", "0.00", "60.00")
+
+
+async def test_uploads_that_came_to_nothing_are_found_and_keep_nobody_from_the_next_one(make: Factory) -> None:
+    debtor, creditor = await make.customer(), await make.customer(USD="0.00")
+    lines = lines_of(bodies_of(debtor, creditor.account, 300))
+
+    too_long = await upload(debtor, b"{\n" * 100_001, key=new_key())
+    await asyncio.gather(*(cut_upload(debtor, lines, key=new_key(), after=len(lines) - 10) for _ in range(4)))
+    for _ in range(2):
+        await cut_upload(debtor, lines, key=new_key(), after=len(lines) - 10)
+    accepted = await upload(debtor, lines_of(bodies_of(debtor, creditor.account, 2)), key=new_key())
+    await ended(debtor, accepted.json["bulk_id"])
+    await ended(debtor, too_long.json["bulk_id"])
+    first = await debtor.client.get(f"{BULK}?limit=3")
+    rest = await debtor.client.get(f"{BULK}?cursor={first.json['next_cursor']}")
+    cut = await debtor.client.get(f"{BULK}?status=RECEIVING")
+    for one in cut.json["data"]:
+        cancelled = await debtor.client.post(f"{BULK}/{one['bulk_id']}/cancel")
+        assert cancelled.status == 200, cancelled
+        await ended(debtor, one["bulk_id"])
+
+    assert (too_long.status, too_long.error) == (413, "TOO_MANY_ITEMS")
+    assert accepted.status == 202, accepted
+    statuses = [one["status"] for one in first.json["data"] + rest.json["data"]]
+    assert statuses == ["COMPLETED", *["RECEIVING"] * 6, "CANCELLED"]
+    assert first.json["data"][0] == await order(debtor, accepted.json["bulk_id"])
+    assert rest.json["data"][-1]["bulk_id"] == too_long.json["bulk_id"]
+    assert (await debtor.client.get(f"{BULK}?status=RECEIVING")).json == {"data": [], "next_cursor": None}
+    assert await creditor.balances() == ("0.20", "0.00", "0.20")
+
+
 async def cut_upload(customer: Customer, file: bytes, *, key: str, after: int) -> None:
     """Send the beginning of a file, promise the rest, and be gone."""
     host, _, port = customer.client.api.url.removeprefix("http://").partition(":")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import uuid
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from payflow_dev.other_bank.domain import return_key
 from tests.support.api import Client, Customer, Factory, eventually, new_key
 from tests.support.other_bank import LUTECE, NORDBANK, NORDBANK_BIC, NORDBANK_NUMBER, OtherBank
 
@@ -230,3 +232,61 @@ async def test_money_from_a_listed_name_does_not_reach_the_account(
     page = await operators["operator"].get("/partner-bank/instructions?direction=INCOMING")
     (instruction,) = [row for row in page.json["data"] if row["end_to_end_id"] == id]
     assert instruction["status"] == "HELD_IN_SUSPENSE"
+
+
+async def held_money(
+    customer: Customer, other_bank: OtherBank, operators: dict[str, Client], *, amount: str
+) -> tuple[str, str]:
+    """Money from a listed name: its end-to-end id, and the review that it waits for."""
+    id = f"in-{uuid.uuid4().hex[:20]}"
+    await other_bank.pay(customer.account, amount, "EUR", debtor_name=LISTED, end_to_end_id=id)
+    instruction = await incoming(operators, id)
+    reviews = await operators["compliance"].get("/reviews?state=OPEN&limit=200")
+    (review,) = [row for row in reviews.json["data"] if row["payment_id"] == instruction["payment_id"]]
+    return id, review["review_id"]
+
+
+async def incoming(operators: dict[str, Client], end_to_end_id: str, *, direction: str = "INCOMING") -> dict[str, Any]:
+    page = await operators["operator"].get(f"/partner-bank/instructions?direction={direction}&limit=200")
+    (instruction,) = [row for row in page.json["data"] if row["end_to_end_id"] == end_to_end_id]
+    return dict(instruction)
+
+
+async def until_incoming_is(operators: dict[str, Client], end_to_end_id: str, status: str) -> dict[str, Any]:
+    async def look() -> dict[str, Any] | None:
+        instruction = await incoming(operators, end_to_end_id)
+        return instruction if instruction["status"] == status else None
+
+    return dict(await eventually(look))
+
+
+async def test_money_in_suspense_reaches_its_creditor_once_compliance_clears_it(
+    make: Factory, other_bank: OtherBank, operators: dict[str, Client]
+) -> None:
+    customer = await debtor(make)
+    id, review_id = await held_money(customer, other_bank, operators, amount="11.00")
+
+    decision = {"decision": "clear", "comment": "not the listed one"}
+    assert (await operators["compliance"].post(f"/reviews/{review_id}/decision", decision)).status == 200
+
+    await until_incoming_is(operators, id, "CREDITED")
+    assert await customer.balances() == ("1011.00", "0.00", "1011.00")
+
+
+async def test_money_in_suspense_goes_back_once_compliance_blocks_it(
+    make: Factory, other_bank: OtherBank, operators: dict[str, Client]
+) -> None:
+    customer = await debtor(make)
+    id, review_id = await held_money(customer, other_bank, operators, amount="12.00")
+
+    decision = {"decision": "block", "comment": "the listed one"}
+    assert (await operators["compliance"].post(f"/reviews/{review_id}/decision", decision)).status == 200
+
+    returned = await until_incoming_is(operators, id, "RETURNED")
+    made = await incoming(operators, id, direction="RETURN")
+    at_the_bank = await other_bank.received(return_key(id, UUID(made["payment_id"]).hex))
+    assert returned["reason_code"] == "RR04"
+    assert made["status"] == "ACCEPTED"
+    assert at_the_bank is not None
+    assert (at_the_bank["status"], at_the_bank["amount"]) == ("ACCEPTED", "12.00")
+    assert await customer.balances() == ("1000.00", "0.00", "1000.00")

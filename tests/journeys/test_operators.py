@@ -190,6 +190,7 @@ async def test_all_payments_with_history_and_risk_are_seen_by_the_bank_s_people(
         ("POST", "/kyc/cust_001", {"state": "VERIFIED", "level": "FULL", "reason": "x"}),
         ("POST", "/sanctions/screen", {"name": "x"}),
         ("GET", "/partner-bank/instructions", None),
+        ("POST", "/partner-bank/instructions/01a20b9a-0000-7000-8000-000000000000/taken-back", {"reference": "x"}),
         ("GET", "/operator/payments", None),
     ],
 )

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
+import pytest
+
 from payflow.contracts.account import ListEntries, VerifyLedger
+from payflow.contracts.ofac import ReviewState
+from payflow.services.partner_bank.domain import return_id_of
+from payflow.services.partner_bank.rails.iso20022 import (
+    Header,
+    PaymentReturn,
+    PaymentReturnMessage,
+    build_returns,
+)
 from payflow.services.partner_bank.rails.signing import BANK_HEADER, SIGNATURE_HEADER, is_answer_signed, sign
-from tests.builders import new_id
+from payflow_dev.other_bank.domain import return_key
+from tests.builders import NOON, new_id
 from tests.builders_other_bank import ERIKA, SECRET, XML, Town, a_message, post, words
 
 
@@ -66,6 +78,81 @@ async def test_money_from_a_listed_person_is_taken_and_held_in_suspense(town: To
 
     assert answer["iso_status"] == "ACWP"
     assert await town.posted(number) == 0
+
+
+async def test_held_money_reaches_its_creditor_when_it_is_cleared(town: Town) -> None:
+    number = await town.account()
+    town.ofac.listed = {"Listed Person"}
+    paid = await town.pay(number, debtor_name="Listed Person")
+
+    town.ofac.decided[town.incoming_id(paid["end_to_end_id"])] = ReviewState.CLEARED
+
+    await town.until_posted(number, 2500)
+
+
+@pytest.mark.parametrize("mode", ["accept", "silent_after", "silent_before", "cut_off", "error"])
+async def test_held_money_is_back_on_its_account_when_it_is_blocked(town: Town, mode: str) -> None:
+    number, before, in_suspense = await town.account(), await town.balance(ERIKA), await town.in_suspense()
+    town.ofac.listed = {"Listed Person"}
+    paid = await town.pay(number, debtor_name="Listed Person")
+    taken = await town.balance(ERIKA)
+    key = return_key(paid["end_to_end_id"], return_id_of(town.incoming_id(paid["end_to_end_id"]), 1).hex)
+    await town.control(end_to_end_ids={key: {"mode": mode}})
+
+    town.ofac.decided[town.incoming_id(paid["end_to_end_id"])] = ReviewState.BLOCKED
+    await asyncio.sleep(1)
+    await town.control()
+
+    (row,) = await town.until_received(key)
+    assert (row["status"], row["account"], row["amount"]) == ("ACCEPTED", ERIKA, "25.00")
+    assert (before - taken, await town.balance(ERIKA)) == (2500, before)
+    await town.until_in_suspense(in_suspense)
+    assert await town.posted(number) == 0
+
+
+async def test_a_return_that_was_refused_stays_so_and_another_one_of_its_payment_is_taken(town: Town) -> None:
+    before = await town.balance(ERIKA)
+    paid = await town.pay(await town.account())
+
+    async def offered(return_id: str) -> list[tuple[str | None, str | None]]:
+        made = PaymentReturn(return_id, paid["end_to_end_id"], None, "25.00", "EUR", "RR04")
+        body = build_returns(PaymentReturnMessage(Header("PF1", NOON, "PAYFDEFFXXX", "NORDDEFFXXX"), [made]))
+        _, answer = await post(town, f"{town.url('other_bank')}/iso20022", body, signed_by="PAYFDEFFXXX")
+        return words(answer)
+
+    await town.control(mode="reject", reason_code="AC04")
+    refused = await offered("R1")
+    await town.control()
+    still_refused, taken = await offered("R1"), await offered("R2")
+
+    assert refused == still_refused == [("RJCT", "AC04")]
+    assert taken == [("ACSC", None)]
+    assert await town.balance(ERIKA) == before
+
+
+async def test_the_other_bank_takes_back_only_what_it_has_paid_and_once(town: Town) -> None:
+    before = await town.balance(ERIKA)
+    paid = await town.pay(await town.account())
+
+    async def offered(
+        end_to_end_id: str, amount: str, currency: str = "EUR", return_id: str = "R1"
+    ) -> list[tuple[str | None, str | None]]:
+        made = PaymentReturn(return_id, end_to_end_id, None, amount, currency, "RR04")
+        body = build_returns(PaymentReturnMessage(Header("PF1", NOON, "PAYFDEFFXXX", "NORDDEFFXXX"), [made]))
+        status, answer = await post(town, f"{town.url('other_bank')}/iso20022", body, signed_by="PAYFDEFFXXX")
+        assert status == 200
+        return words(answer)
+
+    never_paid = await offered(new_id().hex, "25.00")
+    too_much = await offered((await town.pay(await town.account()))["end_to_end_id"], "25.01")
+    taken = [await offered(paid["end_to_end_id"], "25.00") for _ in range(2)]
+    otherwise = await offered(paid["end_to_end_id"], "25.00", "USD")
+    once_more = await offered(paid["end_to_end_id"], "25.00", return_id="R2")
+
+    assert never_paid == too_much == once_more == [("RJCT", "AC01")]
+    assert taken == [[("ACSC", None)]] * 2
+    assert otherwise == [("RJCT", "AM05")]
+    assert await town.balance(ERIKA) == before - 2500
 
 
 async def test_money_sent_while_we_are_down_arrives_once_when_we_are_back(town: Town) -> None:

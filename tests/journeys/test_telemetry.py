@@ -56,6 +56,12 @@ async def test_one_trace_shows_a_payment_through_all_services(make: Factory, col
     }
 
 
+# Such long runs of digits contain any short amount now and then.
+_IDS_AND_INSTANTS = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<![0-9a-zA-Z])[0-9a-f]{16,}(?![0-9a-zA-Z])"
+)
+
+
 async def test_each_step_of_a_trace_tells_what_was_decided_and_nothing_of_a_person(
     make: Factory, collector: Receiver
 ) -> None:
@@ -75,8 +81,11 @@ async def test_each_step_of_a_trace_tells_what_was_decided_and_nothing_of_a_pers
     payment = await payer.payment(answer.json["transaction_id"])
     assert told["confirm/confirm"]["payflow.payment_id"] == payment["payment_id"]
     everything = repr(spans)
-    for secret in ("Musterfrau", "Hopper", payer.account, payee.account, "12.34", "1234", payer.client.token):
+    for secret in ("Musterfrau", "Hopper", payer.account, payee.account, payer.client.token):
         assert secret not in everything, secret
+    texts = _IDS_AND_INSTANTS.sub("", everything)
+    for amount in ("12.34", "1234"):
+        assert amount not in texts, amount
 
 
 async def test_the_trace_of_an_inter_bank_payment_goes_on_to_the_partner_bank(

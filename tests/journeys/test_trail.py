@@ -11,6 +11,7 @@ from payflow.contracts.notification import ListMessages, Notification
 from payflow.kernel.errors import PayflowError
 from payflow.run.local_rpc import LocalServices
 from tests.support.api import Client, Customer, Factory, eventually, new_key
+from tests.support.files import ended, lines_of, upload
 from tests.support.other_bank import NORDBANK, OtherBank
 
 Operators = dict[str, Client]
@@ -168,3 +169,22 @@ async def test_refused_payments_are_taken_out_of_the_velocity_count(make: Factor
         return bool(answer.json["risk_level"] == "LOW")
 
     await eventually(is_low, seconds=5)
+
+
+async def test_a_file_is_told_in_one_message_and_its_payments_name_it_in_the_audit_trail(
+    make: Factory, operators: Operators, services: LocalServices
+) -> None:
+    debtor, creditor = await make.customer(USD="50000.00"), await make.customer()
+    bodies = [debtor.body(creditor.account, amount) for amount in ("1.00", "2.00", "999999.00", "0")]
+    accepted = await upload(debtor, lines_of(bodies), key=new_key())
+    bulk_id = accepted.json["bulk_id"]
+    await ended(debtor, bulk_id)
+    told = await trail(operators, bulk_id, until="bulk.completed")
+    rows = await trail(operators, await payment_id(debtor, bodies[0]["transaction_id"]), until="payment.completed")
+
+    assert told[-1]["data"]["paid_minor"] == {"USD": 300}
+    assert rows[-1]["data"]["bulk_id"] == bulk_id
+    assert await messages(services, debtor, until="bulk_completed") == ["bulk_completed"]
+    # One that was under way at the file's end, and is not made after all, is told by itself.
+    await debtor.client.post(f"/payments/{bodies[2]['transaction_id']}/cancel")
+    assert await messages(services, debtor, until="payment_cancelled") == ["payment_cancelled", "bulk_completed"]

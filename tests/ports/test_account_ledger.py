@@ -9,10 +9,8 @@ import asyncpg
 import pytest
 
 from payflow.contracts.account import (
-    AccountNotFound,
     Booked,
     CaptureHold,
-    CreditIncoming,
     HoldPlaced,
     InsufficientFunds,
     Released,
@@ -21,7 +19,7 @@ from payflow.contracts.account import (
 )
 from payflow.platform.crypto import ColumnCipher
 from payflow.services.account.usecases import ledger
-from tests.builders import NOON, a_hold, a_transfer, new_id
+from tests.builders import NOON, a_hold, a_transfer
 from tests.builders_account import World, in_memory, on_postgres
 from tests.conftest import ConnectAs
 
@@ -117,40 +115,6 @@ async def test_expired_holds_are_released(world: World) -> None:
 
     assert released == 1
     assert await world.balance(debtor) == (1_000, 200)
-
-
-async def test_incoming_money_is_credited_once(world: World) -> None:
-    creditor = await world.account()
-    command = CreditIncoming(
-        payment_id=new_id(),
-        creditor_account=creditor.number,
-        amount_minor=700,
-        currency="USD",
-        agent_bic="NORDDEFFXXX",
-    )
-
-    answers = [*await world.bank.credit_incoming([command]), *await world.bank.credit_incoming([command])]
-
-    assert answers[0] == answers[1]
-    assert isinstance(answers[0], Booked)
-    assert answers[0].customer_id == creditor.customer_id
-    assert await world.balance(creditor) == (700, 0)
-
-
-async def test_incoming_money_for_nobody_is_refused_and_can_be_parked_in_suspense(world: World) -> None:
-    command = CreditIncoming(
-        payment_id=new_id(), creditor_account="NOBODY", amount_minor=700, currency="USD", agent_bic="NORDDEFFXXX"
-    )
-    parked = CreditIncoming(
-        **{name: getattr(command, name) for name in command.__struct_fields__[:-1]}, to_suspense=True
-    )
-
-    (refused,) = await world.bank.credit_incoming([command])
-    (booked,) = await world.bank.credit_incoming([parked])
-
-    assert isinstance(refused, AccountNotFound)
-    assert isinstance(booked, Booked)
-    assert booked.customer_id is None
 
 
 async def test_ending_a_payment_and_holding_its_funds_at_once_leaves_nothing_held(world: World) -> None:

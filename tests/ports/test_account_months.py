@@ -247,10 +247,29 @@ async def test_of_several_processes_one_verifies(
         # Another task: it has a connection of its own, as another process has.
         second = await asyncio.create_task(store.verify_aside(), context=Context())
 
-    since = datetime.now(UTC) - timedelta(days=2)
+    await World(store).account()
     clock = FixedClock(datetime.now(UTC))
-    found = await upkeep.verify_daily(store=store, clock=clock, at=datetime.min.time(), since=since)
+    found = await upkeep.verify_daily(store=store, clock=clock, at=datetime.min.time())
 
     assert second is None
     assert found is not None
     assert await store.last_verification() == found
+
+
+async def test_a_ledger_begins_with_its_first_customers_account(
+    older_url: str, password_files: dict[str, Path], cipher: ColumnCipher
+) -> None:
+    await migrate(admin_url=older_url, services=SERVICE_NAMES, password_files=password_files)
+    database, store = await _store(older_url, password_files, cipher)
+    world = World(store)
+    begins = [await store.first_account_at()]
+    # Made when it is first needed, and perhaps with an id that tells no time.
+    await store.internal_account(kind="opening", currency="USD")
+    begins.append(await store.first_account_at())
+    for _ in range(2):
+        await world.account(100)
+        begins.append(await store.first_account_at())
+        world.clock.move(timedelta(days=1))
+
+    assert begins == [None, None, NOON, NOON]
+    await database.close()

@@ -6,6 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
+import msgspec
 import pytest
 
 from payflow.contracts.bulk import (
@@ -17,7 +19,9 @@ from payflow.contracts.bulk import (
     UploadGap,
 )
 from payflow.contracts.confirm import ConfirmPayment, Creditor, KeyReused, PaymentView
+from payflow.kernel.envelope import Event
 from payflow.services.confirm.domain import end_to_end_id_of
+from tests.builders import new_id
 from tests.builders_bulk import ITEMS, Orders, bad_line, told
 from tests.builders_bulk import orders as orders
 from tests.builders_confirm import with_otp
@@ -37,6 +41,18 @@ async def test_a_file_is_paid_line_by_line_in_file_order(orders: Orders) -> None
         line.payment.transaction_id for line in orders.lines() if line.payment
     ]
     assert await orders.world.balance(orders.world.creditor) == (1000 * ITEMS, 0)
+
+
+async def test_the_payments_of_a_file_name_it_and_a_single_one_names_none(orders: Orders) -> None:
+    single = await orders.world.pay(orders.world.request())
+    bulk_id = await orders.accepted(orders.lines())
+    await orders.run()
+
+    named = [item.payment.bulk_id for item in await orders.items(bulk_id) if item.payment]
+
+    assert named == [bulk_id] * ITEMS
+    assert isinstance(single, PaymentView)
+    assert single.bulk_id is None
 
 
 async def test_nothing_is_paid_before_the_file_is_whole(orders: Orders) -> None:
@@ -81,6 +97,19 @@ async def test_a_repeated_transaction_id_is_refused_wherever_in_the_file_it_is(o
     assert {item.status for item in items if item.error_code} == {ItemStatus.INVALID}
     assert items[2].error_detail == "Line 1 of the file has this transaction_id already."
     assert await orders.world.balance(orders.world.creditor) == (1000 * (ITEMS - 2), 0)
+
+
+async def test_a_line_that_is_no_payment_uses_up_no_transaction_id(orders: Orders) -> None:
+    mended = orders.line(2)
+    assert mended.payment is not None
+    lines = [bad_line(1, transaction_id=mended.payment.transaction_id), mended]
+
+    bulk_id = await orders.accepted(lines)
+    await orders.run()
+
+    items = await orders.items(bulk_id)
+    assert [item.status for item in items] == ["INVALID", "SUCCESS"]
+    assert {item.transaction_id for item in items} == {mended.payment.transaction_id}
 
 
 async def test_a_transaction_id_of_an_earlier_single_payment_is_refused(orders: Orders) -> None:
@@ -162,6 +191,35 @@ async def test_a_payment_to_another_bank_is_pending_until_that_bank_answers(orde
     assert end_to_end_id_of(item.payment.payment_id)
 
 
+@pytest.mark.parametrize("world", ["postgres"], indirect=True)
+async def test_the_event_of_a_files_end_counts_what_has_ended_and_what_that_has_paid(
+    orders: Orders, database_url: str
+) -> None:
+    orders.world.bank.gate = asyncio.Event()
+    abroad = orders.line(2, creditor_account="DE08990100100000001001", creditor=Creditor(name="Erika Musterfrau"))
+    lines = [orders.line(1, "12.50"), abroad, orders.line(3, "999999.00"), orders.line(4, "0.25"), bad_line(5)]
+    bulk_id = await orders.accepted(lines, chunk=2)
+
+    await orders.run()
+
+    orders.world.bank.gate.set()
+    owner = await asyncpg.connect(database_url)
+    rows = await owner.fetch("SELECT events FROM event_log.batch WHERE 'bulk.completed' = ANY(types)")
+    await owner.close()
+    events = [event for row in rows for event in msgspec.msgpack.decode(row["events"], type=list[Event])]
+    (data,) = (event.data for event in events if event.subject == str(bulk_id) and event.type == "bulk.completed")
+    assert data["counts"] == {"SUCCESS": 2, "PENDING": 1, "OTP_REQUIRED": 1, "INVALID": 1}
+    assert data["paid_minor"] == {"USD": 1275}
+
+
+@pytest.mark.parametrize("key", ["bulk:00000000-0000-0000-0000-000000000000:1", "bulk:"])
+async def test_a_key_that_looks_like_a_files_makes_no_payment_of_a_file(orders: Orders, key: str) -> None:
+    view = await orders.world.pay(msgspec.structs.replace(orders.world.request(), idempotency_key=key + new_id().hex))
+
+    assert isinstance(view, PaymentView)
+    assert (view.state, view.bulk_id) == ("COMPLETED", None)
+
+
 async def test_a_line_for_a_later_day_is_scheduled(orders: Orders) -> None:
     day = orders.world.clock.now() + timedelta(days=1)
     bulk_id = await orders.accepted(
@@ -204,7 +262,8 @@ async def test_another_file_under_the_same_key_is_refused(orders: Orders, is_acc
 
     assert told(await orders.send(opened.bulk_id, changed)) == KeyReused.code
     assert told(await orders.send(opened.bulk_id, [lines[0], lines[2]])) == KeyReused.code
-    assert told(await orders.open(format=FileFormat.CSV, columns=["amount"])) == KeyReused.code
+    other_format = await orders.open(format=FileFormat.CSV, columns=["amount"])
+    assert (told(other_format), other_format.extra) == (KeyReused.code, {"bulk_id": str(opened.bulk_id)})
     shorter = await orders.close(opened.bulk_id, ITEMS - 1)
     assert told(shorter) == KeyReused.code
     if is_accepted:
@@ -221,7 +280,7 @@ async def test_an_upload_that_was_cut_is_resumed_from_its_beginning_or_from_wher
     assert again.next_line == 5
     assert isinstance(await orders.send(opened.bulk_id, lines[:6]), LinesStored)
     too_far = await orders.open(first_line=9)
-    assert (told(too_far), too_far.extra) == (UploadGap.code, {"next_line": 7})
+    assert (told(too_far), too_far.extra) == (UploadGap.code, {"next_line": 7, "bulk_id": str(opened.bulk_id)})
     rest = await orders.open(first_line=7)
     assert rest.next_line == 7
     assert told(await orders.send(opened.bulk_id, lines[7:])) == UploadGap.code

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
-from uuid import UUID
-
-import pytest
 
 from payflow.contracts.bulk import (
     BulkEnded,
     BulkNotFound,
-    BulkOpened,
     BulkState,
-    CancelBulk,
     GetBulk,
     ItemStatus,
     ListBulkItems,
-    TooManyBulks,
-    TooManyItems,
     UploadGap,
 )
 from payflow.kernel.errors import UnknownOutcome
 from payflow.services.confirm.bulk import usecases
-from tests.builders import new_id
 from tests.builders_bulk import ITEMS, Orders, bad_line, told
 from tests.builders_bulk import orders as orders
 from tests.builders_confirm import world as world
@@ -88,19 +79,13 @@ async def test_a_payment_that_breaks_the_use_case_does_not_keep_its_neighbours_b
     assert (await orders.view(bulk_id)).counts == {"SUCCESS": ITEMS}
 
 
-async def cancel(orders: Orders, bulk_id: UUID, *, customer: str | None = None) -> Any:
-    command = CancelBulk(bulk_id=bulk_id, customer_id=customer or orders.world.customer)
-    (answer,) = await orders.api.cancel_bulk([command])
-    return answer
-
-
 async def test_cancelling_keeps_back_what_was_not_begun(orders: Orders) -> None:
     bulk_id = await orders.accepted(orders.lines())
     await orders.duty.take_turn()
 
-    first = await cancel(orders, bulk_id)
+    first = await orders.cancel(bulk_id)
     await orders.run()
-    again = await cancel(orders, bulk_id)
+    again = await orders.cancel(bulk_id)
 
     assert (first.state, again.state) == ("CANCELLING", "CANCELLED")
     assert again.counts == {"SUCCESS": 3, "CANCELLED": 4}
@@ -116,7 +101,7 @@ async def test_a_chunk_that_may_have_been_begun_is_finished_although_the_order_i
     turn = await orders.store.take_turn(now=now, until=now + timedelta(seconds=15))
     assert turn is not None
 
-    await cancel(orders, bulk_id)
+    await orders.cancel(bulk_id)
     assert await orders.run() == 0
     orders.world.clock.move(timedelta(seconds=15))
     await orders.run()
@@ -130,7 +115,7 @@ async def test_a_file_is_cancelled_while_it_is_received(orders: Orders) -> None:
     opened = await orders.open()
     await orders.send(opened.bulk_id, orders.lines())
 
-    await cancel(orders, opened.bulk_id)
+    await orders.cancel(opened.bulk_id)
     await orders.run()
 
     assert (await orders.view(opened.bulk_id)).state == "CANCELLED"
@@ -141,8 +126,8 @@ async def test_what_has_ended_is_not_cancelled_and_a_stranger_s_is_not_found(ord
     bulk_id = await orders.accepted(orders.lines())
     await orders.run()
 
-    assert told(await cancel(orders, bulk_id)) == BulkEnded.code
-    assert told(await cancel(orders, bulk_id, customer="somebody")) == BulkNotFound.code
+    assert told(await orders.cancel(bulk_id)) == BulkEnded.code
+    assert told(await orders.cancel(bulk_id, customer="somebody")) == BulkNotFound.code
     (view,) = await orders.api.get_bulk([GetBulk(bulk_id=bulk_id, customer_id="somebody")])
     (page,) = await orders.api.list_bulk_items([ListBulkItems(bulk_id=bulk_id, customer_id="somebody")])
     assert (told(view), told(page)) == (BulkNotFound.code, BulkNotFound.code)
@@ -171,23 +156,6 @@ async def test_orders_take_turns(orders: Orders) -> None:
         await orders.duty.take_turn()
 
     assert [(await orders.view(id)).counts for id in (first, second)] == [{"WAITING": 3, "SUCCESS": 3}] * 2
-
-
-async def test_a_customer_has_so_many_unfinished_orders_and_no_more(orders: Orders) -> None:
-    for number in range(3):
-        await orders.open(f"key-{number}")
-
-    assert told(await orders.open("one more")) == TooManyBulks.code
-    assert isinstance(await orders.open("key-1"), BulkOpened)
-    assert isinstance(await orders.open("one more", customer=f"c{new_id().hex}"), BulkOpened)
-
-
-async def test_a_file_that_is_too_long_is_refused(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usecases, "ITEMS_MAX", 5)
-    opened = await orders.open()
-    await orders.send(opened.bulk_id, orders.lines(5))
-
-    assert told(await orders.send(opened.bulk_id, [orders.line(6)])) == TooManyItems.code
 
 
 async def test_items_are_paged_and_looked_for_by_status(orders: Orders) -> None:

@@ -248,6 +248,7 @@ async def test_an_inter_bank_payment_is_refunded_when_the_bank_rejects(world: Wo
     ended = await world.end_of(await world.pay(world.request(to=IBAN, creditor=Creditor(name="Erika Musterfrau"))))
 
     assert (ended.state, ended.error_code) == ("REJECTED", "PAYMENT_REFUSED")
+    assert ended.error_detail == "The other bank refused the payment: the account is closed (AC04)."
     assert await world.balance(world.debtor) == (10_000_000, 0)
 
 
@@ -301,6 +302,17 @@ async def test_while_a_service_is_down_nothing_happens_and_the_same_key_goes_on_
     assert isinstance(failed, Unavailable)
     assert paid.state == "COMPLETED"
     assert await world.balance(world.creditor) == (100_000, 0)
+
+
+async def test_where_nobody_answered_and_nothing_is_left_of_the_payment_nothing_happened(world: World) -> None:
+    request = world.request()
+    world.risk.is_silent = True
+
+    failed = await world.pay(request)
+
+    assert isinstance(failed, Unavailable)
+    (known,) = await world.gateway.get([GetPayment(transaction_id=request.transaction_id, customer_id=world.customer)])
+    assert known.code == "PAYMENT_NOT_FOUND"
 
 
 async def test_a_request_that_was_told_nothing_happened_is_never_paid_later_and_its_key_is_free(world: World) -> None:
@@ -378,13 +390,3 @@ async def test_one_payment_that_cannot_be_driven_does_not_keep_others_back(world
         for one in requests
     ]
     assert states == ["COMPLETED", "RECEIVED", "COMPLETED"]
-
-
-async def test_without_one_time_passwords_other_payments_go_on(world: World) -> None:
-    world.otp.is_down = True
-
-    small = await world.pay(world.request())
-    large = await world.pay(world.request("15000.00"))
-
-    assert small.state == "COMPLETED"
-    assert isinstance(large, Unavailable)

@@ -166,6 +166,46 @@ async def test_a_migration_that_fails_leaves_nothing_of_itself(empty_url: str, m
     assert not await migrate(admin_url=empty_url, services=FEW, password_files={})
 
 
+BY_ITSELF = (
+    "-- outside a transaction\n"
+    "-- Two statements; neither may be in one.\n"
+    "DROP INDEX CONCURRENTLY IF EXISTS by_id;\n"
+    "CREATE INDEX CONCURRENTLY by_id ON many (id);\n"
+)
+
+
+async def test_an_index_is_made_while_others_write_and_by_one_of_several_that_migrate_at_once(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Migration("kyc", 2, "0002_many.sql", "CREATE TABLE many (id int)")
+    release_with(monkeypatch, kyc=[*migrations_of("kyc"), first])
+    await migrate(admin_url=empty_url, services=FEW, password_files={})
+    release_with(monkeypatch, kyc=[*migrations_of("kyc"), first, Migration("kyc", 3, "0003_by_id.sql", BY_ITSELF)])
+
+    await asyncio.gather(*(migrate(admin_url=empty_url, services=FEW, password_files={}) for _ in range(3)))
+
+    (index,) = await query(empty_url, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'kyc.by_id'::regclass")
+    (path,) = await query(empty_url, "SELECT count(*) FROM payflow_migration.applied WHERE service = 'kyc'")
+    assert (index["indisvalid"], path["count"]) == (True, 3)
+
+
+async def test_a_migration_outside_a_transaction_that_was_left_half_done_is_done_again(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Migration("kyc", 2, "0002_many.sql", "CREATE TABLE many (id int)")
+    broken = BY_ITSELF + "SELECT 1 / 0;\n"
+    release_with(monkeypatch, kyc=[*migrations_of("kyc"), first, Migration("kyc", 3, "0003_by_id.sql", broken)])
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate(admin_url=empty_url, services=FEW, password_files={})
+    monkeypatch.undo()
+    release_with(monkeypatch, kyc=[*migrations_of("kyc"), first, Migration("kyc", 3, "0003_by_id.sql", BY_ITSELF)])
+
+    await migrate(admin_url=empty_url, services=FEW, password_files={})
+
+    (path,) = await query(empty_url, "SELECT count(*) FROM payflow_migration.applied WHERE service = 'kyc'")
+    assert path["count"] == 3
+
+
 def release_with(monkeypatch: pytest.MonkeyPatch, **changed: list[Migration]) -> None:
     """Another release of Payflow: the same but for these services' files."""
     own = module.migrations_of

@@ -12,8 +12,10 @@ from prometheus_client import REGISTRY
 from payflow.contracts.confirm import DecideReview, PaymentState
 from payflow.contracts.ofac import (
     DecideReviewCase,
+    GetDecision,
     GetReview,
     ListReviews,
+    PaymentDecision,
     ReviewDecided,
     ReviewNotFound,
     ReviewOwnPayment,
@@ -45,6 +47,23 @@ async def test_cases_are_listed_newest_first_a_page_at_a_time(world: World) -> N
 
     assert [review.review_id for review in first.reviews + second.reviews] == opened[:0:-1]
     assert first.next_cursor == opened[3]
+
+
+async def test_how_the_cases_of_payments_stand_is_told_by_payment(world: World) -> None:
+    still_open, cleared, blocked = [await world.case() for _ in range(3)]
+    await world.decide(cleared, is_cleared=True)
+    await world.decide(blocked, is_cleared=False)
+
+    *known, unknown = await world.bank.get_decisions(
+        [GetDecision(payment_id=id) for id in (*(one.payment_id for one in (still_open, cleared, blocked)), new_id())]
+    )
+
+    assert [one.state for one in known if isinstance(one, PaymentDecision)] == [
+        ReviewState.OPEN,
+        ReviewState.CLEARED,
+        ReviewState.BLOCKED,
+    ]
+    assert isinstance(unknown, ReviewNotFound)
 
 
 async def test_cases_are_listed_by_state(world: World) -> None:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
-
-import pytest
 
 from payflow.contracts.account import (
     AccountState,
     ChangeAccountState,
 )
 from payflow.kernel.errors import Unavailable
-from payflow.platform.crypto import ColumnCipher
-from payflow.platform.postgres import Database
 from payflow.services.partner_bank.domain import (
     Verdict,
 )
@@ -22,21 +17,9 @@ from tests.builders_partner_bank import (
     NORDBANK,
     World,
     an_incoming,
-    memory_world,
-    postgres_world,
 )
-
-
-@pytest.fixture
-async def stored_world(
-    connect_as: Callable[[str], Awaitable[Database]], database_url: str, cipher: ColumnCipher
-) -> World:
-    return await postgres_world(await connect_as("partner_bank"), database_url, cipher)
-
-
-@pytest.fixture(params=["memory", "postgres"])
-async def world(request: pytest.FixtureRequest, stored_world: World) -> World:
-    return stored_world if request.param == "postgres" else memory_world()
+from tests.builders_partner_bank import stored_world as stored_world
+from tests.builders_partner_bank import world as world
 
 
 async def test_money_that_comes_in_is_screened_credited_once_and_announced_once(world: World) -> None:
@@ -169,6 +152,29 @@ async def test_a_refusal_stays_also_when_the_account_is_opened_later(world: Worl
 
     assert verdicts == [Verdict("RJCT", "AC06")]
     assert await world.posted(number) == 0
+
+
+async def test_a_process_that_was_frozen_credits_nothing_that_was_refused_meanwhile(world: World) -> None:
+    number, gate = await world.account(), asyncio.Event()
+    world.ledger.gates = [gate]
+    transfer = an_incoming(number)
+    frozen = asyncio.create_task(world.receive(transfer))
+    await world.ledger.called.wait()
+    change = ChangeAccountState(number=number, state=AccountState.BLOCKED_CREDIT, reason="test", changed_by="op")
+    await world.operator.change_account_state([change])
+    world.clock.move(timedelta(seconds=30))
+    await world.inbound.settle_pending()
+    told = await world.inbound.answer_enquiry([transfer.end_to_end_id], agent_bic=NORDBANK)
+    await world.operator.change_account_state(
+        [ChangeAccountState(number=number, state=AccountState.OPEN, reason="test", changed_by="op")]
+    )
+
+    gate.set()
+    heard = await frozen
+
+    assert told == heard == [Verdict("RJCT", "AC06")]
+    assert await world.posted(number) == 0
+    assert await world.events_of(transfer) == []
 
 
 async def test_without_screening_the_payment_is_pending_and_settled_by_the_enquiry_later(world: World) -> None:

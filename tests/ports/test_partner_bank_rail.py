@@ -14,7 +14,14 @@ from payflow.contracts.agents import Agent
 from payflow.contracts.partner_bank import SubmitCreditTransfer
 from payflow.platform.http.asgi import Receive, Scope, Send, bytes_response, header, read_body, send_response
 from payflow.services.partner_bank.app import bank_session
-from payflow.services.partner_bank.domain import BankWord, Instruction, Word, outgoing_instruction
+from payflow.services.partner_bank.domain import (
+    SILENCE,
+    BankWord,
+    Instruction,
+    Word,
+    first_return,
+    outgoing_instruction,
+)
 from payflow.services.partner_bank.rails.http import HttpRail
 from payflow.services.partner_bank.rails.iso20022 import (
     CreditTransferMessage,
@@ -51,6 +58,7 @@ class ScriptedAnswers:
     signature: str | None = None
     padding: bytes = b""
     redirects_to: str | None = None
+    names_instruction: str | None = None
     asked: list[tuple[bytes, str]] = field(default_factory=list)
     answered: list[bytes] = field(default_factory=list)
 
@@ -75,7 +83,8 @@ class ScriptedAnswers:
         message = read_message(body)
         assert isinstance(message, CreditTransferMessage | StatusRequestMessage)
         statuses = [
-            TransactionStatus(None, None, one.end_to_end_id, one.uetr, **self.word) for one in message.transactions
+            TransactionStatus(None, self.names_instruction, one.end_to_end_id, one.uetr, **self.word)
+            for one in message.transactions
         ]
         return build_statuses(StatusMessage(Header("NB1", NOON, NORDBANK, "PAYFDEFFXXX"), statuses))
 
@@ -144,6 +153,25 @@ async def test_the_word_of_the_bank_that_was_asked_is_believed(wire: Wire, named
 
     assert sent == {instruction.payment_id: BankWord(Word.ACCEPTED)}
     assert asked == {instruction.payment_id: BankWord(Word.REJECTED, "AC04")}
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [(REJECTED, BankWord(Word.REJECTED, "AC04")), (ACCEPTED, BankWord(Word.ACCEPTED))],
+    ids=["refusal", "acceptance"],
+)
+async def test_a_bank_that_tells_of_its_own_payment_when_it_is_asked_about_the_return_is_not_believed(
+    wire: Wire, word: dict[str, str | None], said: BankWord
+) -> None:
+    made = first_return(an_instruction(), reason="RR04", message_id="PFR1", now=NOON)
+    wire.bank.word = word
+
+    by_its_ids = await wire.rail.enquire_returns(agent=wire.agent, returns=[made], message_id="PF2")
+    wire.bank.names_instruction = made.return_id.hex
+    by_our_id = await wire.rail.enquire_returns(agent=wire.agent, returns=[made], message_id="PF3")
+
+    assert by_its_ids == {made.return_id: SILENCE}
+    assert by_our_id == {made.return_id: said}
 
 
 @pytest.mark.parametrize("word", [REJECTED, ACCEPTED], ids=["refusal", "acceptance"])

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 
 import asyncpg
-import pytest
 
 from payflow.contracts.account import (
     StaleCommand,
@@ -26,8 +24,6 @@ from payflow.contracts.partner_bank import (
 )
 from payflow.kernel.errors import Unavailable
 from payflow.kernel.money import InvalidAmount
-from payflow.platform.crypto import ColumnCipher
-from payflow.platform.postgres import Database
 from payflow.services.partner_bank.domain import (
     BankWord,
     Status,
@@ -38,22 +34,10 @@ from tests.builders_partner_bank import (
     ERIKA,
     World,
     a_submission,
-    memory_world,
-    postgres_world,
     status_of,
 )
-
-
-@pytest.fixture
-async def stored_world(
-    connect_as: Callable[[str], Awaitable[Database]], database_url: str, cipher: ColumnCipher
-) -> World:
-    return await postgres_world(await connect_as("partner_bank"), database_url, cipher)
-
-
-@pytest.fixture(params=["memory", "postgres"])
-async def world(request: pytest.FixtureRequest, stored_world: World) -> World:
-    return stored_world if request.param == "postgres" else memory_world()
+from tests.builders_partner_bank import stored_world as stored_world
+from tests.builders_partner_bank import world as world
 
 
 async def test_an_accepted_payment_is_told_and_told_again_without_asking_the_bank(world: World) -> None:

@@ -51,6 +51,16 @@ async def test_no_list_of_a_batch_is_compared_item_by_item_with_another(
     assert _squares(await _plan(database_url, service, statement)) == []
 
 
+@pytest.mark.parametrize("service", ["confirm", "partner_bank"])
+async def test_the_sides_of_statement_lines_are_found_by_primary_keys(database_url: str, service: str) -> None:
+    statement = load_queries(f"payflow.services.{service}").sides.rstrip().rstrip(";")
+
+    scans = _scans(await _plan(database_url, service, statement))
+
+    assert len(scans) == 3
+    assert all(index.endswith("_pkey") for index in scans), scans
+
+
 async def test_what_the_counts_of_risk_are_compared_with_stands_beside_them(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     body = await connection.fetchval("SELECT prosrc FROM pg_proc WHERE proname = 'save_if_counted'")
@@ -87,6 +97,14 @@ async def _plan(url: str, service: str, statement: str) -> dict[str, Any]:
         return found
     finally:
         await connection.close()
+
+
+def _scans(plan: dict[str, Any]) -> list[str]:
+    """How each table of a plan is read: by which index, or else in which way."""
+    # A heap whose rows an index has named is told by that index.
+    is_scan = "Index Name" in plan or plan["Node Type"] == "Seq Scan"
+    own = [plan.get("Index Name", plan["Node Type"])] if is_scan else []
+    return own + [scan for part in plan.get("Plans", ()) for scan in _scans(part)]
 
 
 def _squares(plan: dict[str, Any]) -> list[str]:

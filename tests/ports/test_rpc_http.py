@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 import pytest
+import structlog
 
+from payflow.contracts.operation import Answers, operation
 from payflow.kernel.errors import Overloaded, Rejection, Unavailable, UnknownOutcome
 from payflow.platform.context import current_deadline, current_traceparent
 from payflow.platform.rpc import in_process
-from payflow.platform.rpc.client import RefusedByContract
+from payflow.platform.rpc.client import NotInContract, RpcClients
 from payflow.platform.rpc.identity import Signer, ensure_keys
 from tests.builders_rpc import (
     Ask,
@@ -193,15 +195,45 @@ async def test_an_identity_that_the_peer_does_not_know_is_unavailable_for_nothin
     assert echo.batches == []
 
 
+class NewerEcho(Protocol):
+    """The same service in the release after, which can do more."""
+
+    service: ClassVar[str] = "risk"
+
+    @operation(callers={"confirm"}, timeout_s=2)
+    async def say(self, asks: list[Ask]) -> Answers[Said]: ...
+
+    @operation(callers={"confirm"}, timeout_s=2)
+    async def shout(self, asks: list[Ask]) -> Answers[Said]: ...
+
+
+async def test_an_operation_that_the_peers_release_does_not_have_is_unavailable_and_the_others_go_on(
+    echo: EchoService, keys_dir: Path
+) -> None:
+    clients = RpcClients(signer=Signer.load(service="confirm", directory=keys_dir), queue_max=10)
+    async with serving(app_of(echo, keys_dir)) as url:
+        client = clients.connect(NewerEcho, url)
+        with structlog.testing.capture_logs() as logs:
+            (unknown,) = await client.shout([Ask(word="a")])
+        (known,) = await client.say([Ask(word="a")])
+        await clients.close()
+
+    assert isinstance(unknown, NotInContract)
+    assert known == Said(word="a")
+    assert [(line["log_level"], line["status"]) for line in logs if line["event"] == "rpc.not_in_contract"] == [
+        ("error", 404)
+    ]
+
+
 async def test_the_binding_in_one_process_refuses_what_the_wire_refuses(echo: EchoService, keys_dir: Path) -> None:
     nonsense: Any = "not an ask"
 
     async with serving(app_of(echo, keys_dir)) as url, client_of(url, keys_dir) as remote:
         for client in (remote, in_process(Echo, echo, caller="confirm")):
-            with pytest.raises(RefusedByContract):
-                await client.whisper([Ask(word="a")])
-            with pytest.raises(RefusedByContract):
-                await client.say([nonsense])
+            (forbidden,) = await client.whisper([Ask(word="a")])
+            (unreadable,) = await client.say([nonsense])
+            assert isinstance(forbidden, NotInContract)
+            assert isinstance(unreadable, NotInContract)
             answers = await client.say([Ask(word="a"), Ask(word="refuse")])
             assert answers == [Said(word="a"), Rejection("not this one", word="refuse")]
 

@@ -11,7 +11,7 @@ from payflow_dev.chaos.model import hold_against_model
 from payflow_dev.spec.histories import History
 from payflow_dev.spec.recording import record_histories
 from tests.builders import new_id
-from tests.ports.test_invariants import A_HOLD, AN_INSTRUCTION, PAYMENT, RETURN, RETURNED, WHOLE
+from tests.builders_invariants import A_HOLD, AN_INSTRUCTION, PAYMENT, RETURN, RETURNED, WHOLE
 
 
 def read(file: Path) -> dict[str, History]:
@@ -19,16 +19,17 @@ def read(file: Path) -> dict[str, History]:
     return {history.payment_id: history for history in histories}
 
 
-async def test_what_three_services_know_of_a_payment_is_one_history_and_returns_are_left_out(
+async def test_what_three_services_know_of_a_payment_is_one_history_and_what_has_another_protocol_is_left_out(
     database_url: str, tmp_path: Path, monkeypatch
 ) -> None:
-    file, stray = tmp_path / "payments.jsonl", new_id()
+    file, stray, incoming = tmp_path / "payments.jsonl", new_id(), new_id()
     owner = await asyncpg.connect(database_url)
     await owner.execute(WHOLE)
     await owner.execute(A_HOLD % ("CAPTURED", "now()"))
     await owner.execute(AN_INSTRUCTION % ("OUTGOING", "UNKNOWN"))
+    await owner.execute((AN_INSTRUCTION % ("INCOMING", "REJECTED")).replace(str(PAYMENT), str(incoming)))
     await owner.execute(RETURNED)
-    for payment_id in (stray, RETURN):
+    for payment_id in (stray, RETURN, incoming):
         await owner.execute(
             "INSERT INTO account.refused_command (payment_id, step, code, detail, fencing_token, refused_at) "
             "VALUES ($1, 'hold', 'X', '', 1, now())",
@@ -40,7 +41,9 @@ async def test_what_three_services_know_of_a_payment_is_one_history_and_returns_
 
     found = read(file)
     paid, unknown = found[str(PAYMENT)], found[str(stray)]
-    assert count == len(found) == 2, "the return has a protocol of its own, which the model does not have"
+    assert count == len(found) == 2, (
+        "returns and incoming money have protocols of their own, which the model does not have"
+    )
     assert [(move.version, move.source, move.target) for move in paid.moves] == [
         (1, None, "RECEIVED"),
         (2, "RECEIVED", "APPROVED"),

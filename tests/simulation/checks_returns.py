@@ -7,7 +7,8 @@ from uuid import UUID
 
 from payflow.contracts.confirm import PaymentState
 from payflow.contracts.returns import ReturnState
-from payflow.services.confirm.domain import RETURN_MACHINE, FourEyes, ReturnPayment
+from payflow.kernel.four_eyes import FourEyes
+from payflow.services.confirm.domain import RETURN_MACHINE, ReturnPayment
 from tests.simulation.officers import RETURN_ENDS, Officers, Wish
 from tests.simulation.payments import PaymentTables
 from tests.simulation.returns import ReturnTables

@@ -112,7 +112,7 @@ class LedgerTables(FakeAccountStore):
         for account_id, balance in changes.balances.items():
             known = rows.balances[account_id]
             known.posted_minor, known.held_minor = balance.posted_minor, balance.held_minor
-            known.sequence, known.booked_at = balance.sequence, changes.at
+            known.sequence, known.booked_at = balance.sequence, balance.booked_at
             known.version += 1
 
     def outcomes_of(self, payment_ids: Sequence[UUID]) -> Outcomes:

@@ -15,9 +15,10 @@ from payflow.contracts.confirm import PaymentState
 from payflow.contracts.partner_bank import BankStatus, SubmissionStatus
 from payflow.contracts.risk import Assessed, RiskLevel
 from payflow.kernel.errors import PayflowError, UnknownOutcome
+from payflow.kernel.four_eyes import FourEyes
 from payflow.services.account.api import AccountApi
 from payflow.services.account.domain import Balance, Changes
-from payflow.services.confirm.domain import FourEyes, Payment, ReturnPayment
+from payflow.services.confirm.domain import Payment, ReturnPayment
 from payflow.services.confirm.ports import Ports
 from payflow.services.confirm.usecases.bank import _instruction_of
 from tests.simulation.doors import Door

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from datetime import datetime
 from operator import attrgetter
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from payflow.contracts.confirm import ListPayments, PaymentState, TransitionView
 from payflow.kernel.errors import PayflowError, Unavailable, UnknownOutcome
-from payflow.services.confirm.domain import Payment
+from payflow.services.confirm.domain import UNFINISHED, Payment
 from tests.simulation.doors import Door
 from tests.simulation.weather import Seen
 
@@ -145,12 +145,20 @@ class MemoryPayments:
         stored = self._tables.payments.get(payment.payment_id)
         return stored is not None and stored.fencing_token == payment.fencing_token
 
-    async def lease(self, payment_ids: Sequence[UUID], *, now: datetime, until: datetime) -> dict[UUID, Payment]:
+    async def lease(
+        self,
+        payment_ids: Sequence[UUID],
+        *,
+        now: datetime,
+        until: datetime,
+        states: Collection[PaymentState] = UNFINISHED,
+    ) -> dict[UUID, Payment]:
         if not payment_ids:
             return {}
         await self._arrive()
         unfinished = self._tables.unfinished
-        free = [unfinished[id] for id in payment_ids if id in unfinished and not unfinished[id].is_leased(now)]
+        known = [unfinished[id] for id in payment_ids if id in unfinished and unfinished[id].state in states]
+        free = [payment for payment in known if not payment.is_leased(now)]
         leased = {payment.payment_id: self.take(payment, until) for payment in free}
         if leased:
             self._door.note("takes", [_seen(payment) for payment in leased.values()])
@@ -219,8 +227,8 @@ class MemoryPayments:
         await self._door.enter()
         found: dict[PaymentState, tuple[int, datetime]] = {}
         for payment in self._tables.unfinished.values():
-            count, since = found.get(payment.state, (0, payment.updated_at))
-            found[payment.state] = (count + 1, min(since, payment.updated_at))
+            count, since = found.get(payment.state, (0, payment.waits_since))
+            found[payment.state] = (count + 1, min(since, payment.waits_since))
         return found
 
     async def by_ids(self, payment_ids: Sequence[UUID]) -> dict[UUID, Payment]:

@@ -13,9 +13,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from payflow.contracts.account import NewAccount, NewCustomer
+from payflow.kernel.four_eyes import FourEyes
 from payflow.services.account.api import AccountApi
 from payflow.services.account.usecases import ledger as ledger_usecases
-from payflow.services.confirm.domain import Deadlines, FourEyes, ReturnDeadlines
+from payflow.services.confirm.domain import Deadlines, ReturnDeadlines
 from payflow.services.confirm.ports import Ports, ReturnPorts
 from tests.simulation.checks import Judge
 from tests.simulation.checks_returns import ReturnsJudge

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from payflow.contracts.account import StaleCommand
+from payflow.contracts.account import CreditorUnreachable, StaleCommand
 from payflow.contracts.confirm import PaymentView, RecordBankAnswer
 from payflow.contracts.operation import Answers
 from payflow.contracts.otp import InvalidOtp, IssueOtp, OtpExpired, OtpIssued, OtpVerified, VerifyOtp
@@ -25,8 +25,8 @@ NEEDS_OTP_MINOR: Final = 1_000_000
 class Banks:
     """Account's directory of banks: every account whose number begins with X is at the other one."""
 
-    def agent_of(self, *, account: str, agent_bic: str | None) -> str | None:
-        return OTHER_BANK if account.startswith("X") else None
+    def agent_of(self, *, account: str, agent_bic: str | None) -> str | CreditorUnreachable:
+        return OTHER_BANK if account.startswith("X") else CreditorUnreachable()
 
     def country_of(self, account: str) -> str | None:
         return None

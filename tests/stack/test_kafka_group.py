@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
+import structlog
 from prometheus_client import REGISTRY
 
 from payflow.kernel.envelope import Event
+from payflow.kernel.errors import Unavailable
 from payflow.platform.eventlog.kafka.reading import LogReader
+from payflow.platform.eventlog.kafka.sharing import FIRST_LOOK_S, members_of
 from payflow.platform.postgres import Connection
 from tests.builders_event_log import running, until
 from tests.builders_kafka import KafkaLog
@@ -130,3 +135,38 @@ async def test_events_behind_one_that_waits_count_as_lag_whatever_partition_they
         await until(is_none, seconds=log.patience_s)
 
     assert len(await log.effects()) == 61
+
+
+async def test_processes_that_are_more_than_a_topic_has_partitions_are_told_of_in_one_line(log: KafkaLog) -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with AsyncExitStack() as members:
+
+            def told() -> list[dict[str, Any]]:
+                return [dict(line) for line in lines if line["event"] == "consumer.stands_by"]
+
+            async def are_members(count: int) -> bool:
+                try:
+                    found = await asyncio.to_thread(members_of, log.kafka, group=log.kafka.group("audit"))
+                except Unavailable:  # a group that is being made
+                    return False
+                return found is not None and len(found) == count
+
+            async def is_told() -> bool:
+                return any(line["processes"] == 5 for line in told())
+
+            for _ in range(3):
+                await members.enter_async_context(running(log.any_consumer()))
+            await until(partial(are_members, 3), seconds=log.patience_s)
+            await asyncio.sleep(FIRST_LOOK_S + 2)
+            before = told()
+            for _ in range(2):
+                await members.enter_async_context(running(log.any_consumer()))
+            await until(is_told, seconds=log.patience_s)
+            await asyncio.sleep(FIRST_LOOK_S)
+
+    *_, line = told()
+    assert before == []
+    assert [each["processes"] for each in told()].count(5) == 1
+    assert (line["log_level"], line["consumer"], line["topic"]) == ("warning", "audit", log.kafka.topic("payments"))
+    assert (line["partitions"], line["processes"]) == (3, 5)
+    assert f"--alter --topic {log.kafka.topic('payments')} --partitions 5" in line["add_by"]

@@ -299,6 +299,21 @@ async def test_going_over_to_kafka_and_back_loses_and_doubles_nothing(quiet: Kaf
     await quiet.assert_once_and_in_order(payments=4, versions=6)
 
 
+async def test_what_a_relay_had_sent_but_not_noted_when_it_died_has_no_second_effect(quiet: KafkaLog) -> None:
+    await quiet.append(an_event(subject="payment-0", version=1))
+    await quiet.drain(quiet.consumer())
+    noted = await quiet.owner.fetchval("SELECT position FROM event_log.relay")
+    async with running(quiet.relay(), quiet.any_consumer()):
+        await quiet.append(an_event(subject="payment-0", version=2))
+        await quiet.until_all(payments=1, versions=2)
+    await quiet.owner.execute("UPDATE event_log.relay SET position = $1", noted)
+
+    await quiet.append(an_event(subject="payment-0", version=3))
+    await quiet.drain(quiet.consumer())
+
+    await quiet.assert_once_and_in_order(payments=1, versions=3)
+
+
 async def test_only_what_is_in_kafka_and_old_is_dropped_from_the_outbox(quiet: KafkaLog) -> None:
     from datetime import timedelta
 

@@ -52,7 +52,7 @@ async def ended(customer: Customer, bulk_id: str, *, seconds: float = 60) -> dic
 async def results(customer: Customer, bulk_id: str, *, status: str | None = None) -> list[dict[str, Any]]:
     """All results of an order, in file order."""
     found: list[dict[str, Any]] = []
-    cursor = 0
+    cursor = "0"
     while True:
         query = f"limit=1000&cursor={cursor}" + (f"&status={status}" if status else "")
         answer = await customer.client.get(f"{BULK}/{bulk_id}/items?{query}")

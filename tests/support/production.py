@@ -115,7 +115,7 @@ async def execute(url: str, *statements: str) -> None:
 
 
 def until_answers(url: str, process: subprocess.Popen[str]) -> dict[str, Any]:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
             return ask(url)[1]

@@ -186,6 +186,12 @@ async def an_owner(system: System) -> AsyncIterator[Owner]:
         await connection.close()
 
 
+async def never_verified(owner: Owner) -> None:
+    """The ledger was made three days ago, and not verified since."""
+    await owner.execute("DELETE FROM account.ledger_verification")
+    await owner.execute("UPDATE account.accounts SET opened_at = now() - interval '3 days'")
+
+
 async def verified_long_ago(owner: Owner) -> None:
     """The ledger was last verified three days ago: the service does it again at its start, whatever the hour."""
     await owner.execute("DELETE FROM account.ledger_verification")

@@ -21,6 +21,8 @@ from payflow_dev.bench.kept import (
 from payflow_dev.bench.overload import MemoryInOverload, figures_of
 from payflow_dev.bench.plots import CPU, HISTORY, LATENCY, RATE, as_svg, draw, main, rate_chart
 from payflow_dev.bench.report import Report
+from payflow_dev.bench.stats import Ratio
+from payflow_dev.bench.targets import targets
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "tests" / "data" / "bench" / "sample.json"
@@ -127,12 +129,90 @@ def test_the_tables_tell_the_budget_of_a_payment() -> None:
     assert "WAL a payment" in text
 
 
+def test_each_run_tells_how_fast_its_machine_was_by_the_pgbench_beside_it() -> None:
+    kept = sample()
+    tps = [run.tps for run in kept.report.pgbench]
+
+    text = section([kept], [])
+
+    assert f"pgbench beside it: {min(tps):,.0f} to {max(tps):,.0f} transactions a second." in text
+
+
 def test_goals_that_were_not_reached_are_told_as_such() -> None:
     text = section([with_overload(sample())], [])
 
     (told,) = (line for line in text.splitlines() if line.startswith("| goodput under 4 x overload |"))
     assert told.startswith("| goodput under 4 x overload | >= 80% of the best | 0% (")
     assert told.endswith("1,000,000,000 before, 1,000,000,000 after) | **not met** |")
+
+
+def with_ratio(kept: Kept, name: str, ratio: float, **settings: object) -> Kept:
+    """The same run at so many times pgbench, and of another kind."""
+    spread = Ratio(mean=ratio, low=ratio, high=ratio)
+    steps = [msgspec.structs.replace(step, ratio=spread) for step in kept.report.steps]
+    changed = msgspec.structs.replace(kept.report.settings, **settings)
+    return Kept(name, msgspec.structs.replace(kept.report, steps=steps, settings=changed))
+
+
+@pytest.mark.parametrize(("single", "is_met"), [(0.99, False), (1.0, True)])
+def test_the_rate_is_told_as_a_multiple_of_pgbench_and_against_what_was_wanted(single: float, is_met: bool) -> None:
+    (goal,) = (one for one in targets([with_ratio(sample(), "steps", single)]) if one.name.startswith("payments a"))
+
+    assert (goal.measured.split(",")[0], goal.is_met) == (f"{single:.2f} x", is_met)
+
+
+def test_runs_of_other_kinds_are_told_by_how_many_times_the_plain_one_they_are() -> None:
+    kept = [
+        with_ratio(sample(), "steps", 0.5),
+        with_ratio(sample(), "hot", 0.35, is_hot=True),
+        with_ratio(sample(), "files", 1.5, loader="bulk"),
+    ]
+
+    goals = {goal.name: goal for goal in targets(kept)}
+
+    hot, files = goals["one debtor account for everything"], goals["payments in files"]
+    assert (hot.measured, hot.is_met) == ("0.70 x", False)
+    assert (files.measured, files.is_met) == ("3.0 x", True)
+
+
+def test_a_rate_that_falls_is_told() -> None:
+    kept = sample()
+    falls = [msgspec.structs.replace(step, payments_per_s=1000.0 - step.connections) for step in kept.report.steps]
+    run = Kept("falls", msgspec.structs.replace(kept.report, steps=falls))
+
+    (goal,) = (one for one in targets([run]) if one.wanted == "never falls")
+
+    assert not goal.is_met
+
+
+def test_a_long_ledger_is_compared_with_a_short_one() -> None:
+    kept = with_history(sample())
+    spread = Ratio(mean=0.5, low=0.5, high=0.5)
+    slower = Ratio(mean=0.44, low=0.44, high=0.44)
+    steps = [
+        msgspec.structs.replace(step, ratio=spread if step.history_entries < 10_000_000 else slower)
+        for step in kept.report.steps
+    ]
+
+    (goal,) = targets([Kept("history", msgspec.structs.replace(kept.report, steps=steps))])
+
+    assert (goal.measured, goal.is_met) == ("-12.0%", False)
+
+
+def test_a_run_that_proves_nothing_says_so() -> None:
+    report = sample().report
+    assert report.money is not None
+    money = msgspec.structs.replace(report.money, wrong=1, differences_count=1)
+    machine = msgspec.structs.replace(report.machine, commit="abc+")
+
+    bad = Kept("bad", msgspec.structs.replace(report, money=money, machine=machine))
+    text = section([bad], [])
+
+    assert not any(goal.is_met for goal in targets([bad]))
+
+    assert "**The money was not right: this run proves nothing.**" in text
+    assert "**Measured with files that differ from the commit" in text
+    assert "proves nothing" not in section([sample()], [])
 
 
 def test_a_run_beside_other_programs_says_so() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from payflow_dev.chaos.history import (
     Call,
+    Counts,
     Fault,
     FinalAccount,
     FinalBank,
@@ -13,15 +14,18 @@ from payflow_dev.chaos.history import (
     FinalPayment,
     Line,
     Opening,
+    Promise,
     Record,
     ToldAgain,
 )
 from payflow_dev.chaos.judge import judge_records
-from tests.builders_chaos import PAID, Doctored, a_call, changed, lines, with_more, without
+from tests.builders_chaos import PAID, Doctored, a_call, both, changed, lines, with_more, without
 
 REFUSED = '{"error":"INSUFFICIENT_FUNDS","status":422}'
 ABROAD = "DE08990100100000001001"
 HOME, BANK, NO = (f"01a21fb0-5cdf-7fda-94e3-16d0b679e10{digit}" for digit in "123")
+
+WHOLE = {"accounts": 2, "faults": 1, "payments": 3, "repeats": 3, "bank": 1}
 
 
 def a_whole_history() -> list[Record]:
@@ -35,6 +39,7 @@ def a_whole_history() -> list[Record]:
     return [
         Opening(account="A1", customer="c1", currency="USD", balance_minor=500),
         Opening(account="A2", customer="c2", currency="USD", balance_minor=0),
+        Promise(kinds=["payment", "payment abroad"], edges=["confirm"], faults=1, kills=1, payments=2),
         a_call("home", status=None, body=None, answered_ns=None),
         a_call("home"),
         a_call("bank", creditor=ABROAD, amount_minor=30),
@@ -47,6 +52,7 @@ def a_whole_history() -> list[Record]:
         final("bank", BANK, "COMPLETED", 30),
         final("no", NO, "REJECTED", 10_000),
         ToldAgain(customer="c1", key="home", status=200, body=PAID),
+        ToldAgain(customer="c1", key="bank", status=200, body=PAID),
         ToldAgain(customer="c1", key="no", status=422, body=REFUSED),
         FinalAccount(
             account="A1",
@@ -60,7 +66,9 @@ def a_whole_history() -> list[Record]:
         ),
         FinalAccount(account="A2", posted_minor=100, held_minor=0, lines=[Line(1, HOME, "transfer", 100, 100)]),
         FinalBank(end_to_end_id=BANK.replace("-", ""), status="ACCEPTED", amount_minor=30, times_received=2),
-        FinalEnd(seconds_to_quiet=1.0),
+        FinalEnd(
+            seconds_to_quiet=1.0, counts=Counts(**WHOLE),
+        ),
     ]  # fmt: skip
 
 
@@ -140,7 +148,39 @@ RULES: list[tuple[str, str, Doctored]] = [
     ("unknown", "a payment was not read at the end", without(FinalPayment, transaction="home")),
     ("unknown", "an account was not read at the end", without(FinalAccount, account="A2")),
     ("unknown", "a promised fault never struck", changed(Fault, {}, is_hit=False)),
+    ("left open", "somebody still waits for an answer", changed(FinalEnd, {}, unsettled=["home"])),
+    ("unknown", "nobody has said what the run was to do", without(Promise)),
+    ("unknown", "how much there was to read is not told", changed(FinalEnd, {}, counts=None)),
+    ("unknown", "no repeat was told anything at the end", without(ToldAgain)),
+    ("unknown", "one repeat was told nothing at the end", without(ToldAgain, key="bank")),
+    ("unknown", "no fault was done", without(Fault)),
+    ("unknown", "fewer faults were done than planned", changed(Promise, {}, faults=2)),
+    ("unknown", "fewer processes were killed than planned", changed(Promise, {}, kills=2)),
+    ("unknown", "fewer payments were acknowledged than planned", changed(Promise, {}, payments=3)),
+    (
+        "unknown",
+        "an edge that was promised was not struck",
+        changed(Promise, {}, edges=["confirm -> account.transfer"]),
+    ),
+    ("unknown", "what accounts had at first is not told", without(Opening)),
+    ("unknown", "the other bank's books were read in part", without(FinalBank)),
+    *(
+        (
+            "unknown",
+            f"there were more {what} to read than were read",
+            changed(FinalEnd, {}, counts=Counts(**(WHOLE | {what: WHOLE.get(what, 0) + 1}))),
+        )
+        for what in ("accounts", "faults", "payments", "repeats", "files", "returns", "bank", "incoming")
+    ),
 ]
+
+
+# Whoever has heard no end by himself is not asked once more.
+NEVER_TOLD = both(
+    without(ToldAgain, key="bank"),
+    changed(FinalEnd, {}, counts=Counts(**(WHOLE | {"repeats": 2}))),
+    changed(Promise, {}, kinds=["payment"], payments=1),
+)
 
 
 def test_the_judge_has_nothing_against_a_history_in_which_every_word_is_true() -> None:
@@ -165,8 +205,8 @@ def test_the_judge_objects(rule: str, words: str, doctor: Doctored) -> None:
     [
         with_more(a_call("home", status=409, body="{}"), a_call("home", status=429, body="{}")),
         with_more(a_call("no", amount_minor=10_000, status=503, body="{}")),
-        changed(Call, {"key": "bank"}, status=None, body=None, answered_ns=None),
-        changed(Call, {"key": "bank"}, status=202, body='{"status":"PENDING"}'),
+        both(NEVER_TOLD, changed(Call, {"key": "bank"}, status=None, body=None, answered_ns=None)),
+        both(NEVER_TOLD, changed(Call, {"key": "bank"}, status=202, body='{"status":"PENDING"}')),
         with_more(a_call("home", status=422, body='{"error":"INVALID_OTP"}')),
     ],
     ids=["409 and 429", "503 of a refused one", "paid without a word", "pending and then paid", "a wrong code"],

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from payflow_dev.bench.population import make_customers
-from payflow_dev.chaos.mix import ABROAD, FILE_LINES, LARGE_MINOR, File, Mix, Order, cancels_later_ones
+from payflow_dev.chaos.mix import (
+    ABROAD,
+    FILE_LINES,
+    LARGE_MINOR,
+    LISTED_NAME,
+    File,
+    Mix,
+    Order,
+    cancels_codes,
+    cancels_later_ones,
+    who_has_a_last_cent,
+)
 
 CUSTOMERS = make_customers(count=8, run_id="r", seed=1)
 
@@ -24,7 +37,30 @@ def test_the_fewest_customers_begin_with_every_kind() -> None:
     assert {order.is_to_be_cleared for order in orders if order.is_listed} == {True, False}
     assert {order.is_to_decline for order in orders if order.is_to_return} == {True, False}
     assert any(order.amount_minor == LARGE_MINOR for order in orders)
-    assert any(order.creditor in ABROAD for order in orders)
+    assert any(order.creditor in ABROAD and not order.is_listed for order in orders)
+    # Where the money is held for the review, and kept for the other bank's word.
+    cleared_abroad = [order for order in orders if order.creditor in ABROAD and order.is_listed]
+    assert [order.is_to_be_cleared and not cancels_later_ones(order.payer) for order in cleared_abroad] == [True]
+    assert cleared_abroad[0].body("c")["creditor"] == {"name": LISTED_NAME}
+
+
+def test_now_and_then_a_payment_abroad_is_to_a_listed_name() -> None:
+    orders = [wish for wish in wishes(3, number=400) if isinstance(wish, Order)]
+    abroad = [order for order in orders if order.creditor in ABROAD]
+
+    assert 0 < sum(order.is_listed for order in abroad) < len(abroad) / 4
+    assert any(order.is_listed and order.is_to_be_cleared for order in abroad)
+
+
+def test_no_account_is_emptied_twice_and_nobody_empties_one_who_cancels_what_asks_for_a_code() -> None:
+    emptied = set[int]()
+    for number in range(24):
+        emptied.add(who_has_a_last_cent(32, emptied=emptied, number=number * 7))
+
+    assert len(emptied) == 24
+    assert not any(cancels_codes(payer) for payer in emptied)
+    with pytest.raises(RuntimeError, match="more customers"):
+        who_has_a_last_cent(32, emptied=emptied, number=1)
 
 
 def test_the_same_seed_orders_the_same() -> None:

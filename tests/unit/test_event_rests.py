@@ -33,6 +33,14 @@ def test_after_nothing_there_is_the_least_rest() -> None:
     assert Rests(Seconds()).after(0) == REST_MIN_S
 
 
+def test_a_reader_that_nobody_waits_for_rests_at_least_as_long_as_it_may() -> None:
+    rests = Rests(Seconds(), shortest_s=0.07)
+
+    assert rests.now() == 0.07
+    assert rests.after(0) == 0.07
+    assert rests.after(1000) == REST_MAX_S
+
+
 @pytest.mark.parametrize("per_s", [600, 1000, 5000])
 def test_under_load_the_rest_is_the_longest(per_s: float) -> None:
     assert rest_at(per_s) == REST_MAX_S

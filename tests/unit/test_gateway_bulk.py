@@ -11,7 +11,7 @@ import pytest
 from payflow.contracts.confirm import PaymentState
 from payflow.contracts.gateway import Role
 from payflow.services.gateway.routes import bulk_upload
-from payflow.services.gateway.routes.bulk_lines import LINE_MAX_BYTES, LineSplitter, csv_reader, json_reader
+from payflow.services.gateway.routes.bulk_lines import LINE_MAX_BYTES
 from tests.fakes_gateway import GatewayWorld, Reply, a_payment_body
 
 PATH = "/payments/bulk"
@@ -126,6 +126,69 @@ async def test_a_bad_line_is_a_result_of_its_own(world: GatewayWorld, line: byte
     assert word in bad["detail"]
 
 
+@pytest.mark.parametrize(
+    ("line", "transaction_id"),
+    [
+        (payment(7, amount=True), "txn_007"),
+        (payment(7, customer_id="cust_002"), "txn_007"),
+        (payment(7, otp="123456"), "txn_007"),
+        (b'{"transaction_id":"txn_007"}', "txn_007"),
+        # One of two, one that is none, and a line that is no JSON.
+        (b'{"transaction_id":"a","transaction_id":"b"}', None),
+        (payment(7).replace(b"txn_007", b"no id"), None),
+        (b'{"transaction_id":"txn_007"', None),
+    ],
+)
+async def test_an_invalid_line_is_told_with_its_transaction_id_where_that_can_be_read(
+    world: GatewayWorld, line: bytes, transaction_id: str | None
+) -> None:
+    token = await world.token()
+
+    reply = await upload(world, token, line)
+    (told,) = await results(world, token, reply.json["bulk_id"])
+
+    assert (told["status"], told["transaction_id"]) == ("INVALID", transaction_id)
+
+
+async def test_an_invalid_line_of_csv_is_told_with_its_transaction_id(world: GatewayWorld) -> None:
+    token = await world.token()
+    rows = "txn_001,1.00,ACC001,,,,\ntxn_002,1.00\n"
+
+    reply = await upload(world, token, f"{HEADER}\n{rows}".encode(), kind=CSV)
+    told = await results(world, token, reply.json["bulk_id"])
+
+    # The cells of the second one cannot be told apart.
+    assert [(line["status"], line["transaction_id"]) for line in told] == [("INVALID", "txn_001"), ("INVALID", None)]
+
+
+async def test_results_are_paged_by_a_cursor_that_is_a_text_like_those_of_other_lists(world: GatewayWorld) -> None:
+    token = await world.token()
+    reply = await upload(world, token, file_of(3))
+    bulk_id = reply.json["bulk_id"]
+    await world.bulk.run()
+
+    first = await world.client.send("GET", f"{PATH}/{bulk_id}/items?limit=2", token=token)
+    second = await world.client.send("GET", f"{PATH}/{bulk_id}/items?limit=2&cursor=2", token=token)
+
+    assert first.json["next_cursor"] == "2"
+    assert [line["line"] for line in second.json["data"]] == [3]
+    assert second.json["next_cursor"] is None
+
+
+async def test_json_that_is_sent_as_csv_is_told_which_content_type_it_needs(world: GatewayWorld) -> None:
+    token = await world.token()
+
+    refused = await upload(world, token, b"\n " + file_of(3), kind=CSV)
+    again = await upload(world, token, b"\n " + file_of(3), kind=NDJSON)
+
+    assert (refused.status, refused.json["error"], refused.json["line"]) == (400, "MALFORMED_REQUEST", 2)
+    assert refused.json["detail"] == (
+        "Line 2 looks like JSON and not like the header line of a CSV file: send Content-Type: application/x-ndjson"
+        " and send the file again under the same key."
+    )
+    assert again.status == 202
+
+
 async def test_a_line_need_not_say_whose_it_is(world: GatewayWorld) -> None:
     token = await world.token()
 
@@ -142,7 +205,7 @@ async def test_csv_is_read_by_its_header_line(world: GatewayWorld) -> None:
         'txn_1,10.00,ACC001,ACC002,"Byron, Ada",GB,rent',
         "txn_2,10.00,ACC001,ACC002,,,",
         "txn_3,10.00,ACC001",
-        'txn_4,10.00,ACC001,ACC002,"Ada,GB,rent',
+        "txn_4,10.00,ACC001,ACC002,Ada,GB,rent,more",
     ]
 
     reply = await upload(world, token, b"\xef\xbb\xbf" + "\r\n".join(lines).encode(), kind=CSV)
@@ -177,6 +240,29 @@ async def test_a_csv_header_that_is_not_understood_refuses_the_file(
     reply = await upload(world, token, f"{header}\na,b\n".encode(), kind=CSV)
 
     assert (reply.status, reply.json["error"]) == (400, error)
+
+
+async def test_text_in_a_quoted_cell_is_never_a_payment_and_the_file_is_taken_without_its_line_break(
+    world: GatewayWorld,
+) -> None:
+    token = await world.token()
+    lines = [HEADER, *(f"txn_{number},10.00,ACC001,ACC002,,," for number in range(600))]
+    lines[400] = 'txn_399,10.00,ACC001,ACC002,,,"hello\ntxn_evil,77.00,ACC001,ACC002,,,x"'
+    raw = "\n".join(lines).encode()
+
+    refused = await upload(world, token, raw, kind=CSV)
+    await world.bulk.run()
+    order = await world.client.send("GET", f"{PATH}/{refused.json['bulk_id']}", token=token)
+    paid = list(world.bulk.commands)
+    mended = await upload(world, token, raw.replace(b"hello\n", b"hello "), kind=CSV)
+    items = await results(world, token, mended.json["bulk_id"], "?limit=1000")
+
+    assert (refused.status, refused.json["error"], refused.json["line"]) == (400, "MALFORMED_REQUEST", 401)
+    assert "remove them and send the file again under the same key" in refused.json["detail"]
+    assert (order.json["status"], order.json["counts"], paid) == ("RECEIVING", {"WAITING": 250}, [])
+    assert (mended.status, mended.json["bulk_id"]) == (202, refused.json["bulk_id"])
+    assert {item["status"] for item in items} == {"SUCCESS"}
+    assert "txn_evil" not in {command.transaction_id for command in world.bulk.commands}
 
 
 async def test_an_upload_that_was_cut_goes_on_from_its_next_line(world: GatewayWorld) -> None:
@@ -307,58 +393,3 @@ async def test_a_refused_payment_is_told_with_its_reason(world: GatewayWorld) ->
 
     assert (item["status"], item["error"]) == ("REJECTED", "INSUFFICIENT_FUNDS")
     assert item["detail"] == "The available balance does not cover the amount."
-
-
-async def test_progress_is_streamed_until_the_order_has_ended(world: GatewayWorld) -> None:
-    token = await world.token()
-    bulk_id = (await upload(world, token, file_of(2))).json["bulk_id"]
-    await world.bulk.run()
-
-    reply = await world.client.send("GET", f"{PATH}/{bulk_id}/events", token=token)
-
-    assert reply.headers["content-type"].startswith("text/event-stream")
-    name, data = reply.body.decode().strip().split("\n")
-    assert name == "event: COMPLETED"
-    assert json.loads(data.removeprefix("data: "))["counts"] == {"SUCCESS": 2}
-
-
-async def test_what_was_not_begun_is_cancelled(world: GatewayWorld) -> None:
-    token = await world.token()
-    bulk_id = (await upload(world, token, file_of(2))).json["bulk_id"]
-
-    cancelled = await world.client.send("POST", f"{PATH}/{bulk_id}/cancel", token=token)
-    items = await results(world, token, bulk_id)
-    again = await world.client.send("POST", f"{PATH}/{bulk_id}/cancel", token=token)
-
-    assert (cancelled.status, cancelled.json["status"]) == (200, "CANCELLING")
-    assert {item["status"] for item in items} == {"CANCELLED"}
-    assert again.json["status"] == "CANCELLED"
-
-
-@pytest.mark.parametrize("step", [1, 2, 3, 7, 1000])
-def test_lines_are_the_same_however_they_are_cut(step: int) -> None:
-    text = b"a\r\n\n  \nbb\n" + b"x" * 10 + b"\nlast"
-    splitter = LineSplitter()
-
-    found = [line for start in range(0, len(text), step) for line in splitter.feed(text[start : start + step])]
-    found += splitter.finish()
-
-    assert found == [(1, b"a"), (4, b"bb"), (5, b"x" * 10), (6, b"last")]
-
-
-def test_a_line_without_end_takes_no_more_memory_than_its_bound() -> None:
-    splitter = LineSplitter(7)
-
-    found = [line for _ in range(100) for line in splitter.feed(b"x" * 10_000)]
-    found += splitter.feed(b"\nnext\n")
-
-    assert [(number, len(line)) for number, line in found] == [(7, LINE_MAX_BYTES + 1), (8, 4)]
-
-
-def test_json_and_csv_lines_of_one_payment_are_one_payment() -> None:
-    as_json = json_reader("cust_001")(1, payment(1, amount="10.00"))
-    as_csv = csv_reader("cust_001", ["transaction_id", "amount", "from_account", "to_account"])(
-        1, b"txn_001,10.00,ACC001,ACC002"
-    )
-
-    assert as_json == as_csv

@@ -9,6 +9,8 @@ import pytest
 
 from payflow.contracts.confirm import PaymentState
 from payflow.contracts.gateway import Role
+from payflow.contracts.partner_bank import EndReturn, OtherReference
+from tests.builders import NOON
 from tests.fakes_gateway import a_payment
 from tests.fakes_gateway_operators import LISTED_NAME, OperatorWorld
 
@@ -35,6 +37,7 @@ def world(tmp_path: Path) -> OperatorWorld:
         ("/kyc/nobody", None, "VERIFICATION_NOT_FOUND"),
         ("/kyc/nobody", {"state": "PENDING", "level": "NONE", "reason": "x"}, "CUSTOMER_NOT_FOUND"),
         (f"/partner-bank/instructions/{UNKNOWN_ID}/enquiry", {}, "INSTRUCTION_NOT_FOUND"),
+        (f"/partner-bank/instructions/{UNKNOWN_ID}/taken-back", {"reference": "x"}, "INSTRUCTION_NOT_FOUND"),
         (f"/operator/payments/{UNKNOWN_ID}", None, "PAYMENT_NOT_FOUND"),
         ("/reviews/1", None, "NOT_FOUND"),
         ("/operator/payments/txn_001", None, "NOT_FOUND"),
@@ -80,6 +83,64 @@ async def test_instructions_are_listed_by_direction_and_status_and_asked_about(w
     assert after.json["next_cursor"] == after.json["data"][0]["payment_id"]
     wrong = await world.as_role(Role.OPERATOR, "GET", "/partner-bank/instructions?status=MAYBE")
     assert (wrong.status, wrong.json["error"]) == (400, "MALFORMED_REQUEST")
+
+
+async def test_an_operator_ends_a_return_in_their_own_name_and_with_a_reference(world: OperatorWorld) -> None:
+    returning = world.bank.add(direction="INCOMING", status="RETURNING")
+    path = f"/partner-bank/instructions/{returning.payment_id}/taken-back"
+
+    ended = await world.as_role(Role.OPERATOR, "POST", path, {"reference": "NB booking 4711"})
+    unproven = await world.as_role(Role.OPERATOR, "POST", path, {})
+    not_theirs = await world.as_role(Role.AUDITOR, "POST", path, {"reference": "NB booking 4711"})
+
+    assert (ended.status, ended.json["status"], ended.json["state"]) == (200, "ACCEPTED", "ENDED")
+    assert [(one.payment_id, one.reference) for one in world.bank.ended] == [(returning.payment_id, "NB booking 4711")]
+    assert world.bank.ended[0].ended_by
+    assert (unproven.status, not_theirs.status) == (400, 403)
+
+
+async def test_above_the_limit_an_operators_word_waits_for_a_second_one_and_can_be_withdrawn(
+    world: OperatorWorld,
+) -> None:
+    returning = world.bank.add(direction="INCOMING", status="RETURNING")
+    path = f"/partner-bank/instructions/{returning.payment_id}/taken-back"
+    world.bank.first_word = EndReturn(payment_id=returning.payment_id, reference="NB 4711", ended_by="olga")
+
+    waiting = await world.as_role(Role.OPERATOR, "POST", path, {"reference": "NB 4711"})
+    withdrawn = await world.as_role(Role.OPERATOR, "DELETE", path)
+    not_theirs = await world.as_role(Role.AUDITOR, "DELETE", path)
+
+    assert (waiting.status, waiting.json["state"], waiting.json["status"]) == (202, "AWAITING_APPROVAL", "UNKNOWN")
+    assert (waiting.json["requested_by"], waiting.json["reference"]) == ("olga", "NB 4711")
+    assert waiting.json["expires_at"]
+    assert (withdrawn.status, withdrawn.json["state"], withdrawn.json["requested_by"]) == (200, "RETURNING", None)
+    assert [one.payment_id for one in world.bank.withdrawn] == [returning.payment_id]
+    assert world.bank.withdrawn[0].withdrawn_by
+    assert not_theirs.status == 403
+
+
+async def test_a_second_word_about_something_else_says_what_it_is_about(world: OperatorWorld) -> None:
+    returning = world.bank.add(direction="INCOMING", status="RETURNING")
+    refusal = world.bank.refusal = OtherReference("olga named another.")
+
+    path = f"/partner-bank/instructions/{returning.payment_id}/taken-back"
+    answer = await world.as_role(Role.OPERATOR, "POST", path, {"reference": "NB 4711"})
+
+    assert (answer.status, answer.json["error"], answer.json["detail"]) == (409, refusal.code, refusal.detail)
+
+
+async def test_a_return_that_waits_for_a_second_person_shows_whose_word_and_until_when(world: OperatorWorld) -> None:
+    asked = {"end_requested_by": "olga", "end_reference": "NB 4711", "end_expires_at": NOON, "next_attempt_at": NOON}
+    world.bank.add(direction="RETURN", **asked)
+    world.bank.add(direction="RETURN", status="ACCEPTED", **{**asked, "next_attempt_at": None})
+
+    listed = await world.as_role(Role.OPERATOR, "GET", "/partner-bank/instructions?direction=RETURN")
+
+    ended, waiting = sorted(listed.json["data"], key=lambda one: str(one["status"]))
+    assert waiting["taken_back"]["requested_by"] == "olga"
+    assert waiting["taken_back"]["reference"] == "NB 4711"
+    assert waiting["taken_back"]["expires_at"] == waiting["next_attempt_at"]
+    assert (ended["taken_back"], ended["next_attempt_at"]) == (None, None)
 
 
 async def test_everybodys_payments_are_listed_and_looked_at_with_history_and_risk(world: OperatorWorld) -> None:

@@ -169,6 +169,34 @@ async def test_a_query_parameter_that_nobody_reads_is_refused_by_its_name(
     assert world.confirm.commands == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "detail"),
+    [
+        ("GET", "/payments?status=x", "The query parameter status is not known here; known are: cursor, limit, state."),
+        (
+            "GET",
+            "/payments?status=x&sort=desc",
+            "The query parameters status, sort are not known here; known are: cursor, limit, state.",
+        ),
+        (
+            "GET",
+            "/accounts/ACC001/entries?since=x",
+            "The query parameter since is not known here; known are: from, to, cursor, limit.",
+        ),
+        ("GET", "/payments/txn_001/events?after=1", "The query parameter after is not known here; none is taken."),
+        ("POST", "/payment/confirm?otp=1&x=2", "The query parameters otp, x are not known here; none is taken."),
+    ],
+)
+async def test_whoever_sends_an_unknown_query_parameter_is_told_the_known_ones(
+    world: GatewayWorld, method: str, path: str, detail: str
+) -> None:
+    body = a_payment_body() if method == "POST" else None
+
+    reply = await world.client.send(method, path, token=await world.token(), body=body, key="key-1")
+
+    assert reply.json["detail"] == detail
+
+
 async def test_a_waiting_payment_is_cancelled(world: GatewayWorld) -> None:
     token = await world.token()
     world.confirm.outcome = PaymentState.AWAITING_OTP

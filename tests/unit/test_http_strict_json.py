@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -46,6 +47,25 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True):
 
 class Loose(msgspec.Struct):
     name: str
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    GREEN = "green"
+
+
+Many = enum.Enum("Many", [(f"M{number}", f"m{number}") for number in range(21)])
+
+
+class Size(msgspec.Struct, forbid_unknown_fields=True):
+    size: Literal["s", "l"]
+
+
+class Choice(msgspec.Struct, forbid_unknown_fields=True):
+    colour: Colour | None = None
+    many: Many | None = None
+    colours: list[Colour] = []
+    sizes: dict[str, list[Size]] = {}
 
 
 class HasLoose(msgspec.Struct, forbid_unknown_fields=True):
@@ -158,6 +178,20 @@ def test_an_unknown_field_is_refused_by_its_printable_name() -> None:
     assert top.detail == "The field colour? is not known here; leave it out."
     assert inside.detail == "The field iban in creditor is not known here; leave it out."
     assert inside.extra["field"] == "creditor.iban"
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ('{"colour":"blue"}', "colour: send one of red, green."),
+        ('{"colours":["red","blue"]}', "colours[1]: send one of red, green."),
+        ('{"sizes":{"a":[{"size":"s"},{"size":"m"}]}}', "sizes[...][1].size: send one of l, s."),
+        # Too many to be told in a sentence.
+        ('{"many":"x"}', "many: send one of the values that are documented."),
+    ],
+)
+def test_a_value_that_is_none_of_a_few_is_refused_with_those_few(body: str, detail: str) -> None:
+    assert refusal(body, StrictReader(Choice)).detail == detail
 
 
 def test_a_wrong_type_names_the_field_and_never_repeats_the_value() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from importlib import resources
@@ -19,16 +20,20 @@ from payflow.services.partner_bank.rails.iso20022 import (
     CreditTransfer,
     CreditTransferMessage,
     Header,
+    PaymentReturn,
+    PaymentReturnMessage,
     StatusMessage,
     StatusQuery,
     StatusRequestMessage,
     TransactionStatus,
     UnreadableMessage,
     build_credit_transfers,
+    build_returns,
     build_status_request,
     build_statuses,
     read_message,
 )
+from payflow.services.partner_bank.rails.iso20022.names import PACS_004
 from tests.builders import NOON, new_id
 
 SAMPLES = Path(__file__).parents[1] / "data" / "iso20022"
@@ -90,12 +95,49 @@ def test_the_same_message_is_built_to_the_same_bytes() -> None:
     assert build_credit_transfers(message) == build_credit_transfers(message)
 
 
+def a_return(*, uetr: str | None = None, amount: str = "25.00", currency: str = "EUR") -> PaymentReturn:
+    return PaymentReturn(
+        return_id=new_id().hex, end_to_end_id="e1", uetr=uetr, amount=amount, currency=currency, reason_code="RR04"
+    )
+
+
+def test_a_return_fits_the_schema_and_reads_back_the_same_where_it_is_spoken() -> None:
+    returns = [a_return(), a_return(uetr=uetr_of(new_id())), a_return(amount="5", currency="JPY")]
+    message = PaymentReturnMessage(HEADER, returns)
+
+    data = build_returns(message)
+
+    assert schema_errors(data) == []
+    assert data == build_returns(message)
+    assert read_message(data, spoken=["pacs.004.001.09"]) == message
+    with pytest.raises(UnreadableMessage, match=re.escape("pacs.004.001.09 is not a message")):
+        read_message(data)
+
+
+@pytest.mark.parametrize(
+    ("whole", "broken"),
+    [
+        (b"<NbOfTxs>1<", b"<NbOfTxs>2<"),
+        (b">25.00</RtrdIntrBkSttlmAmt>", b">-25.00</RtrdIntrBkSttlmAmt>"),
+        (b"<Cd>RR04</Cd>", b"<Cd>TOOLONG</Cd>"),
+        (b"<OrgnlEndToEndId>e1</OrgnlEndToEndId>", b""),
+    ],
+    ids=["a wrong number of transactions", "a negative amount", "no code", "no original"],
+)
+def test_what_is_no_valid_return_is_refused(whole: bytes, broken: bytes) -> None:
+    data = build_returns(PaymentReturnMessage(HEADER, [a_return()]))
+    assert whole in data
+
+    with pytest.raises(UnreadableMessage):
+        read_message(data.replace(whole, broken), spoken=["pacs.004.001.09"])
+
+
 def test_a_status_report_fits_the_schema_and_reads_back_the_same() -> None:
     message = StatusMessage(
         HEADER,
         [
-            TransactionStatus("PF1", "i1", "e1", uetr_of(new_id()), "ACSC"),
-            TransactionStatus("PF1", None, "e2", None, "RJCT", "AC04"),
+            TransactionStatus("PF1", "i1", "e1", uetr_of(new_id()), "ACSC", original_name="pacs.008.001.08"),
+            TransactionStatus("PF1", None, "e2", None, "RJCT", "AC04", original_name="pacs.004.001.09"),
             TransactionStatus(None, None, "e3", None, "PDNG"),
         ],
     )
@@ -107,7 +149,8 @@ def test_a_status_report_fits_the_schema_and_reads_back_the_same() -> None:
 
 
 def test_a_status_request_fits_the_schema_and_reads_back_the_same() -> None:
-    message = StatusRequestMessage(HEADER, [StatusQuery("PF1", "i1", "e1", uetr_of(new_id()))])
+    queries = [StatusQuery("PF1", "i1", "e1", uetr_of(new_id())), StatusQuery("PF2", "r1", "e2", None, PACS_004)]
+    message = StatusRequestMessage(HEADER, queries)
 
     data = build_status_request(message)
 

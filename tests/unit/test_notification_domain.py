@@ -108,6 +108,31 @@ def test_a_payments_ends_and_reviews_are_told_and_its_steps_are_not(type_: str, 
 
 
 @pytest.mark.parametrize(
+    ("type_", "path", "kind"),
+    [
+        ("payment.completed", ["RECEIVED", "APPROVED", "COMPLETED"], None),
+        ("payment.completed", ["RECEIVED", "COMPLETED"], None),
+        ("payment.rejected", ["RECEIVED", "REJECTED"], None),
+        # The file's counts have these as under way, or as waiting for a code: what becomes of them is told.
+        ("payment.under_review", ["RECEIVED", "UNDER_REVIEW"], Kind.PAYMENT_UNDER_REVIEW),
+        ("payment.under_review", ["UNDER_REVIEW"], Kind.PAYMENT_UNDER_REVIEW),
+        ("payment.completed", ["COMPLETED"], Kind.PAYMENT_COMPLETED),
+        ("payment.completed", ["APPROVED", "COMPLETED"], Kind.PAYMENT_COMPLETED),
+        ("payment.rejected", ["REJECTED"], Kind.PAYMENT_REJECTED),
+        ("payment.rejected", ["APPROVED", "REJECTED"], Kind.PAYMENT_REJECTED),
+        ("payment.cancelled", ["CANCELLED"], Kind.PAYMENT_CANCELLED),
+        ("payment.expired", ["EXPIRED"], Kind.PAYMENT_EXPIRED),
+    ],
+)
+def test_of_a_files_payments_those_that_ended_at_once_are_told_by_the_file_alone(
+    type_: str, path: list[str], kind: Kind | None
+) -> None:
+    notice = notice_of(a_payment_event(type_, path=path, bulk_id=new_id()))
+
+    assert (notice.kind if notice else None) == kind
+
+
+@pytest.mark.parametrize(
     ("type_", "kind"),
     [
         ("bulk.completed", Kind.BULK_COMPLETED),
@@ -119,12 +144,20 @@ def test_a_payments_ends_and_reviews_are_told_and_its_steps_are_not(type_: str, 
 def test_the_end_of_a_file_of_payments_is_told_with_its_sums(type_: str, kind: Kind | None) -> None:
     bulk_id = new_id()
     counts = {"SUCCESS": 5, "PENDING": 1, "OTP_REQUIRED": 2, "INVALID": 1, "REJECTED": 1}
-    data = BulkChanged(bulk_id=bulk_id, customer_id="cust_001", state="COMPLETED", total=10, counts=counts)
+    data = BulkChanged(
+        bulk_id=bulk_id,
+        customer_id="cust_001",
+        state="COMPLETED",
+        total=10,
+        counts=counts,
+        paid_minor={"USD": 1250, "EUR": 99},
+    )
 
     notice = notice_of(an_event(type_, data, subject=str(bulk_id)))
 
     assert (notice.kind if notice else None) == kind
     assert notice is None or (notice.about, notice.customer_id) == (str(bulk_id), "cust_001")
+    assert notice is None or notice.values["paid"] == (Money(99, "EUR"), Money(1250, "USD"))
     assert notice is None or [notice.values[name] for name in ("total", "made", "waiting", "codes", "unpaid")] == [
         10,
         5,

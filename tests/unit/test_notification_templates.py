@@ -36,6 +36,7 @@ def values(kind: Kind, **changes: Value) -> dict[str, Value]:
         "agent": "NORDDEFFXXX",
         "bulk_id": "bulk-1",
         "code": "735264",
+        "paid": (Money(123_456_789, "EUR"), Money(123_456_789, "USD")),
         **dict.fromkeys(("total", "made", "waiting", "codes", "unpaid"), 1234),
     }
     return {name: (examples | changes)[name] for name in VALUES_OF[kind]}
@@ -115,6 +116,25 @@ def test_money_is_exact_and_written_as_the_language_does(amount: Any, english: s
         texts = TEMPLATES.render(Kind.PAYMENT_COMPLETED, language, values(Kind.PAYMENT_COMPLETED, amount=amount))
 
         assert f"{written}\n" in texts.body
+
+
+@pytest.mark.parametrize(
+    ("paid", "english", "german"),
+    [
+        ((), "Made: 1\n", "Ausgeführt: 1\n"),
+        ((Money(19950, "USD"),), "Made: 1 (199.50 USD)\n", "Ausgeführt: 1 (199,50 USD)\n"),
+        ((Money(5, "JPY"), Money(150, "USD")), "Made: 1 (5 JPY, 1.50 USD)\n", "Ausgeführt: 1 (5 JPY, 1,50 USD)\n"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Kind.BULK_COMPLETED, Kind.BULK_CANCELLED, Kind.BULK_EXPIRED])
+def test_what_a_file_has_paid_is_told_by_currency(
+    kind: Kind, paid: tuple[Money, ...], english: str, german: str
+) -> None:
+    for language, written in (("en", english), ("de", german)):
+        texts = TEMPLATES.render(kind, language, values(kind, paid=paid, made=1))
+
+        assert written in texts.body
+        assert ("(" in texts.short) is bool(paid)
 
 
 @pytest.mark.parametrize(

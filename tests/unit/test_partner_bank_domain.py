@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 import pytest
 from hypothesis import given
@@ -15,6 +15,7 @@ from payflow.kernel.machine import IllegalTransition
 from payflow.services.partner_bank.domain import (
     LIFE,
     NAME_LENGTH_MAX,
+    SILENCE,
     BankWord,
     Instruction,
     Pauses,
@@ -33,7 +34,14 @@ from payflow.services.partner_bank.domain import (
     word_of,
 )
 from payflow.services.partner_bank.rails.http import _NoAnswer, words_in
-from payflow.services.partner_bank.rails.iso20022 import Header, StatusMessage, TransactionStatus, build_statuses
+from payflow.services.partner_bank.rails.iso20022 import (
+    Header,
+    StatusMessage,
+    StatusQuery,
+    TransactionStatus,
+    build_statuses,
+)
+from payflow.services.partner_bank.rails.iso20022.names import PACS_004, PACS_008
 from payflow.services.partner_bank.rails.signing import BankSecrets, is_answer_signed, is_signed, sign, sign_answer
 from tests.builders import NOON, new_id
 
@@ -116,9 +124,12 @@ def test_a_settled_incoming_payment_is_never_settled_again() -> None:
 
 def test_outgoing_and_incoming_lives_never_meet_but_in_rejection() -> None:
     assert sorted(LIFE.transitions()) == [
+        (Status.HELD_IN_SUSPENSE, Status.CREDITED),
+        (Status.HELD_IN_SUSPENSE, Status.RETURNING),
         (Status.PENDING, Status.CREDITED),
         (Status.PENDING, Status.HELD_IN_SUSPENSE),
         (Status.PENDING, Status.REJECTED),
+        (Status.RETURNING, Status.RETURNED),
         (Status.UNKNOWN, Status.ACCEPTED),
         (Status.UNKNOWN, Status.REJECTED),
     ]
@@ -215,6 +226,13 @@ def an_answer(*statuses: TransactionStatus, sender: str | None = "NORDDEFFXXX") 
     return build_statuses(StatusMessage(Header("NB1", NOON, sender, "PAYFDEFFXXX"), list(statuses)))
 
 
+def asked(*instructions: Instruction) -> dict[UUID, StatusQuery]:
+    return {
+        one.payment_id: StatusQuery(one.message_id, one.instruction_id, one.end_to_end_id, one.uetr)
+        for one in instructions
+    }
+
+
 def test_an_answer_speaks_only_of_the_payments_whose_ids_it_repeats() -> None:
     named, other_uetr, other_message, unasked = (an_instruction() for _ in range(4))
 
@@ -226,7 +244,7 @@ def test_an_answer_speaks_only_of_the_payments_whose_ids_it_repeats() -> None:
             TransactionStatus("PF1", None, unasked.end_to_end_id, None, "RJCT", "AC01"),
             TransactionStatus("PF1", None, None, named.uetr, "RJCT", "AC01"),
         ),
-        instructions=[named, other_uetr, other_message],
+        asked=asked(named, other_uetr, other_message),
         agent_bic="NORDDEFFXXX",
         is_enquiry=False,
     )
@@ -234,12 +252,68 @@ def test_an_answer_speaks_only_of_the_payments_whose_ids_it_repeats() -> None:
     assert words == {named.payment_id: BankWord(Word.ACCEPTED)}
 
 
+THEIRS, NEW = "0f7a9f62-6b7d-4c5e-9a51-6dd5b7a1c001", uuid5(NAMESPACE_OID, "a return")
+
+
+@pytest.mark.parametrize(
+    ("named", "is_believed"),
+    [
+        ({}, False),
+        ({"original_message_id": "NB77", "original_name": PACS_008}, False),
+        ({"original_message_id": "PFR1", "original_name": PACS_008}, False),
+        ({"instruction_id": "theirs"}, False),
+        ({"instruction_id": NEW.hex}, True),
+        ({"original_message_id": "PFR1", "original_name": PACS_004}, True),
+        ({"original_message_id": "PFR1", "original_name": "pacs.004.001.02"}, True),
+    ],
+)
+@pytest.mark.parametrize(("status", "word"), [("ACSC", Word.ACCEPTED), ("RJCT", Word.REJECTED)])
+def test_a_final_word_about_a_return_names_what_is_the_returns_alone(
+    named: dict[str, str], is_believed: bool, status: str, word: Word
+) -> None:
+    ids = {"original_message_id": None, "instruction_id": None, **named}
+    said = TransactionStatus(end_to_end_id="E1", uetr=THEIRS, status=status, **ids)  # type: ignore[arg-type]
+
+    words = words_in(
+        an_answer(said),
+        asked={NEW: StatusQuery("PFR1", NEW.hex, "E1", THEIRS, PACS_004)},
+        agent_bic="NORDDEFFXXX",
+        is_enquiry=True,
+    )
+
+    assert (words.get(NEW, SILENCE) == BankWord(word)) is is_believed
+
+
+def test_that_a_return_never_came_is_believed_for_it_is_only_sent_again() -> None:
+    said = TransactionStatus(None, None, "E1", THEIRS, "RJCT", "AG09")
+
+    words = words_in(
+        an_answer(said),
+        asked={NEW: StatusQuery("PFR1", NEW.hex, "E1", THEIRS, PACS_004)},
+        agent_bic="NORDDEFFXXX",
+        is_enquiry=True,
+    )
+
+    assert words == {NEW: BankWord(Word.NOT_RECEIVED, "AG09")}
+
+
+def test_a_word_about_a_return_is_none_about_a_payment_with_its_ids() -> None:
+    instruction = an_instruction()
+    said = TransactionStatus(
+        "PF1", None, instruction.end_to_end_id, instruction.uetr, "ACSC", original_name="pacs.004.001.09"
+    )
+
+    words = words_in(an_answer(said), asked=asked(instruction), agent_bic="NORDDEFFXXX", is_enquiry=True)
+
+    assert words == {}
+
+
 def test_two_words_about_one_payment_are_none() -> None:
     instruction = an_instruction()
     yes = TransactionStatus("PF1", None, instruction.end_to_end_id, None, "ACSC")
     no = TransactionStatus("PF1", None, instruction.end_to_end_id, None, "RJCT", "AC01")
 
-    words = words_in(an_answer(yes, no), instructions=[instruction], agent_bic="NORDDEFFXXX", is_enquiry=False)
+    words = words_in(an_answer(yes, no), asked=asked(instruction), agent_bic="NORDDEFFXXX", is_enquiry=False)
 
     assert words == {}
 
@@ -250,7 +324,7 @@ def test_an_answer_in_the_name_of_another_bank_is_none() -> None:
 
     with pytest.raises(_NoAnswer):
         words_in(
-            an_answer(yes, sender="LUTEFRPPXXX"), instructions=[instruction], agent_bic="NORDDEFFXXX", is_enquiry=False
+            an_answer(yes, sender="LUTEFRPPXXX"), asked=asked(instruction), agent_bic="NORDDEFFXXX", is_enquiry=False
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -36,6 +37,8 @@ REAL = {
         ({"PAYFLOW_BANK_SECRETS": "[]"}, "PAYFLOW_BANK_SECRETS"),
         ({"PAYFLOW_OWN_BIC": "payflow"}, "PAYFLOW_OWN_BIC"),
         ({"PAYFLOW_BANK_TIMEOUT_S": "0"}, "PAYFLOW_BANK_TIMEOUT_S"),
+        ({"PAYFLOW_TAKEN_BACK_FOUR_EYES_ABOVE": "much"}, "PAYFLOW_TAKEN_BACK_FOUR_EYES_ABOVE"),
+        ({"PAYFLOW_TAKEN_BACK_APPROVAL_S": "0"}, "PAYFLOW_TAKEN_BACK_APPROVAL_S"),
     ],
 )
 async def test_production_refuses_demo_banks_demo_secrets_and_nonsense(changes: dict[str, str], complaint: str) -> None:
@@ -44,6 +47,24 @@ async def test_production_refuses_demo_banks_demo_secrets_and_nonsense(changes: 
     with pytest.raises(SettingsError, match=complaint):
         await partner_bank.build(runtime)
     await runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "above_minor", "hours"),
+    [
+        ({}, 100_000, 72),
+        ({"PAYFLOW_TAKEN_BACK_FOUR_EYES_ABOVE": "50,JPY=9", "PAYFLOW_TAKEN_BACK_APPROVAL_S": "3600"}, 5_000, 1),
+    ],
+)
+async def test_the_limit_and_the_time_of_an_operators_word_are_settings(
+    changes: dict[str, str], above_minor: int, hours: int
+) -> None:
+    runtime = Runtime(service="partner_bank", instance="partner_bank", environ={**REAL, **changes})
+
+    rules = partner_bank.taken_back_rules(runtime.settings(partner_bank.SETTINGS))
+
+    assert [rules.four_eyes.asks(minor, "EUR") for minor in (above_minor, above_minor + 1)] == [False, True]
+    assert rules.approval == timedelta(hours=hours)
 
 
 async def test_a_secret_for_each_bank_serves_instead_of_a_common_one() -> None:

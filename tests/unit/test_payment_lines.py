@@ -94,4 +94,5 @@ def test_the_verb_says_when_no_line_names_it(tmp_path: Path) -> None:
     assert done.exception.exit_code == 1
     assert done.exception.message.startswith("No line names nosuch")
     assert "transaction_id, a payment_id or a trace_id" in done.exception.message
+    assert "refused for their rate" in done.exception.message
     assert (none_wanted.exit_code, none_wanted.output) == (0, "")

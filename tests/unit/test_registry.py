@@ -49,7 +49,7 @@ def test_every_process_has_the_port_that_the_documentation_promises(name: str, p
     assert instance.service_port(row) == port
 
 
-def test_the_eleven_processes_are_ten_services() -> None:
+def test_the_gateway_is_two_of_the_eleven_services() -> None:
     promised = [find(name) for name, _ in PORTS[:-1]]
 
     assert len(promised) == 11

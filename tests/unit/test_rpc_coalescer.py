@@ -102,6 +102,30 @@ async def test_what_arrives_while_a_call_is_under_way_goes_together_in_the_next(
     assert coalescer.waiting == 0
 
 
+async def test_one_who_asks_again_as_soon_as_he_is_answered_is_not_waited_for_a_second_time() -> None:
+    doors = [asyncio.Event() for _ in range(4)]
+    sent: list[int] = []
+
+    async def send(items: list[int], deadline: float) -> list[str]:
+        sent.extend(items)
+        await doors[items[0]].wait()
+        return [str(item) for item in items]
+
+    coalescer = Coalescer(send, calls_in_flight=2, batch_max=100, queue_max=1000)
+
+    async def ask_again_and_again() -> None:
+        for number in range(4):
+            await coalescer.ask([number], deadline=soon())
+
+    asking = asyncio.create_task(ask_again_and_again())
+    for number, door in enumerate(doors):
+        await a_turn()
+        assert sent == list(range(number + 1))
+        await asyncio.sleep(0.02)
+        door.set()
+    await asking
+
+
 async def test_one_slow_call_does_not_hold_up_the_next_where_two_may_be_under_way() -> None:
     peer = Peer(is_open=False)
     coalescer = a_coalescer(peer, calls_in_flight=2)

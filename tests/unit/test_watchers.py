@@ -74,3 +74,15 @@ def test_a_process_that_there_is_not_is_refused_with_the_names_of_all(
 def test_nothing_can_be_killed_where_nothing_runs(tmp_path: Path) -> None:
     with pytest.raises(StartError):
         killing.kill(make_instance(data_dir=tmp_path), "kyc", for_s=0)
+
+
+@pytest.mark.parametrize(
+    ("times", "for_s", "told"),
+    [
+        (1, 0.0, "kyc was killed once."),
+        (1, 2.5, "kyc was kept down for 2.5 s (killed once)."),
+        (6, 6.0, "kyc was kept down for 6 s (killed 6 times)."),
+    ],
+)
+def test_what_was_done_to_a_process_is_told_as_it_was_asked_for(times: int, for_s: float, told: str) -> None:
+    assert killing.told("kyc", times=times, for_s=for_s) == told

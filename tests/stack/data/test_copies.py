@@ -88,7 +88,7 @@ async def test_a_killed_confirm_loses_and_doubles_nothing_and_all_three_share_th
     async def shared() -> bool:
         return all([await answered(process, "confirm") >= 20 for process in copies_of(system, "confirm")])
 
-    await eventually(shared, seconds=60, pause_s=0.5)
+    await eventually(shared, seconds=180, pause_s=0.5)
     victim = copies_of(system, "confirm")[1]
     async with world.other_bank.behaving("delay", delay_ms=600):
         await eventually(lambda: unfinished(system), seconds=30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -51,8 +52,9 @@ async def listed(customer: Customer) -> list[str]:
     return [payment["transaction_id"] for payment in answer.json["data"]]
 
 
-async def statement(customer: Customer) -> list[Any]:
-    answer = await customer.client.get(f"/accounts/{customer.account}/entries")
+async def statement(customer: Customer, *, to: str | None = None) -> list[Any]:
+    range_of = "" if to is None else f"?to={to}"
+    answer = await customer.client.get(f"/accounts/{customer.account}/entries{range_of}")
     assert answer.status == 200, answer
     return list(answer.json["data"])
 
@@ -108,6 +110,32 @@ async def test_whoever_has_just_paid_sees_it_at_once_while_the_replica_stands_st
 
 async def sees_one(customer: Customer) -> bool:
     return len(await statement(customer)) == 1
+
+
+async def test_a_statement_of_a_time_that_has_passed_is_whole_although_the_replica_stands_still(
+    world: World, system: System, replica: PostgresNode
+) -> None:
+    debtor, creditor = await world.make.customer(USD="100.00"), await world.make.customer(USD="0.00")
+    await eventually(lambda: answered_by(system, "replica", creditor), seconds=20, pause_s=0.5)
+    await asyncio.to_thread(replica.sql, "SELECT pg_wal_replay_pause()")
+    try:
+        assert (await debtor.pay(creditor.account, "1.00")).status == 200
+        await asyncio.sleep(0.05)
+        end = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+        # The replica cannot know that nothing else comes before that instant, the primary can.
+        told = await statement(creditor, to=end)
+        assert [line["amount"] for line in told] == ["1.00"]
+        assert await statement(creditor) == []
+    finally:
+        await asyncio.to_thread(replica.sql, "SELECT pg_wal_replay_resume()")
+
+    async def told_by_the_replica() -> bool:
+        before = (await reads(system)).get("replica", 0)
+        assert await statement(creditor, to=end) == told
+        return (await reads(system)).get("replica", 0) > before
+
+    await eventually(told_by_the_replica, seconds=20, pause_s=0.5)
 
 
 async def test_an_auditors_search_comes_from_the_replica(world: World, system: System) -> None:

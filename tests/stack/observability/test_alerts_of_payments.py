@@ -30,7 +30,7 @@ async def test_payments_that_cannot_be_made_page_somebody_and_so_does_the_breake
 
 async def test_a_payment_that_nobody_drives_on_pages_somebody(world: World) -> None:
     async with a_payer(world.system) as (payer, payee), an_owner(world.system) as owner:
-        transaction_id = (await payer.pay(payee.account, "1.00")).json["transaction_id"]
+        transaction_id = await payer.has_paid(payee.account, "1.00")
         # By hand, since no fault of a process leaves one behind: its end is forgotten, and nobody is to look soon.
         forgotten = await owner.execute(
             "UPDATE confirm.transactions SET state = 'HELD', completed_at = NULL, "
@@ -56,7 +56,7 @@ async def test_a_payment_that_the_other_bank_is_silent_about_is_a_ticket(world: 
         an_owner(world.system) as owner,
         kept_down(world.system, "partner-bank"),
     ):
-        transaction_id = (await payer.pay(NORDBANK, "1.00")).json["transaction_id"]
+        transaction_id = await payer.has_paid(NORDBANK, "1.00")
         await owner.execute(
             "UPDATE confirm.transactions SET updated_at = now() - interval '2 hours' "
             "WHERE transaction_id = $1 AND state = 'SUBMITTED'",
@@ -89,7 +89,7 @@ async def test_a_consumer_that_cannot_write_pages_somebody_and_one_far_behind_is
     async with a_payer(world.system) as (payer, payee), an_owner(world.system) as owner:
         await owner.execute("REVOKE INSERT ON audit.audit_logs FROM payflow_audit")
         try:
-            assert (await payer.pay(payee.account, "1.00")).status == 200
+            await payer.has_paid(payee.account, "1.00")
             await owner.execute(
                 "UPDATE event_log.batch SET created_at = now() - interval '10 minutes' WHERE coalesce(position > "
                 "(SELECT position FROM event_log.consumer WHERE name = 'audit'), true)"
