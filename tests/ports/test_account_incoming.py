@@ -22,6 +22,7 @@ from payflow.contracts.account import (
     StaleCommand,
     VerifyLedger,
 )
+from payflow.contracts.incoming import suspense_exit_id
 from payflow.platform.crypto import ColumnCipher
 from tests.builders import new_id
 from tests.builders_account import World, in_memory, on_postgres
@@ -222,3 +223,20 @@ async def test_a_creditor_who_was_refused_stays_so_and_the_money_goes_back(world
     assert isinstance(stale, StaleCommand)
     assert isinstance(returned, Booked)
     assert await world.balance(creditor) == (0, 0)
+
+
+async def test_money_that_left_suspense_does_not_look_like_a_payment_of_another_month(
+    connect_as: ConnectAs, cipher: ColumnCipher
+) -> None:
+    """One hash in sixteen begins like an id that tells its time; this payment's does."""
+    world = await on_postgres(connect_as, cipher)
+    creditor = await world.account()
+    before = await world.store.make_partitions()
+    held = a_credit(creditor.number, payment_id=UUID("153f58cb-e4fc-53e0-95c7-f1dfce9da406"), token=1, to_suspense=True)
+    assert isinstance((await world.bank.credit_incoming([held]))[0], Booked)
+
+    (cleared,) = await world.bank.credit_from_suspense([a_clearing(held)])
+
+    assert isinstance(cleared, Booked)
+    assert suspense_exit_id(held.payment_id).version == 8
+    assert await world.store.make_partitions() == before

@@ -25,8 +25,12 @@ class CreditIncoming(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def suspense_exit_id(payment_id: UUID) -> UUID:
-    """The id under which an incoming payment's money leaves the suspense account, whichever way: it leaves once."""
-    return UUID(bytes=hashlib.sha256(b"payflow:suspense:" + str(payment_id).encode()).digest()[:16])
+    """The id under which an incoming payment's money leaves the suspense account, whichever way: it leaves once.
+
+    A UUID of version 8 (RFC 9562, 5.8): the ledger takes those of version 7 for ids of payments made at their time.
+    """
+    digest = hashlib.sha256(b"payflow:suspense:" + str(payment_id).encode()).hexdigest()
+    return UUID(f"{digest[:12]}8{digest[13:16]}8{digest[17:32]}")
 
 
 class CreditFromSuspense(msgspec.Struct, frozen=True, kw_only=True):

@@ -352,7 +352,8 @@ SELECT 'entry ' || entry.entry_id::text || ' of payment ' || entry.payment_id::t
                FROM partner_bank.instruction WHERE direction = 'INCOMING'
               UNION ALL
              SELECT payment_id,
-                    encode(substr(sha256(convert_to('payflow:suspense:' || payment_id::text, 'UTF8')), 1, 16), 'hex')::uuid,
+                    overlay(overlay(left(encode(sha256(convert_to('payflow:suspense:' || payment_id::text, 'UTF8')), 'hex'), 32)
+                           PLACING '8' FROM 13) PLACING '8' FROM 17)::uuid,
                     true, is_suspicious, agent_bic, amount_minor, currency, coalesce(suspense_exit, status)
                FROM partner_bank.instruction WHERE direction = 'INCOMING' AND is_suspicious) AS sent
        ON sent.booked_as = entry.payment_id
@@ -386,7 +387,8 @@ SELECT 'incoming payment ' || instruction.payment_id::text || ' (' || instructio
                 FROM partner_bank.incoming_return AS made WHERE made.payment_id = instruction.payment_id) AS is_broken,
        false AS is_waiting
   FROM (SELECT payment_id, amount_minor, currency, coalesce(suspense_exit, status) AS told,
-               encode(substr(sha256(convert_to('payflow:suspense:' || payment_id::text, 'UTF8')), 1, 16), 'hex')::uuid
+               overlay(overlay(left(encode(sha256(convert_to('payflow:suspense:' || payment_id::text, 'UTF8')), 'hex'), 32)
+                      PLACING '8' FROM 13) PLACING '8' FROM 17)::uuid
                   AS exit_id
           FROM partner_bank.instruction
          WHERE direction = 'INCOMING' AND is_suspicious

@@ -108,8 +108,8 @@ class Watch:
         for name in self._health.healthy_now(now=now):
             child = self.children[name]
             child.healthy_at = now
-            if child.port is not None:
-                self._live.watch(name=name, port=child.port, now=now)
+            if child.port is not None and child.pid is not None:
+                self._live.watch(name=name, pid=child.pid, port=child.port, now=now)
             if child.restarts:
                 self._tell(f"{name} is healthy again.")
             self._on_change()

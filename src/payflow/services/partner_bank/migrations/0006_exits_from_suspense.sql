@@ -8,7 +8,8 @@ CREATE TABLE exit_from_suspense (
 -- Of all that was ever held: what leaves from now on is noted as it leaves, unless by the release before, while an update
 -- runs.
 INSERT INTO exit_from_suspense (exit_id, payment_id)
-SELECT encode(substr(sha256(convert_to('payflow:suspense:' || payment_id::text, 'UTF8')), 1, 16), 'hex')::uuid, payment_id
+SELECT overlay(overlay(left(encode(sha256(convert_to('payflow:suspense:' || payment_id::text, 'UTF8')), 'hex'), 32)
+       PLACING '8' FROM 13) PLACING '8' FROM 17)::uuid, payment_id
   FROM instruction
  WHERE direction = 'INCOMING' AND is_suspicious;
 
