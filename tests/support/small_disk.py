@@ -1,4 +1,4 @@
-"""A file system of a test's own on a loop mount, to be filled without filling anybody else's."""
+"""A file system of a test's own on a loop mount, to be filled or halted without doing so to anybody else's."""
 
 from __future__ import annotations
 
@@ -36,19 +36,33 @@ class SmallDisk(NamedTuple):
         """Give it back."""
         self._ballast.unlink(missing_ok=True)
 
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Meanwhile whoever writes to it waits, as on a disk that does not answer."""
+        _as_root("fsfreeze", "--freeze", str(self.mountpoint), wanted=_RIGHTS)
+        try:
+            yield
+        finally:
+            _as_root("fsfreeze", "--unfreeze", str(self.mountpoint))
+
     @property
     def _ballast(self) -> Path:
         return self.mountpoint / "ballast"
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[SmallDisk]:
+def small_disk(folder: Path, *, size_bytes: int = _SIZE_BYTES) -> Iterator[SmallDisk]:
     """An ext4 of some megabytes, mounted in this folder until the end. Needs root, or sudo without a password."""
     image, mountpoint = folder / "image", folder / "disk"
     mountpoint.mkdir()
     with image.open("wb") as file:
-        file.truncate(_SIZE_BYTES)
-    for program, package in (("mkfs.ext4", "e2fsprogs"), ("mount", "mount"), ("umount", "mount")):
+        file.truncate(size_bytes)
+    for program, package in (
+        ("mkfs.ext4", "e2fsprogs"),
+        ("mount", "mount"),
+        ("umount", "mount"),
+        ("fsfreeze", "util-linux"),
+    ):
         if shutil.which(program, path=_PATH) is None:
             pytest.fail(f"{program} is not installed (Debian, Ubuntu: apt-get install {package}).", pytrace=False)
     _run("mkfs.ext4", "-q", "-F", "-m", "0", "-E", f"root_owner={os.getuid()}:{os.getgid()}", str(image))

@@ -133,12 +133,15 @@ class System:
 
 
 @contextmanager
-def running_system(*options: str, environ: Mapping[str, str] | None = None, **settings: str) -> Iterator[System]:
+def running_system(
+    *options: str, environ: Mapping[str, str] | None = None, inside: Path | None = None, **settings: str
+) -> Iterator[System]:
     """A started instance with these settings (`RATE_LIMIT_PER_IP="5/15m"`); stopped and removed at the end.
 
-    `options` go to `up`, whose environment has `environ` too.
+    `options` go to `up`, whose environment has `environ` too. `inside`: where its directory is made, if not where
+    temporary ones are.
     """
-    folder = Path(tempfile.mkdtemp(prefix="payflow-journey-"))
+    folder = Path(tempfile.mkdtemp(prefix="payflow-journey-", dir=inside))
     # The database server runs as another user where the tests are root's.
     folder.chmod(0o755)
     base = free_port_base()
