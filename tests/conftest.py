@@ -43,12 +43,18 @@ TEST_BY_TEST = ("faults/test_supervisor.py", "faults/test_supervisor_starts.py")
 # What takes longest comes first, so that no worker is left alone with it at the end. A worker that has nothing else to
 # do is given what comes last: many small things.
 FIRST = (
+    "stack/test_tutorial.py",
     "stack/observability/test_alerts_of_payments.py",
     "stack/observability/test_alerts_with_kafka.py",
     "stack/observability/test_alerts_of_servers.py",
     "stack/observability/test_alerts_live.py",
     "stack/observability/test_alerts_of_waiting.py",
     "stack/test_kafka_faults.py",
+    "stack/test_kafka_three_nodes.py",
+    "stack/observability/test_dashboards.py",
+    "stack/test_kafka_security.py",
+    "stack/test_kafka_group.py",
+    "stack/data/test_disk_that_halts.py",
     "faults",
     "journeys",
     "journeys/test_new_service.py",
