@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 
 from payflow_dev.bench.drive import Driven
@@ -140,6 +141,29 @@ def test_few_samples_tell_nothing_and_meet_no_goal() -> None:
     (goal,) = memory_of(payments=1, warm_up_payments=0, connections=64, samples=few).goals
     assert goal.measured.startswith("too few samples")
     assert not goal.is_met
+
+
+def server_samples(*, child_kb: Callable[[int], int]) -> list[MemorySample]:
+    """A server with a child that stays, and two that come and go."""
+    found = []
+    for place, sample in enumerate(samples(kb=lambda _: 30_000)):
+        children = {"postgres": 5_000, "postgres/11": child_kb(place)}
+        children |= {"postgres/12": 9_000} if place < 5 else {"postgres/13": 30_000}
+        found.append(msgspec.structs.replace(sample, heap_kb=sample.heap_kb | children))
+    return found
+
+
+def test_a_connection_more_is_no_growth_of_the_server() -> None:
+    growth = {each.name: each for each in growth_of(server_samples(child_kb=lambda _: 7_000))}
+
+    assert set(growth) == {"confirm", "otp", "postgres"}
+    assert (growth["postgres"].first_kb, growth["postgres"].kb_per_100000) == (12_000, 0.0)
+
+
+def test_a_child_that_stays_and_grows_is_found() -> None:
+    (fastest, *_) = growth_of(server_samples(child_kb=lambda place: 7_000 + place * 400))
+
+    assert (fastest.name, fastest.is_steady) == ("postgres", False)
 
 
 def test_a_process_that_was_not_there_all_the_time_is_not_judged() -> None:

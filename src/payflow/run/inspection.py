@@ -66,17 +66,26 @@ def pss_kb_by_process(status: InstanceStatus) -> dict[str, int]:
 
     A server's children are included; a process that cannot be read is left out.
     """
-    return _kb_by_process(status, "Pss")
+    found = {"supervisor": _memory_kb([status.pid], "Pss")}
+    found |= {process.name: _memory_kb(_pids_of(process), "Pss") for process in status.processes}
+    return {name: kb for name, kb in found.items() if kb is not None}
 
 
 def heap_kb_by_process(status: InstanceStatus) -> dict[str, int]:
     """What every process has written itself, in KiB: no files, nothing shared with other programs.
 
     Unlike the proportional set size it stays as it is when another process stops sharing a page with this one: what
-    grows here is kept by this process. A server's children are included, but for those that come for one table and
-    go again; who cannot be read is left out.
+    grows here is kept by this process. A server's children come by themselves, as "postgres/PID", since some of them
+    come and go with a connection or the vacuum of a table. Who cannot be read is left out.
     """
-    return _kb_by_process(status, "Anonymous", "Swap", is_counted=_stays)
+    kinds = ("Anonymous", "Swap")
+    found = {"supervisor": _memory_kb([status.pid], *kinds)}
+    for process in status.processes:
+        found |= {
+            process.name if pid == process.pid else f"{process.name}/{pid}": _memory_kb([pid], *kinds)
+            for pid in _pids_of(process)
+        }
+    return {name: kb for name, kb in found.items() if kb is not None}
 
 
 def as_json(status: InstanceStatus, reports: list[ProcessReport]) -> dict[str, Any]:
@@ -182,26 +191,6 @@ async def _ask_kafka(url: str) -> str:
         return "healthy" if (correlation, error) == (1, 0) else "unhealthy"
     finally:
         writer.close()
-
-
-def _everybody(_pid: int) -> bool:
-    return True
-
-
-def _stays(pid: int) -> bool:
-    """Whether this is not PostgreSQL's vacuum of a table, which has its megabytes for as long as it runs."""
-    with suppress(OSError):
-        return b"autovacuum worker" not in Path(f"/proc/{pid}/cmdline").read_bytes()
-    return True
-
-
-def _kb_by_process(
-    status: InstanceStatus, *kinds: str, is_counted: Callable[[int], bool] = _everybody
-) -> dict[str, int]:
-    found = {"supervisor": _memory_kb([status.pid], *kinds)}
-    for process in status.processes:
-        found[process.name] = _memory_kb(filter(is_counted, _pids_of(process)), *kinds)
-    return {name: kb for name, kb in found.items() if kb is not None}
 
 
 def _memory_kb(pids: Iterable[int], *kinds: str) -> int | None:

@@ -15,7 +15,10 @@ SAMPLES_MIN: Final = 6
 
 
 class MemorySample(msgspec.Struct, frozen=True, kw_only=True):
-    """Memory of each process (written by itself, KiB) after so many acknowledged payments, and the rate up to it."""
+    """Memory of each process (written by itself, KiB) after so many acknowledged payments, and the rate up to it.
+
+    A server's children are "postgres/PID".
+    """
 
     payments: int
     payments_per_s: float
@@ -39,7 +42,9 @@ class ProcessGrowth(msgspec.Struct, frozen=True, kw_only=True):
 def growth_of(samples: Sequence[MemorySample]) -> list[ProcessGrowth]:
     """The growth of each process that is in every sample: the median of the last third over that of the first third.
 
-    The fastest growing first; empty where there are too few samples to tell.
+    A server is told as one, with those of its children that are in every sample: one more connection is a process more
+    and no growth, and who has ended keeps nothing. The fastest growing first; empty where there are too few samples to
+    tell.
     """
     if len(samples) < SAMPLES_MIN:
         return []
@@ -49,8 +54,12 @@ def growth_of(samples: Sequence[MemorySample]) -> list[ProcessGrowth]:
     if payments <= 0:
         return []
     found = []
-    for name in sorted(set.intersection(*(set(each.heap_kb) for each in samples))):
-        before, after = (median(each.heap_kb[name] for each in part) for part in (first, last))
+    stayed = set.intersection(*(set(each.heap_kb) for each in samples))
+    for name in sorted({process.partition("/")[0] for process in stayed}):
+        of_it = [process for process in stayed if process.partition("/")[0] == name]
+        before, after = (
+            median(sum(each.heap_kb[process] for process in of_it) for each in part) for part in (first, last)
+        )
         slope = (after - before) / payments * _PER_PAYMENTS
         found.append(ProcessGrowth(name=name, first_kb=before, last_kb=after, kb_per_100000=round(slope, 1)))
     return sorted(found, key=lambda each: -each.kb_per_100000)
