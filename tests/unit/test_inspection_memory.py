@@ -72,24 +72,27 @@ def test_a_process_that_is_not_there_is_left_out() -> None:
     assert set(heap_kb_by_process(status(supervisor=os.getpid(), kyc=None))) == {"supervisor"}
 
 
-# It starts a child that writes so much, and says so.
+# It starts a child that does hardly anything, and another one that works for a while and writes so much.
 _SERVER = """
-bash -c 'text=$(head -c "$0" /dev/zero | tr "\\0" x); echo $$; sleep 60; :' "$1" &
+writes='text=$(head -c "$0" /dev/zero | tr "\\0" x); echo $$; sleep 60; :'
+bash -c "$writes" 1024 &
+bash -c 'end=$((SECONDS + 2)); while [ $SECONDS -lt $end ]; do :; done; '"$writes" "$1" &
 wait
 """
 
 
-def test_each_child_of_a_server_is_told_by_itself() -> None:
-    command = ["bash", "-c", _SERVER, "server", str(32 * MIB)]
+def test_each_child_of_a_server_is_told_by_itself_once_it_has_worked() -> None:
+    command = ["bash", "-c", _SERVER, "server", str(8 * MIB)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as server:
         try:
             assert server.stdout is not None
-            child = int(server.stdout.readline())
+            idle, busy = (int(server.stdout.readline()) for _ in range(2))
             found = status(supervisor=os.getpid(), kyc=server.pid, kind="server")
             heap_kb, pss_kb = heap_kb_by_process(found), pss_kb_by_process(found)
         finally:
             os.killpg(server.pid, signal.SIGKILL)
 
-    assert heap_kb["kyc"] < 8 * 1024
-    assert heap_kb[f"kyc/{child}"] > 32 * 1024
-    assert pss_kb["kyc"] > 32 * 1024
+    assert {name for name in heap_kb if name.startswith("kyc")} == {"kyc", f"kyc/{busy}"}
+    assert idle != busy
+    assert heap_kb[f"kyc/{busy}"] > 8 * 1024
+    assert pss_kb["kyc"] > 8 * 1024
