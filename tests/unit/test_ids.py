@@ -27,6 +27,16 @@ def test_later_uuids_sort_after_earlier_ones() -> None:
     assert UuidV7().new() > first
 
 
+def test_within_a_millisecond_a_later_uuid_sorts_after_an_earlier_one_too() -> None:
+    uuids = UuidV7()
+    for _ in range(1000):
+        first = uuids.new()
+        ends_at = time.time_ns() + 1000  # four times the finest step that an id can tell
+        while time.time_ns() < ends_at:
+            pass
+        assert uuids.new() > first
+
+
 def test_threads_never_get_the_same_one() -> None:
     with ThreadPoolExecutor(8) as threads:
         made = threads.map(lambda _: [new_span_id() for _ in range(MANY // 8)], range(8))

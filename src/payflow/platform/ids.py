@@ -33,21 +33,22 @@ class _RandomBytes:
                 self._pieces.extend(random[at : at + self._length] for at in range(0, len(random), self._length))
 
 
-_of_uuids: Final = _RandomBytes(10)
+_of_uuids: Final = _RandomBytes(8)
 _of_traces: Final = _RandomBytes(16)
 _of_spans: Final = _RandomBytes(8)
 
 
 class UuidV7:
-    """UUIDv7 (RFC 9562): 48 bits of milliseconds, then 74 random bits, so that index pages fill in order."""
+    """UUIDv7 (RFC 9562): 48 bits of milliseconds and 12 of their fraction (6.2, method 3), so that index pages fill in
+    order and what one process makes a microsecond later sorts behind; then 62 random bits."""
 
     def new(self) -> UUID:
         """A fresh UUIDv7."""
-        milliseconds = time.time_ns() // 1_000_000
+        milliseconds, nanoseconds = divmod(time.time_ns(), 1_000_000)
         random_bits = int.from_bytes(_of_uuids.take(), "big")
         value = milliseconds << 80
         value |= 0x7 << 76
-        value |= (random_bits >> 68 & 0xFFF) << 64
+        value |= (nanoseconds * 4096 // 1_000_000) << 64
         value |= 0b10 << 62
         value |= random_bits & 0x3FFF_FFFF_FFFF_FFFF
         return UUID(int=value)
