@@ -9,6 +9,10 @@ from payflow.contracts.account import AccountState, PlaceHold, Transfer
 from payflow.platform.ids import UuidV7
 from payflow.services.account.domain import Balance
 
+# The two banks of the demo.
+OUR_BIC = "PAYFDEFFXXX"
+NORDBANK_BIC = "NORDDEFFXXX"
+
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 _ids = UuidV7()
 

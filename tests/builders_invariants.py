@@ -14,7 +14,7 @@ import pytest
 
 from payflow.run.invariants.catalog import RULES
 from payflow.run.invariants.check import Finding, check_rule
-from tests.builders import new_id
+from tests.builders import NORDBANK_BIC, new_id
 
 ONE, TWO, ENTRY, PAYMENT, RETURN = new_id(), new_id(), new_id(), new_id(), new_id()
 QUIET = timedelta(seconds=30)
@@ -85,7 +85,7 @@ RETURN_UNFINISHED = f"UPDATE confirm.payment_return SET state = '%s', completed_
 AN_INSTRUCTION = f"""
 INSERT INTO partner_bank.instruction (payment_id, direction, agent_bic, end_to_end_id, amount_minor, currency,
     parties_encrypted, fencing_token, status, next_attempt_at, created_at, updated_at)
-VALUES ('{PAYMENT}', '%s', 'NORDDEFFXXX', 'e2e', 100, 'USD', '', 1, '%s', now(), now(), now() - interval '1 hour');
+VALUES ('{PAYMENT}', '%s', '{NORDBANK_BIC}', 'e2e', 100, 'USD', '', 1, '%s', now(), now(), now() - interval '1 hour');
 """
 GOES_BACK = AN_INSTRUCTION % ("INCOMING", "HELD_IN_SUSPENSE") + (
     "UPDATE partner_bank.instruction SET is_suspicious = true, suspense_exit = 'RETURNING'"
@@ -98,7 +98,7 @@ TAKEN_BACK = (
 INSERT INTO partner_bank.incoming_return (return_id, payment_id, number, message_id, agent_bic, end_to_end_id, amount_minor,
     currency, return_reason, status, attempts, next_attempt_at, created_at, updated_at, needs_approval, end_reference,
     end_requested_by, end_requested_at, end_expires_at)
-VALUES ('{RETURN}', '{PAYMENT}', 1, 'PF1', 'NORDDEFFXXX', 'e2e', 100, 'USD', 'RR04', 'UNKNOWN', 1,
+VALUES ('{RETURN}', '{PAYMENT}', 1, 'PF1', '{NORDBANK_BIC}', 'e2e', 100, 'USD', 'RR04', 'UNKNOWN', 1,
     now() + interval '3 days', now(), now(), true, 'NB 4711', 'olga', now(), now() + interval '3 days');
 """
 )

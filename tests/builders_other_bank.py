@@ -38,7 +38,7 @@ from payflow.services.partner_bank.rails.iso20022 import (
 )
 from payflow.services.partner_bank.rails.signing import BANK_HEADER, SIGNATURE_HEADER, sign
 from payflow_dev.other_bank import app as other_bank_app
-from tests.builders import new_id
+from tests.builders import NORDBANK_BIC, new_id
 from tests.fakes import FakeAccountStore
 from tests.fakes_partner_bank_others import InMemoryConfirm, InMemoryOfac
 from tests.support.serving import free_socket, serving
@@ -170,7 +170,7 @@ class Town:
 
     def incoming_id(self, end_to_end_id: str) -> UUID:
         """Our id of a payment that Nordbank sent."""
-        return incoming_payment_id(agent_bic="NORDDEFFXXX", end_to_end_id=end_to_end_id)
+        return incoming_payment_id(agent_bic=NORDBANK_BIC, end_to_end_id=end_to_end_id)
 
     async def until_posted(self, number: str, amount_minor: int) -> None:
         """Wait, ten seconds at most, until an account of ours has this balance."""
@@ -227,7 +227,7 @@ def _serves(contract: type[Any], implementation: object) -> Build:
     return build
 
 
-def a_payment(*, to_account: str = ERIKA, agent: str = "NORDDEFFXXX", amount_minor: int = 1050) -> SubmitCreditTransfer:
+def a_payment(*, to_account: str = ERIKA, agent: str = NORDBANK_BIC, amount_minor: int = 1050) -> SubmitCreditTransfer:
     payment_id = new_id()
     return SubmitCreditTransfer(
         payment_id=payment_id,

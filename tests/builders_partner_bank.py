@@ -49,15 +49,14 @@ from payflow.services.partner_bank.usecases.incoming import Settlement
 from payflow.services.partner_bank.usecases.returns import Returns
 from payflow.services.partner_bank.usecases.suspense import Suspense
 from payflow.services.partner_bank.usecases.taken_back import TakenBack
+from tests.builders import NORDBANK_BIC as NORDBANK
+from tests.builders import OUR_BIC as OURS
 from tests.builders import FixedClock, new_id
 from tests.fakes import FakeAccountStore
 from tests.fakes_partner_bank import FakeStore
 from tests.fakes_partner_bank_others import GatedLedger, InMemoryConfirm, InMemoryOfac, ScriptedBank
 
 ERIKA = "DE08990100100000001001"
-NORDBANK = "NORDDEFFXXX"
-# The demo bank of ours.
-OURS = "PAYFDEFFXXX"
 
 
 class World:
@@ -211,7 +210,7 @@ def an_incoming(
         uetr=uetr,
         amount=amount,
         currency=currency,
-        creditor_agent_bic="PAYFDEFFXXX",
+        creditor_agent_bic=OURS,
         parties=Parties(
             debtor_name=debtor_name,
             debtor_account=ERIKA,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from payflow.contracts.ofac import ReviewState
@@ -53,3 +54,15 @@ async def rounds(world: World) -> None:
 async def return_made(world: World, transfer: IncomingTransfer, number: int = 1) -> Return:
     return_id = return_id_of((await instruction_of(world, transfer)).payment_id, number)
     return (await world.store.find_returns([return_id]))[return_id]
+
+
+async def frozen_before_crediting(world: World, transfer: IncomingTransfer) -> tuple[asyncio.Task[None], asyncio.Event]:
+    """A process that was stopped when it had decided to credit a cleared payment, and what lets it go on."""
+    gate = asyncio.Event()
+    decide(world, transfer, ReviewState.CLEARED)
+    world.ledger.called.clear()
+    world.ledger.gates = [gate]
+    world.clock.move(timedelta(minutes=1))
+    frozen = asyncio.create_task(world.inbound.look_after_suspense())
+    await world.ledger.called.wait()
+    return frozen, gate

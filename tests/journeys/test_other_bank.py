@@ -23,7 +23,7 @@ from payflow.services.partner_bank.rails.iso20022 import (
 )
 from payflow.services.partner_bank.rails.signing import BANK_HEADER, SIGNATURE_HEADER, sign_answer
 from payflow_dev.other_bank.wire import Sender
-from tests.builders import NOON, new_id
+from tests.builders import NOON, NORDBANK_BIC, OUR_BIC, new_id
 from tests.builders_other_bank import ERIKA, JEAN, SECRET, Town, a_message, a_payment, post, words
 from tests.support.api import eventually
 from tests.support.serving import serving
@@ -55,7 +55,7 @@ async def test_a_rejected_payment_moves_nothing_at_the_other_bank(town: Town) ->
 async def test_an_account_that_the_other_bank_does_not_have_is_refused_by_it(town: Town) -> None:
     answers = [
         await town.submit(a_payment(to_account="DE51990100100000001003")),
-        await town.submit(a_payment(to_account=JEAN, agent="NORDDEFFXXX")),
+        await town.submit(a_payment(to_account=JEAN, agent=NORDBANK_BIC)),
     ]
 
     assert answers == [(BankStatus.REJECTED, "AC01")] * 2
@@ -134,16 +134,16 @@ async def test_a_forged_refusal_releases_nothing_while_the_bank_pays(town: Town)
 @pytest.mark.parametrize(("secret", "believed"), [(SECRET, True), ("guess", False)])
 async def test_the_other_bank_believes_only_our_signed_answer_too(town: Town, secret: str, believed: bool) -> None:
     message = read_message(
-        a_message(end_to_end_id="E1", amount="1.00", to_account="ACC001", sender="NORDDEFFXXX", receiver="PAYFDEFFXXX")
+        a_message(end_to_end_id="E1", amount="1.00", to_account="ACC001", sender=NORDBANK_BIC, receiver=OUR_BIC)
     )
     assert isinstance(message, CreditTransferMessage)
     status = TransactionStatus("T1", None, "E1", None, "ACSC")
-    answer = build_statuses(StatusMessage(Header("PF1", NOON, "PAYFDEFFXXX", "NORDDEFFXXX"), [status]))
+    answer = build_statuses(StatusMessage(Header("PF1", NOON, OUR_BIC, NORDBANK_BIC), [status]))
 
     async def partner(scope: Scope, receive: Receive, send: Send) -> None:
         asked = (header(scope, SIGNATURE_HEADER.encode()) or b"").decode()
-        signature = sign_answer(answer, bank_bic="PAYFDEFFXXX", secret=secret, request_signature=asked)
-        headers = [(BANK_HEADER.encode(), b"PAYFDEFFXXX"), (SIGNATURE_HEADER.encode(), signature.encode())]
+        signature = sign_answer(answer, bank_bic=OUR_BIC, secret=secret, request_signature=asked)
+        headers = [(BANK_HEADER.encode(), OUR_BIC.encode()), (SIGNATURE_HEADER.encode(), signature.encode())]
         await send_response(send, bytes_response(200, answer, content_type=b"application/xml", headers=headers))
 
     async with serving(partner, drain_s=0.1) as url:
@@ -210,13 +210,12 @@ async def test_three_hundred_payments_in_one_batch_are_each_booked_once(town: To
 
 async def test_the_other_bank_takes_the_same_message_twice_for_one_payment(town: Town) -> None:
     before = await town.balance(ERIKA)
-    arguments = {"to_account": ERIKA, "sender": "PAYFDEFFXXX", "receiver": "NORDDEFFXXX"}
+    arguments = {"to_account": ERIKA, "sender": OUR_BIC, "receiver": NORDBANK_BIC}
     body = a_message(end_to_end_id=new_id().hex, amount="3.00", **arguments)
     changed = body.replace(b">3.00<", b">4.00<")
 
     answers = [
-        await post(town, f"{town.url('other_bank')}/iso20022", one, signed_by="PAYFDEFFXXX")
-        for one in (body, body, changed)
+        await post(town, f"{town.url('other_bank')}/iso20022", one, signed_by=OUR_BIC) for one in (body, body, changed)
     ]
 
     assert [words(answer) for _, answer in answers] == [[("ACSC", None)], [("ACSC", None)], [("RJCT", "AM05")]]

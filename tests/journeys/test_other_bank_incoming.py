@@ -18,7 +18,7 @@ from payflow.services.partner_bank.rails.iso20022 import (
 )
 from payflow.services.partner_bank.rails.signing import BANK_HEADER, SIGNATURE_HEADER, is_answer_signed, sign
 from payflow_dev.other_bank.domain import return_key
-from tests.builders import NOON, new_id
+from tests.builders import NOON, NORDBANK_BIC, OUR_BIC, new_id
 from tests.builders_other_bank import ERIKA, SECRET, XML, Town, a_message, post, words
 
 
@@ -27,10 +27,10 @@ async def test_our_own_answer_is_signed_for_the_message_that_it_answers(town: To
         end_to_end_id=new_id().hex,
         amount="1.00",
         to_account=await town.account(),
-        sender="NORDDEFFXXX",
-        receiver="PAYFDEFFXXX",
+        sender=NORDBANK_BIC,
+        receiver=OUR_BIC,
     )
-    ours = {BANK_HEADER: "NORDDEFFXXX", SIGNATURE_HEADER: sign(body, bank_bic="NORDDEFFXXX", secret=SECRET)}
+    ours = {BANK_HEADER: NORDBANK_BIC, SIGNATURE_HEADER: sign(body, bank_bic=NORDBANK_BIC, secret=SECRET)}
 
     async with town.session.post(
         f"{town.url('partner_bank')}/inbound/iso20022", data=body, headers={**XML, **ours}
@@ -38,10 +38,10 @@ async def test_our_own_answer_is_signed_for_the_message_that_it_answers(town: To
         answer, theirs = await response.read(), response.headers
 
     assert words(answer) == [("ACSC", None)]
-    assert theirs[BANK_HEADER] == "PAYFDEFFXXX"
+    assert theirs[BANK_HEADER] == OUR_BIC
     assert is_answer_signed(
         answer,
-        bank_bic="PAYFDEFFXXX",
+        bank_bic=OUR_BIC,
         secret=SECRET,
         request_signature=ours[SIGNATURE_HEADER],
         signature=theirs[SIGNATURE_HEADER],
@@ -116,8 +116,8 @@ async def test_a_return_that_was_refused_stays_so_and_another_one_of_its_payment
 
     async def offered(return_id: str) -> list[tuple[str | None, str | None]]:
         made = PaymentReturn(return_id, paid["end_to_end_id"], None, "25.00", "EUR", "RR04")
-        body = build_returns(PaymentReturnMessage(Header("PF1", NOON, "PAYFDEFFXXX", "NORDDEFFXXX"), [made]))
-        _, answer = await post(town, f"{town.url('other_bank')}/iso20022", body, signed_by="PAYFDEFFXXX")
+        body = build_returns(PaymentReturnMessage(Header("PF1", NOON, OUR_BIC, NORDBANK_BIC), [made]))
+        _, answer = await post(town, f"{town.url('other_bank')}/iso20022", body, signed_by=OUR_BIC)
         return words(answer)
 
     await town.control(mode="reject", reason_code="AC04")
@@ -138,8 +138,8 @@ async def test_the_other_bank_takes_back_only_what_it_has_paid_and_once(town: To
         end_to_end_id: str, amount: str, currency: str = "EUR", return_id: str = "R1"
     ) -> list[tuple[str | None, str | None]]:
         made = PaymentReturn(return_id, end_to_end_id, None, amount, currency, "RR04")
-        body = build_returns(PaymentReturnMessage(Header("PF1", NOON, "PAYFDEFFXXX", "NORDDEFFXXX"), [made]))
-        status, answer = await post(town, f"{town.url('other_bank')}/iso20022", body, signed_by="PAYFDEFFXXX")
+        body = build_returns(PaymentReturnMessage(Header("PF1", NOON, OUR_BIC, NORDBANK_BIC), [made]))
+        status, answer = await post(town, f"{town.url('other_bank')}/iso20022", body, signed_by=OUR_BIC)
         assert status == 200
         return words(answer)
 
@@ -185,18 +185,18 @@ async def test_money_is_pending_without_the_ledger_and_credited_once_it_is_back(
 
 async def test_the_inbound_address_refuses_what_is_no_message_of_a_known_bank(town: Town) -> None:
     url = f"{town.url('partner_bank')}/inbound/iso20022"
-    arguments = {"to_account": await town.account(), "amount": "1.00", "receiver": "PAYFDEFFXXX"}
-    body = a_message(end_to_end_id=new_id().hex, sender="NORDDEFFXXX", **arguments)
+    arguments = {"to_account": await town.account(), "amount": "1.00", "receiver": OUR_BIC}
+    body = a_message(end_to_end_id=new_id().hex, sender=NORDBANK_BIC, **arguments)
     foreign = a_message(end_to_end_id=new_id().hex, sender="LUTEFRPPXXX", **arguments)
     with_entities = b'<!DOCTYPE x [<!ENTITY a "b">]>' + body.split(b"?>", 1)[1]
 
     outcomes = {
-        "forged": await post(town, url, body, signed_by="NORDDEFFXXX", secret="guess"),
+        "forged": await post(town, url, body, signed_by=NORDBANK_BIC, secret="guess"),
         "unknown bank": await post(town, url, body, signed_by="NOSUDEFFXXX"),
-        "in another's name": await post(town, url, foreign, signed_by="NORDDEFFXXX"),
-        "not XML": await post(town, url, b"{}", signed_by="NORDDEFFXXX"),
-        "with a document type": await post(town, url, with_entities, signed_by="NORDDEFFXXX"),
-        "too large": await post(town, url, b" " * (1024 * 1024 + 1), signed_by="NORDDEFFXXX"),
+        "in another's name": await post(town, url, foreign, signed_by=NORDBANK_BIC),
+        "not XML": await post(town, url, b"{}", signed_by=NORDBANK_BIC),
+        "with a document type": await post(town, url, with_entities, signed_by=NORDBANK_BIC),
+        "too large": await post(town, url, b" " * (1024 * 1024 + 1), signed_by=NORDBANK_BIC),
     }
     async with town.session.get(url) as response:
         outcomes["GET"] = (response.status, await response.read())
@@ -221,7 +221,7 @@ async def test_the_inbound_address_refuses_what_is_no_message_of_a_known_bank(to
 async def test_a_return_is_answered_clearly_and_not_mistaken_for_a_payment(town: Town) -> None:
     body = b'<Document xmlns="urn:iso:std:iso:20022:tech:xsd:pacs.004.001.09"><PmtRtr/></Document>'
 
-    status, answer = await post(town, f"{town.url('partner_bank')}/inbound/iso20022", body, signed_by="NORDDEFFXXX")
+    status, answer = await post(town, f"{town.url('partner_bank')}/inbound/iso20022", body, signed_by=NORDBANK_BIC)
 
     assert status == 400
     assert "pacs.004.001.09 is not a message that is spoken here" in json.loads(answer)["detail"]

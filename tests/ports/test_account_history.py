@@ -22,10 +22,10 @@ from payflow.platform.crypto import ColumnCipher
 from payflow.services.account.domain import INTERNAL_KINDS
 from payflow.services.account.usecases import ledger
 from tests.builders import NOON, a_hold, a_transfer
+from tests.builders import NORDBANK_BIC as NORDBANK
 from tests.builders_account import World, in_memory, on_postgres
 from tests.conftest import ConnectAs
 
-NORDBANK = "NORDDEFFXXX"
 MINUTE = timedelta(minutes=1)
 
 

@@ -24,11 +24,10 @@ from payflow.contracts.account import (
 )
 from payflow.contracts.incoming import suspense_exit_id
 from payflow.platform.crypto import ColumnCipher
+from tests.builders import NORDBANK_BIC as NORDBANK
 from tests.builders import new_id
 from tests.builders_account import World, in_memory, on_postgres
 from tests.conftest import ConnectAs
-
-NORDBANK = "NORDDEFFXXX"
 
 
 @pytest.fixture(params=["memory", "postgres"])

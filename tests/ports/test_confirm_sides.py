@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from payflow.contracts.confirm import Creditor, PaymentView
 from payflow.contracts.sides import ListSides, PaymentSides, Side, SidesList
-from tests.builders import new_id
+from tests.builders import NORDBANK_BIC, new_id
 from tests.builders_confirm import IBAN, World
 from tests.builders_confirm import world as world
 from tests.builders_returns import paid, requested
@@ -57,7 +57,7 @@ async def test_a_payment_to_another_bank_tells_that_banks_bic(world: World) -> N
 
     (told,) = await sides_of(world, payment.payment_id)
 
-    assert told.creditor == Side(account=IBAN, name="Erika Musterfrau", agent="NORDDEFFXXX")
+    assert told.creditor == Side(account=IBAN, name="Erika Musterfrau", agent=NORDBANK_BIC)
 
 
 async def test_a_return_tells_the_sides_of_the_payment_that_it_gives_back(world: World) -> None:

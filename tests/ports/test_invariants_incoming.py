@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from payflow.contracts.incoming import suspense_exit_id
-from tests.builders import new_id
+from tests.builders import NORDBANK_BIC, new_id
 from tests.builders_invariants import find, owner_beside
 
 ADA, NOSTRO, SUSPENSE = new_id(), new_id(), new_id()
@@ -24,7 +24,7 @@ WHOLE = f"""
 INSERT INTO account.customers (customer_id, name_encrypted, created_at) VALUES ('cust_1', '\\x026b31a7b2c3d4e5', now());
 INSERT INTO account.accounts (account_id, number, customer_id, kind, currency, opened_at)
 VALUES ('{ADA}', 'ACC1234', 'cust_1', 'customer', 'USD', now()),
-       ('{NOSTRO}', 'NOSTRO/NORDDEFFXXX/USD', NULL, 'nostro', 'USD', now()),
+       ('{NOSTRO}', 'NOSTRO/{NORDBANK_BIC}/USD', NULL, 'nostro', 'USD', now()),
        ('{SUSPENSE}', 'SUSPENSE/USD', NULL, 'suspense', 'USD', now());
 INSERT INTO account.account_balance (account_id, currency, is_internal, posted_minor, sequence)
 VALUES ('{ADA}', 'USD', false, 80, 2), ('{NOSTRO}', 'USD', true, -80, 4), ('{SUSPENSE}', 'USD', true, 0, 4);
@@ -47,17 +47,17 @@ VALUES ('{NOSTRO}', 1, '{ENTRIES[CREDITED]}', '{CREDITED}', -50, -50, now()),
        ('{NOSTRO}', 4, '{ENTRIES[RETURN]}', '{RETURN}', 20, -80, now());
 INSERT INTO partner_bank.instruction (payment_id, direction, agent_bic, end_to_end_id, amount_minor, currency,
     parties_encrypted, fencing_token, status, suspense_exit, is_suspicious, created_at, updated_at)
-VALUES ('{CREDITED}', 'INCOMING', 'NORDDEFFXXX', 'e1', 50, 'USD', '', 0, 'CREDITED', NULL, false, now(), now()),
-       ('{CLEARED}', 'INCOMING', 'NORDDEFFXXX', 'e2', 30, 'USD', '', 0, 'CREDITED', NULL, true, now(), now()),
-       ('{RETURNED}', 'INCOMING', 'NORDDEFFXXX', 'e3', 20, 'USD', '', 0, 'HELD_IN_SUSPENSE', 'RETURNED', true, now(), now());
+VALUES ('{CREDITED}', 'INCOMING', '{NORDBANK_BIC}', 'e1', 50, 'USD', '', 0, 'CREDITED', NULL, false, now(), now()),
+       ('{CLEARED}', 'INCOMING', '{NORDBANK_BIC}', 'e2', 30, 'USD', '', 0, 'CREDITED', NULL, true, now(), now()),
+       ('{RETURNED}', 'INCOMING', '{NORDBANK_BIC}', 'e3', 20, 'USD', '', 0, 'HELD_IN_SUSPENSE', 'RETURNED', true, now(), now());
 INSERT INTO partner_bank.incoming_return (return_id, payment_id, number, message_id, agent_bic, end_to_end_id, amount_minor,
     currency, return_reason, status, attempts, created_at, updated_at, sent_at, booked_at)
-VALUES ('{new_id()}', '{RETURNED}', 1, 'PF1', 'NORDDEFFXXX', 'e3', 20, 'USD', 'RR04', 'REJECTED', 6, now(), now(), now(), NULL),
-       ('{RETURN}', '{RETURNED}', 2, 'PF2', 'NORDDEFFXXX', 'e3', 20, 'USD', 'RR04', 'ACCEPTED', 7, now(), now(), now(), now());
+VALUES ('{new_id()}', '{RETURNED}', 1, 'PF1', '{NORDBANK_BIC}', 'e3', 20, 'USD', 'RR04', 'REJECTED', 6, now(), now(), now(), NULL),
+       ('{RETURN}', '{RETURNED}', 2, 'PF2', '{NORDBANK_BIC}', 'e3', 20, 'USD', 'RR04', 'ACCEPTED', 7, now(), now(), now(), now());
 INSERT INTO ofac.review_case (review_id, payment_id, customer_id, list_version, matches, names_encrypted, opened_at, state,
     decided_at, decided_by)
-VALUES ('{CLEARED}', '{CLEARED}', 'bank:NORDDEFFXXX', '1', '[]', '', now(), 'OPEN', NULL, NULL),
-       ('{RETURNED}', '{RETURNED}', 'bank:NORDDEFFXXX', '1', '[]', '', now(), 'OPEN', NULL, NULL);
+VALUES ('{CLEARED}', '{CLEARED}', 'bank:{NORDBANK_BIC}', '1', '[]', '', now(), 'OPEN', NULL, NULL),
+       ('{RETURNED}', '{RETURNED}', 'bank:{NORDBANK_BIC}', '1', '[]', '', now(), 'OPEN', NULL, NULL);
 UPDATE ofac.review_case SET state = CASE WHEN payment_id = '{CLEARED}' THEN 'CLEARED' ELSE 'BLOCKED' END,
        decided_at = now() - interval '2 hours', decided_by = 'carla', deliver_after = now();
 INSERT INTO audit.audit_logs (sequence, event_id, type, source, subject, version, occurred_at, recorded_at, data,

@@ -34,10 +34,10 @@ from payflow.services.partner_bank.rails.iso20022 import (
 )
 from payflow.services.partner_bank.rails.iso20022.read import MESSAGE_MAX_BYTES
 from payflow.services.partner_bank.rails.signing import BANK_HEADER, SIGNATURE_HEADER, BankSecrets, sign, sign_answer
-from tests.builders import NOON, FixedClock, new_id
+from tests.builders import NOON, OUR_BIC, FixedClock, new_id
+from tests.builders import NORDBANK_BIC as NORDBANK
 from tests.support.serving import serving
 
-NORDBANK = "NORDDEFFXXX"
 SECRET = "between these two"
 REJECTED = {"status": "RJCT", "reason_code": "AC04"}
 ACCEPTED = {"status": "ACSC", "reason_code": None}
@@ -86,7 +86,7 @@ class ScriptedAnswers:
             TransactionStatus(None, self.names_instruction, one.end_to_end_id, one.uetr, **self.word)
             for one in message.transactions
         ]
-        return build_statuses(StatusMessage(Header("NB1", NOON, NORDBANK, "PAYFDEFFXXX"), statuses))
+        return build_statuses(StatusMessage(Header("NB1", NOON, NORDBANK, OUR_BIC), statuses))
 
 
 @dataclass
@@ -116,7 +116,7 @@ async def wire(session: aiohttp.ClientSession) -> AsyncIterator[Wire]:
     async with serving(bank, drain_s=0.1) as url:
         rail = HttpRail(
             session=session,
-            own_bic="PAYFDEFFXXX",
+            own_bic=OUR_BIC,
             default_url=url,
             secrets=BankSecrets(by_bic={NORDBANK: SECRET}, for_all="of all others"),
             clock=FixedClock(),
@@ -186,7 +186,7 @@ async def test_a_bank_that_tells_of_its_own_payment_when_it_is_asked_about_the_r
         {"secret": "of all others"},
         {"named": ""},
         {"named": "LUTEFRPPXXX"},
-        {"named": "PAYFDEFFXXX"},
+        {"named": OUR_BIC},
         {"signed_for": ""},
         {"signed_for": "sha256=" + "0" * 64},
     ],
@@ -264,7 +264,7 @@ async def test_our_own_signature_sent_back_is_no_answer(wire: Wire) -> None:
 
     wire.bank.signature = ours
     words = [await wire.send(instruction)]
-    wire.bank.named = "PAYFDEFFXXX"
+    wire.bank.named = OUR_BIC
     words.append(await wire.send(instruction))
 
     assert words == [{}, {}]

@@ -71,7 +71,7 @@ async def test_a_return_in_whichever_state_shows_the_release_before_nothing_that
     due = await owner.fetch(LOCK_DUE_BEFORE, ["UNKNOWN", "PENDING", "ACCEPTED", "REJECTED"], world.clock.now())
     seen = await owner.fetch("SELECT direction, status FROM partner_bank.instruction")
     told = await owner.fetchval("SELECT reason_code FROM partner_bank.instruction WHERE payment_id = $1", payment_id)
-    ((status, reason),) = [(one.status, one.reason_code) for one in (await world.store.find([payment_id])).values()]  # type: ignore[list-item]
+    ((status, reason),) = [(one.status, one.reason_code) for one in (await world.store.find([payment_id])).values()]
 
     assert ("OUTGOING", "UNKNOWN") in {tuple(row) for row in due}
     assert {row["direction"] for row in [*due, *seen]} == DIRECTIONS_BEFORE
@@ -152,7 +152,7 @@ async def test_cleared_money_waits_for_an_account_that_can_move_it() -> None:
     payment_id = incoming_payment_id(agent_bic=NORDBANK, end_to_end_id=transfer.end_to_end_id)
     world.ofac.decided[payment_id] = ReviewState.CLEARED
     account = AccountBefore(world.ledger)
-    world.suspense._account = account  # type: ignore[assignment]
+    world.suspense._account = account
     await world.inbound.look_after_suspense()
     before = (await world.store.find([payment_id]))[payment_id].status
 

@@ -22,7 +22,16 @@ from payflow.services.partner_bank.domain import (
 from tests.builders_partner_bank import NORDBANK, World
 from tests.builders_partner_bank import stored_world as stored_world
 from tests.builders_partner_bank import world as world
-from tests.builders_suspense import asked, decide, held, instruction_of, look_after, return_made, rounds
+from tests.builders_suspense import (
+    asked,
+    decide,
+    frozen_before_crediting,
+    held,
+    instruction_of,
+    look_after,
+    return_made,
+    rounds,
+)
 
 
 async def test_blocked_money_goes_back_once_and_is_announced(world: World) -> None:
@@ -192,14 +201,9 @@ async def test_a_return_whose_bank_has_left_the_directory_says_so(world: World) 
 
 
 async def test_a_frozen_process_credits_nothing_that_went_back_meanwhile(world: World) -> None:
-    number, gate = await world.account(), asyncio.Event()
+    number = await world.account()
     transfer = await held(world, number)
-    decide(world, transfer, ReviewState.CLEARED)
-    world.ledger.called.clear()
-    world.ledger.gates = [gate]
-    world.clock.move(timedelta(minutes=1))
-    frozen = asyncio.create_task(world.inbound.look_after_suspense())
-    await world.ledger.called.wait()
+    frozen, gate = await frozen_before_crediting(world, transfer)
     change = ChangeAccountState(number=number, state=AccountState.BLOCKED_CREDIT, reason="test", changed_by="op")
     await world.operator.change_account_state([change])
     await rounds(world)

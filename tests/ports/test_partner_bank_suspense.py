@@ -20,7 +20,7 @@ from payflow.services.partner_bank.usecases import suspense
 from tests.builders_partner_bank import World
 from tests.builders_partner_bank import stored_world as stored_world
 from tests.builders_partner_bank import world as world
-from tests.builders_suspense import asked, decide, held, instruction_of, look_after, rounds
+from tests.builders_suspense import asked, decide, frozen_before_crediting, held, instruction_of, look_after, rounds
 
 
 async def test_money_stays_in_suspense_while_nobody_has_decided(world: World) -> None:
@@ -87,14 +87,9 @@ async def test_several_processes_move_the_money_once_and_tell_of_it_once(world: 
 
 
 async def test_a_process_that_was_frozen_before_crediting_moves_and_tells_nothing_twice(world: World) -> None:
-    number, gate = await world.account(), asyncio.Event()
+    number = await world.account()
     transfer = await held(world, number)
-    decide(world, transfer, ReviewState.CLEARED)
-    world.ledger.called.clear()
-    world.ledger.gates = [gate]
-    world.clock.move(timedelta(minutes=1))
-    frozen = asyncio.create_task(world.inbound.look_after_suspense())
-    await world.ledger.called.wait()
+    frozen, gate = await frozen_before_crediting(world, transfer)
     await look_after(world)
 
     gate.set()

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from payflow.run.invariants.stuck import TO_DO, stuck_on
+from tests.builders import NORDBANK_BIC
 from tests.builders_invariants import (
     A_BULK_ORDER,
     AN_INSTRUCTION,
@@ -42,7 +43,7 @@ STUCK = {
     + "; UPDATE confirm.payment_return SET requested_at = now() - interval '2 days'",
     "payments_without_a_word": (
         UNFINISHED % ("SUBMITTED", "+ interval '1 hour'", "+ interval '1 hour'")
-        + "; UPDATE confirm.transactions SET agent_bic = 'NORDDEFFXXX', updated_at = now() - interval '2 days'"
+        + f"; UPDATE confirm.transactions SET agent_bic = '{NORDBANK_BIC}', updated_at = now() - interval '2 days'"
     ),
     "reviews_that_wait": (
         "INSERT INTO ofac.review_case (review_id, payment_id, customer_id, list_version, matches, names_encrypted, opened_at) "
@@ -89,7 +90,7 @@ async def test_incoming_money_is_stuck_when_it_has_rested_past_its_deadline(
     await owner.execute(rests)
     await owner.execute(
         "INSERT INTO ofac.review_case (review_id, payment_id, customer_id, list_version, matches, names_encrypted, opened_at) "
-        f"VALUES ('{ENTRY}', '{PAYMENT}', 'bank:NORDDEFFXXX', '1', '[]', '', now())"
+        f"VALUES ('{ENTRY}', '{PAYMENT}', 'bank:{NORDBANK_BIC}', '1', '[]', '', now())"
     )
 
     found = {}
@@ -107,14 +108,14 @@ async def test_of_money_that_its_bank_has_refused_the_reason_is_told_and_what_we
     await owner.execute(
         "INSERT INTO partner_bank.incoming_return (return_id, payment_id, number, message_id, agent_bic, end_to_end_id, "
         "amount_minor, currency, return_reason, status, reason_code, attempts, created_at, updated_at, sent_at) "
-        f"VALUES ('{ENTRY}', '{PAYMENT}', 1, 'PF1', 'NORDDEFFXXX', 'e2e', 100, 'USD', 'RR04', 'REJECTED', 'AC04', 1, "
+        f"VALUES ('{ENTRY}', '{PAYMENT}', 1, 'PF1', '{NORDBANK_BIC}', 'e2e', 100, 'USD', 'RR04', 'REJECTED', 'AC04', 1, "
         "now(), now(), now())"
     )
 
     (found,) = await stuck_on(owner, overdue_after=timedelta(0))
     await owner.execute("UPDATE partner_bank.instruction SET suspense_exit = 'RETURNED'")
 
-    assert found.why == "came from NORDDEFFXXX and is RETURNING, and was refused by its bank (AC04)"
+    assert found.why == f"came from {NORDBANK_BIC} and is RETURNING, and was refused by its bank (AC04)"
     assert await stuck_on(owner, overdue_after=timedelta(0)) == []
 
 
@@ -126,14 +127,14 @@ async def test_of_money_whose_return_its_bank_says_never_came_the_answer_and_the
         "INSERT INTO partner_bank.incoming_return (return_id, payment_id, number, message_id, agent_bic, end_to_end_id, "
         "amount_minor, currency, return_reason, status, attempts, next_attempt_at, created_at, updated_at, sent_at, "
         "never_received, last_answer, last_answer_at) "
-        f"VALUES ('{ENTRY}', '{PAYMENT}', 1, 'PF1', 'NORDDEFFXXX', 'e2e', 100, 'USD', 'RR04', 'UNKNOWN', 9, "
+        f"VALUES ('{ENTRY}', '{PAYMENT}', 1, 'PF1', '{NORDBANK_BIC}', 'e2e', 100, 'USD', 'RR04', 'UNKNOWN', 9, "
         "'2031-05-06 07:08:09+00', now(), now(), now(), 7, 'NOOR', now())"
     )
 
     (found,) = await stuck_on(owner, overdue_after=timedelta(0))
 
     assert found.why == (
-        "came from NORDDEFFXXX and is RETURNING, and its bank has said 7 times that the return never came (NOOR); "
+        f"came from {NORDBANK_BIC} and is RETURNING, and its bank has said 7 times that the return never came (NOOR); "
         "it is tried next at 2031-05-06 07:08 UTC"
     )
 

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+from tests.builders import NORDBANK_BIC as NORDBANK_BIC
 from tests.support.api import Answer, Api
 
 # Accounts of the two fictional banks.
 NORDBANK: Final = "DE08990100100000001001"
 LUTECE: Final = "FR7699002000010000000200107"
 NORDBANK_NUMBER: Final = "1000200300"
-NORDBANK_BIC: Final = "NORDDEFFXXX"
 
 
 class OtherBank:

@@ -7,9 +7,9 @@ import pytest
 from payflow.contracts.account import CreditorUnreachable
 from payflow.contracts.agents import DEMO_AGENTS, AgentDirectory, read_agents
 from payflow.services.account.directory import ConfiguredBanks
+from tests.builders import NORDBANK_BIC as NORDBANK
 
 BANKS = ConfiguredBanks(AgentDirectory(read_agents(DEMO_AGENTS)))
-NORDBANK = "NORDDEFFXXX"
 ERIKA = "DE08990100100000001001"
 
 

@@ -70,7 +70,7 @@ class FakeStandIns:
 
 def a_striker(processes: FakeProcesses, clocks: FakeClocks | None = None) -> Striker:
     stand_ins = FakeStandIns(processes)
-    tools: Any = Tools(processes, None, FakeClients(), None, "", clocks, None, stand_ins)  # type: ignore[arg-type]
+    tools: Any = Tools(processes, None, FakeClients(), None, "", clocks, None, stand_ins)
     return Striker(tools)
 
 

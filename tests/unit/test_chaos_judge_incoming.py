@@ -25,7 +25,7 @@ def a_call(end_to_end_id: str, told: str | None, **change: object) -> IncomingCa
     call = IncomingCall(
         end_to_end_id=end_to_end_id, creditor="A1", amount_minor=70, invoked_ns=1, answered_ns=2, told=told
     )
-    return changed(IncomingCall, {}, **change)([call])[0]  # type: ignore[return-value]
+    return changed(IncomingCall, {}, **change)([call])[0]
 
 
 def a_final(end_to_end_id: str, told: str | None, payment_id: str | None, state: str | None) -> FinalIncoming:

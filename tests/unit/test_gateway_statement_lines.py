@@ -17,11 +17,11 @@ from payflow.contracts.sides import PaymentSides, Side
 from payflow.kernel.errors import Unavailable, UnknownOutcome
 from payflow.services.gateway.routes.openapi import openapi_document
 from tests.builders import NOON, new_id
+from tests.builders import NORDBANK_BIC as NORDBANK
 from tests.fakes_gateway import GatewayWorld
 from tests.openapi_contract import OpenApiContract
 
 IBAN = "DE08990100100000001001"
-NORDBANK = "NORDDEFFXXX"
 UNTOLD = {"transaction_id": None, "other_side": None, "remittance_information": None}
 
 

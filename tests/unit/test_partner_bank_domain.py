@@ -272,7 +272,7 @@ def test_a_final_word_about_a_return_names_what_is_the_returns_alone(
     named: dict[str, str], is_believed: bool, status: str, word: Word
 ) -> None:
     ids = {"original_message_id": None, "instruction_id": None, **named}
-    said = TransactionStatus(end_to_end_id="E1", uetr=THEIRS, status=status, **ids)  # type: ignore[arg-type]
+    said = TransactionStatus(end_to_end_id="E1", uetr=THEIRS, status=status, **ids)
 
     words = words_in(
         an_answer(said),

@@ -180,6 +180,18 @@ async def _refuse_newer(connection: asyncpg.Connection[Any], found: Sequence[Mig
             )
 
 
+async def _wait_for_our_turn(connection: asyncpg.Connection) -> None:
+    """Return once no other process migrates this database; the lock ends with the connection.
+
+    Not pg_advisory_lock: whoever waits in a statement is waited for by what the holder does CONCURRENTLY. The holder is
+    another program, and nothing in this one could be told when it has finished.
+    """
+    while True:
+        if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):
+            return
+        await asyncio.sleep(0.1)
+
+
 async def migrate(*, admin_url: str, services: Sequence[str], password_files: Mapping[str, str | Path]) -> bool:
     """Bring the database to this release's form; returns True when it was empty before.
 
@@ -191,10 +203,7 @@ async def migrate(*, admin_url: str, services: Sequence[str], password_files: Ma
     passwords = {service: _read_password(file) for service, file in password_files.items()}
     connection = await Connector(admin_url)()
     try:
-        # Not pg_advisory_lock: whoever waits in a statement is waited for by what the holder does CONCURRENTLY.
-        # The holder is another program: nothing in this one could be told when it has finished.
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK_KEY):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+        await _wait_for_our_turn(connection)
         is_first = not await connection.fetchval("SELECT to_regnamespace('payflow_migration') IS NOT NULL")
         await connection.execute("CREATE SCHEMA IF NOT EXISTS payflow_migration")
         await connection.execute(
