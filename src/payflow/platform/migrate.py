@@ -180,7 +180,7 @@ async def _refuse_newer(connection: asyncpg.Connection[Any], found: Sequence[Mig
             )
 
 
-async def _wait_for_our_turn(connection: asyncpg.Connection) -> None:
+async def _wait_for_our_turn(connection: asyncpg.Connection[Any]) -> None:
     """Return once no other process migrates this database; the lock ends with the connection.
 
     Not pg_advisory_lock: whoever waits in a statement is waited for by what the holder does CONCURRENTLY. The holder is
